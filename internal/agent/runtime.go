@@ -1,0 +1,201 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// Runtime runs the containers of one node; agent/containerd is the real one.
+// Containers outlive the process that made them: List finds them again.
+// All methods are safe for concurrent use.
+type Runtime interface {
+	// Create prepares a container (snapshot, bundle, runc create). Creating
+	// one whose ID exists is an error that IsExist reports.
+	Create(ctx context.Context, c Container) error
+	// Start runs the created container's process.
+	Start(ctx context.Context, id string) error
+	// Kill sends a signal to the container's first process; a container that
+	// has ended is no error.
+	Kill(ctx context.Context, id string, signal int) error
+	// Remove kills what still runs and deletes the container and its
+	// snapshot. One that does not exist is no error.
+	Remove(ctx context.Context, id string) error
+	// RemovePod ends the Pod's shim and whatever of the Pod is left.
+	RemovePod(ctx context.Context, podUID string) error
+	// List returns every container of this node, ended ones included.
+	List(ctx context.Context) ([]ContainerState, error)
+	// State returns one container; ok is false if there is none of that ID.
+	State(ctx context.Context, id string) (s ContainerState, ok bool, err error)
+	// Follow calls fn with the state of each container that starts or ends,
+	// until the context ends.
+	Follow(ctx context.Context, fn func(ContainerState)) error
+	// Exec runs a command in a container and returns its exit code.
+	Exec(ctx context.Context, id string, e Exec) (exitCode int, err error)
+	// Attach connects streams to the container's first process until it ends
+	// or the context does.
+	Attach(ctx context.Context, id string, s Streams) error
+	// Resize sets the terminal size of the container's first process.
+	Resize(ctx context.Context, id string, width, height uint16) error
+	// ReopenLog makes the container's log writer open its file anew (rotation).
+	ReopenLog(ctx context.Context, id string) error
+	// Version is what nodeInfo.containerRuntimeVersion says:
+	// "containerd://2.3.7".
+	Version() string
+}
+
+// Images is the node's image store; agent/image is the real one.
+type Images interface {
+	// Get returns an image that is present.
+	Get(ctx context.Context, ref string) (Image, bool, error)
+	// Pull fetches an image. Concurrent pulls of one reference are one.
+	Pull(ctx context.Context, ref string, credentials []Credential) (Image, error)
+	// List returns every image, for the Node's status.
+	List(ctx context.Context) ([]Image, error)
+}
+
+// Network connects Pods; network/pod is the real one.
+type Network interface {
+	// Attach gives the namespace pinned at netns its link and addresses. It is
+	// idempotent by Pod UID: a Pod that has addresses keeps them, also across
+	// a restart of skiff.
+	Attach(ctx context.Context, podUID, netns string) ([]netip.Addr, error)
+	// Detach frees what Attach made. A Pod that is not attached is no error.
+	Detach(ctx context.Context, podUID string) error
+	// Retain detaches every Pod that is not in the list.
+	Retain(ctx context.Context, podUIDs []string) error
+}
+
+// Container is everything the runtime must know to create a container; nothing
+// in it refers to the API.
+type Container struct {
+	ID      string // 64 hexadecimal digits, chosen by the agent
+	Name    string
+	Attempt int // restart count
+	Pod     PodRef
+
+	Image      Image
+	Args       []string // the whole command line, entrypoint included
+	Env        []string
+	WorkingDir string
+	Hostname   string
+	Mounts     []Mount
+	User       User
+
+	Privileged     bool
+	ReadOnlyRootfs bool
+	NoNewPrivs     bool
+	CapAdd         []string // "NET_ADMIN", "ALL"
+	CapDrop        []string
+	Seccomp        string // "" is RuntimeDefault, "unconfined", or the path of a profile
+	MaskedPaths    bool   // procMount Default
+	Sysctls        map[string]string
+	Resources      Resources
+
+	TTY       bool
+	Stdin     bool
+	StdinOnce bool
+	LogPath   string // CRI log file
+	Devices   []string
+}
+
+// PodRef is what a container knows of its Pod.
+type PodRef struct {
+	UID, Namespace, Name string
+	NetNS                string // path of the pinned namespace, "" for the host's
+	IPCNS, UTSNS         string // paths of pinned namespaces, "" for the host's
+	PIDNS                string // "" private, "host", or a path
+	CgroupParent         string // relative to the cgroup root of each controller
+}
+
+// Mount is a bind mount, or a tmpfs when Source is "tmpfs".
+type Mount struct {
+	Source, Target string
+	ReadOnly       bool
+	Propagation    string   // "private", "rslave", "rshared"
+	Options        []string // of a tmpfs
+}
+
+// User is whom a container's process runs as.
+type User struct {
+	UID    int64
+	GID    int64
+	Groups []int64
+}
+
+// Resources are a container's cgroup settings; zero means unset.
+type Resources struct {
+	CPUShares   uint64
+	CPUQuota    int64 // microseconds per period
+	CPUPeriod   uint64
+	MemoryLimit int64 // bytes
+	PidsLimit   int64
+	OOMScoreAdj int
+}
+
+// ContainerPhase is where a container is in its life.
+type ContainerPhase string
+
+// The phases of a container.
+const (
+	ContainerCreated ContainerPhase = "created"
+	ContainerRunning ContainerPhase = "running"
+	ContainerExited  ContainerPhase = "exited"
+)
+
+// ContainerState is what the runtime knows of a container.
+type ContainerState struct {
+	ID, Name   string
+	Attempt    int
+	Pod        PodRef // UID, Namespace, Name only
+	Phase      ContainerPhase
+	PID        int
+	CreatedAt  time.Time
+	StartedAt  time.Time
+	FinishedAt time.Time
+	ExitCode   int
+	OOMKilled  bool
+	ImageRef   string
+	ImageID    string // digest of the image
+	LogPath    string
+}
+
+// Exec is a command to run in a container.
+type Exec struct {
+	Args    []string
+	TTY     bool
+	Streams Streams
+	Resize  <-chan [2]uint16 // width, height
+}
+
+// Streams are the ends of a process's standard streams; nil ones are not
+// connected.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Image is an image that is present on the node.
+type Image struct {
+	Ref         string   // as asked for, normalized
+	ID          string   // sha256:… of the configuration
+	Names       []string // tags and digests
+	Size        int64
+	Entrypoint  []string
+	Cmd         []string
+	Env         []string
+	WorkingDir  string
+	User        string // as the image says: "", "1000", "name:group"
+	StopSignal  string
+	Volumes     []string
+	ExposedTCP  []int
+	RootFSChain string // chain ID of the unpacked snapshot
+}
+
+// Credential is what a pull may log in with.
+type Credential struct {
+	Registry           string
+	Username, Password string
+	Token              string
+}
