@@ -119,9 +119,19 @@ type Mount struct {
 
 // User is whom a container's process runs as.
 type User struct {
+	// Spec, where it is not empty, is "user" or "user:group", each by name or
+	// number. The runtime looks it up in /etc/passwd and /etc/group of the
+	// container's root file system; what it finds takes the place of UID and
+	// GID, and the groups that /etc/group lists for the user are added to
+	// Groups. A number that is not listed is used as it is, with group 0 where
+	// none is given; a name that is not listed is an error.
+	Spec string
+	// Strict leaves out the groups that /etc/group lists
+	// (supplementalGroupsPolicy Strict).
+	Strict bool
 	UID    int64
 	GID    int64
-	Groups []int64
+	Groups []int64 // supplementary groups
 }
 
 // Resources are a container's cgroup settings; zero means unset.
