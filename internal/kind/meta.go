@@ -1,14 +1,21 @@
 package kind
 
 import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // ValidateMeta checks the metadata that every kind has, as it is before obj is
 // created: the name has been generated and the namespace filled in.
 func ValidateMeta(k *Kind, obj Object) field.ErrorList {
-	return validation.ValidateObjectMetaAccessor(obj, k.Namespaced, k.nameRule(), field.NewPath("metadata"))
+	path := field.NewPath("metadata")
+	errs := validation.ValidateObjectMetaAccessor(obj, k.Namespaced, k.nameRule(), path)
+	return append(errs, validateFinalizers(obj.GetFinalizers(), path.Child("finalizers"))...)
 }
 
 // ValidateMetaUpdate checks that obj, which is about to replace old, keeps what
@@ -17,7 +24,9 @@ func ValidateMeta(k *Kind, obj Object) field.ErrorList {
 // that its metadata is well-formed. An update without a resourceVersion is an
 // error: whoever allows unconditional updates fills it in before.
 func ValidateMetaUpdate(obj, old Object) field.ErrorList {
-	return validation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))
+	path := field.NewPath("metadata")
+	errs := validation.ValidateObjectMetaAccessorUpdate(obj, old, path)
+	return append(errs, validateFinalizers(obj.GetFinalizers(), path.Child("finalizers"))...)
 }
 
 func (k *Kind) nameRule() validation.ValidateNameFunc {
@@ -25,4 +34,17 @@ func (k *Kind) nameRule() validation.ValidateNameFunc {
 		return k.ValidateName
 	}
 	return validation.NameIsDNSSubdomain
+}
+
+// validateFinalizers refuses short names other than those that the API itself
+// gives a meaning to.
+func validateFinalizers(names []string, path *field.Path) field.ErrorList {
+	known := []string{string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents}
+	var errs field.ErrorList
+	for i, name := range names {
+		if !strings.Contains(name, "/") && !slices.Contains(known, name) {
+			errs = append(errs, field.Invalid(path.Index(i), name, "name is neither a standard finalizer name nor is it fully qualified"))
+		}
+	}
+	return errs
 }

@@ -44,6 +44,8 @@ func TestValidateMeta(t *testing.T) {
 			"metadata.annotations: Too long: may not be more than 262144 bytes"}},
 		{"finalizers in conflict", Pod, metav1.ObjectMeta{Name: "a", Namespace: "b", Finalizers: []string{"orphan", "foregroundDeletion"}}, []string{
 			`metadata.finalizers: Invalid value: ["orphan","foregroundDeletion"]: finalizer orphan and foregroundDeletion cannot be both set`}},
+		{"short finalizer", Pod, metav1.ObjectMeta{Name: "a", Namespace: "b", Finalizers: []string{"kubernetes", "mine"}}, []string{
+			`metadata.finalizers[1]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified`}},
 		{"two controllers", Pod, metav1.ObjectMeta{Name: "a", Namespace: "b", OwnerReferences: []metav1.OwnerReference{
 			{APIVersion: "v1", Kind: "A", Name: "a", UID: "1", Controller: &yes},
 			{APIVersion: "v1", Kind: "B", Name: "b", UID: "2", Controller: &yes},
