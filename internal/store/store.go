@@ -96,6 +96,9 @@ type Engine interface {
 	// Scan calls fn for every record of a bucket in name order. The value is
 	// the callee's to keep. It sees a consistent snapshot.
 	Scan(ctx context.Context, bucket string, fn func(Record) error) error
+	// Buckets returns the names of the buckets that have or had records, in
+	// order.
+	Buckets(ctx context.Context) ([]string, error)
 	// Follow sets the one follower. It is called before the first Commit.
 	Follow(Follower)
 	// Revision returns the last revision published.
