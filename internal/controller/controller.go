@@ -1,0 +1,205 @@
+// Package controller is the loop that every controller runs in: events of the
+// state become keys, and each key is reconciled by one worker at a time.
+//
+// A Controller names its Sources and its Reconcile function; Run drives it. The
+// invariant: a key for which something happened is reconciled after that, and
+// again after every failure with a growing delay; nothing is done for a key to
+// which nothing happens and which has set no deadline. The package never
+// decides what to reconcile: each controller is a package below this one, with
+// a pure plan and a thin apply.
+package controller
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/auth"
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+)
+
+// defaultWorkers is how many keys of one controller are reconciled at once.
+const defaultWorkers = 4
+
+// Controller brings the objects behind keys to where they should be.
+type Controller struct {
+	Name    string
+	Sources []Source
+	// Reconcile is called for one key at a time, for several keys at once. A
+	// positive again asks for another call after that time even if nothing
+	// happens. An error is logged and the key tried again; a conflict or an
+	// object that has gone is no news and only tried again.
+	Reconcile func(ctx context.Context, key types.NamespacedName) (again time.Duration, err error)
+	Workers   int // 0: a few
+}
+
+// Source says which keys an event of a kind concerns.
+type Source struct {
+	Kind *kind.Kind
+	// Keys returns the keys; nil stands for Self.
+	Keys func(state.Event) []types.NamespacedName
+}
+
+// Self is the key of the event's own object.
+func Self(e state.Event) []types.NamespacedName { return []types.NamespacedName{Key(e.Object)} }
+
+// Key returns an object's key.
+func Key(obj kind.Object) types.NamespacedName {
+	return types.NamespacedName{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+}
+
+// Environment is what every controller works with.
+type Environment struct {
+	State *state.State
+	API   *api.API
+	Log   *zap.Logger
+	// Panics counts recovered panics of all controllers.
+	Panics *atomic.Int64
+}
+
+// User is whom a controller acts as.
+func User(name string) auth.User {
+	return auth.User{
+		Name:   "system:serviceaccount:kube-system:" + name,
+		Groups: []string{auth.GroupServiceAccounts, auth.GroupServiceAccounts + ":kube-system", auth.GroupAuthenticated},
+	}
+}
+
+// Run drives the controller until the context ends, which is no error.
+func (c Controller) Run(ctx context.Context, env Environment) error {
+	l := &loop{Controller: c, env: env, queue: newQueue(), log: env.Log.Named(c.Name)}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, source := range c.Sources {
+		group.Go(func() error { return l.follow(ctx, source) })
+	}
+	for range cmp.Or(c.Workers, defaultWorkers) {
+		group.Go(func() error { return l.work(ctx) })
+	}
+	if err := group.Wait(); ctx.Err() == nil {
+		return fmt.Errorf("controller %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// loop is a controller that runs.
+type loop struct {
+	Controller
+	env   Environment
+	queue *queue
+	log   *zap.Logger
+}
+
+// follow turns what there is of a source, and what happens to it, into keys.
+func (l *loop) follow(ctx context.Context, source Source) error {
+	keys := source.Keys
+	if keys == nil {
+		keys = Self
+	}
+	note := func(e state.Event) {
+		for _, key := range keys(e) {
+			l.queue.add(key)
+		}
+	}
+	for {
+		snapshot, watch := l.env.State.ListWatch(source.Kind, state.Interest{})
+		snapshot.Ascend(state.Interest{}, "", func(obj kind.Object) bool {
+			note(state.Event{Type: state.Added, Object: obj})
+			return true
+		})
+		err := drain(ctx, watch, note)
+		watch.Stop()
+		if !errors.Is(err, state.ErrExpired) {
+			return err
+		}
+	}
+}
+
+func drain(ctx context.Context, watch *state.Watch, note func(state.Event)) error {
+	for {
+		e, err := watch.Next(ctx)
+		if err != nil {
+			return err
+		}
+		note(e)
+	}
+}
+
+// work reconciles keys until the context ends.
+func (l *loop) work(ctx context.Context) error {
+	for {
+		key, wait, ok := l.queue.take()
+		if ok {
+			again, err := l.reconcile(ctx, key)
+			l.queue.done(key, again, l.failed(key, err))
+			continue
+		}
+		if err := l.rest(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// rest waits until there may be something to do.
+func (l *loop) rest(ctx context.Context, wait time.Duration) error {
+	var deadline <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		deadline = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.queue.wake:
+	case <-deadline:
+	}
+	return nil
+}
+
+// reconcile calls Reconcile and turns a panic into an error: one poisoned
+// object must not stop the others.
+func (l *loop) reconcile(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			if l.env.Panics != nil {
+				l.env.Panics.Add(1)
+			}
+			l.log.Error("reconcile panicked", zap.Stringer("key", key), zap.Any("panic", r), zap.Stack("stack"))
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	return l.Reconcile(ctx, key)
+}
+
+func (l *loop) failed(key types.NamespacedName, err error) bool {
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return false
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsAlreadyExists(err):
+		l.log.Debug("reconcile again", zap.Stringer("key", key), zap.Error(err))
+	default:
+		l.log.Warn("reconcile failed", zap.Stringer("key", key), zap.Error(err))
+	}
+	return true
+}
+
+// NamespaceOf returns a Source's Keys: the namespace of the objects of that
+// name, for controllers that keep one object in each namespace.
+func NamespaceOf(name string) func(state.Event) []types.NamespacedName {
+	return func(e state.Event) []types.NamespacedName {
+		if e.Object.GetName() != name {
+			return nil
+		}
+		return []types.NamespacedName{{Name: e.Object.GetNamespace()}}
+	}
+}
