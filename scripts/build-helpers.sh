@@ -97,6 +97,7 @@ for name in "$@"; do
 	"build_$name"
 	zstd -q -f --ultra -22 -T1 --no-progress "$work/$name" -o "$work/$name.zst"
 	printf 'sha256 %s\nversion %s\n' "$(sha256sum "$work/$name" | cut -d' ' -f1)" "$version" >"$work/$name.info"
+	chmod 644 "$work/$name.zst"
 	mv "$work/$name.zst" "$out/$name.zst"
 	mv "$work/$name.info" "$out/$name.info"
 	echo "$digest" >"$out/.$name.inputs"

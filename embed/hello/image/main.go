@@ -6,6 +6,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	_ "crypto/sha256" // which go-digest uses by name
 	"encoding/json"
 	"flag"
 	"fmt"
