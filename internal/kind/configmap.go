@@ -1,9 +1,17 @@
 package kind
 
 import (
+	"maps"
+	"slices"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // ConfigMap describes the kind of that name.
@@ -11,7 +19,68 @@ var ConfigMap = &Kind{
 	Resource:   schema.GroupVersionResource{Group: "", Version: "v1", Resource: "configmaps"},
 	Kind:       "ConfigMap",
 	Singular:   "configmap",
+	ShortNames: []string{"cm"},
 	Namespaced: true,
 	New:        func() Object { return &corev1.ConfigMap{} },
 	NewList:    func() runtime.Object { return &corev1.ConfigMapList{} },
+
+	Validate: func(obj Object) field.ErrorList { return configMapErrors(obj.(*corev1.ConfigMap)) },
+	ValidateUpdate: func(obj, old Object) field.ErrorList {
+		return configMapUpdateErrors(obj.(*corev1.ConfigMap), old.(*corev1.ConfigMap))
+	},
+
+	Columns: []metav1.TableColumnDefinition{
+		nameColumn,
+		column("Data", corev1.ConfigMap{}.SwaggerDoc()["data"]),
+		ageColumn,
+	},
+	Row: func(obj Object, now time.Time) []any {
+		c := obj.(*corev1.ConfigMap)
+		return []any{c.Name, int64(len(c.Data) + len(c.BinaryData)), since(c.CreationTimestamp.Time, now)}
+	},
+}
+
+// frozen is what upstream says of a change to a ConfigMap or Secret whose
+// immutable field is true.
+const frozen = "field is immutable when `immutable` is set"
+
+func configMapErrors(c *corev1.ConfigMap) field.ErrorList {
+	var errs field.ErrorList
+	size := 0
+	for _, key := range slices.Sorted(maps.Keys(c.Data)) {
+		path := field.NewPath("data").Key(key)
+		for _, msg := range validation.IsConfigMapKey(key) {
+			errs = append(errs, field.Invalid(path, key, msg))
+		}
+		if _, both := c.BinaryData[key]; both {
+			errs = append(errs, field.Invalid(path, key, "duplicate of key present in binaryData"))
+		}
+		size += len(c.Data[key])
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.BinaryData)) {
+		for _, msg := range validation.IsConfigMapKey(key) {
+			errs = append(errs, field.Invalid(field.NewPath("binaryData").Key(key), key, msg))
+		}
+		size += len(c.BinaryData[key])
+	}
+	if size > corev1.MaxSecretSize {
+		errs = append(errs, field.TooLong(field.NewPath(""), "", corev1.MaxSecretSize))
+	}
+	return errs
+}
+
+func configMapUpdateErrors(c, old *corev1.ConfigMap) field.ErrorList {
+	var errs field.ErrorList
+	if old.Immutable != nil && *old.Immutable {
+		if c.Immutable == nil || !*c.Immutable {
+			errs = append(errs, field.Forbidden(field.NewPath("immutable"), frozen))
+		}
+		if !equality.Semantic.DeepEqual(c.Data, old.Data) {
+			errs = append(errs, field.Forbidden(field.NewPath("data"), frozen))
+		}
+		if !equality.Semantic.DeepEqual(c.BinaryData, old.BinaryData) {
+			errs = append(errs, field.Forbidden(field.NewPath("binaryData"), frozen))
+		}
+	}
+	return append(errs, configMapErrors(c)...)
 }

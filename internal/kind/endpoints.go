@@ -1,9 +1,18 @@
 package kind
 
 import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Endpoints describes the kind of that name.
@@ -11,7 +20,161 @@ var Endpoints = &Kind{
 	Resource:   schema.GroupVersionResource{Group: "", Version: "v1", Resource: "endpoints"},
 	Kind:       "Endpoints",
 	Singular:   "endpoints",
+	ShortNames: []string{"ep"},
 	Namespaced: true,
 	New:        func() Object { return &corev1.Endpoints{} },
 	NewList:    func() runtime.Object { return &corev1.EndpointsList{} },
+
+	Default: func(obj Object) { defaultEndpoints(obj.(*corev1.Endpoints)) },
+	Validate: func(obj Object) field.ErrorList {
+		return endpointsErrors(obj.(*corev1.Endpoints), nil)
+	},
+	ValidateUpdate: func(obj, old Object) field.ErrorList {
+		return endpointsErrors(obj.(*corev1.Endpoints), old.(*corev1.Endpoints))
+	},
+	Warnings: func(Object, Object) []string { return []string{EndpointsDeprecated} },
+
+	Columns: []metav1.TableColumnDefinition{
+		nameColumn,
+		column("Endpoints", corev1.Endpoints{}.SwaggerDoc()["subsets"]),
+		ageColumn,
+	},
+	Row: func(obj Object, now time.Time) []any {
+		e := obj.(*corev1.Endpoints)
+		return []any{e.Name, endpointsText(e), since(e.CreationTimestamp.Time, now)}
+	},
+}
+
+// EndpointsDeprecated is the warning that every request for v1 Endpoints gets,
+// reads included.
+const EndpointsDeprecated = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+
+func defaultEndpoints(e *corev1.Endpoints) {
+	for i := range e.Subsets {
+		for j := range e.Subsets[i].Ports {
+			if p := &e.Subsets[i].Ports[j]; p.Protocol == "" {
+				p.Protocol = corev1.ProtocolTCP
+			}
+		}
+	}
+}
+
+// endpointsErrors accepts addresses that old, which may be nil, already has.
+func endpointsErrors(e, old *corev1.Endpoints) field.ErrorList {
+	var known []string
+	if old != nil {
+		for i := range old.Subsets {
+			for _, a := range old.Subsets[i].Addresses {
+				known = append(known, a.IP)
+			}
+			for _, a := range old.Subsets[i].NotReadyAddresses {
+				known = append(known, a.IP)
+			}
+		}
+	}
+	var errs field.ErrorList
+	for i := range e.Subsets {
+		s, path := &e.Subsets[i], field.NewPath("subsets").Index(i)
+		if len(s.Addresses) == 0 && len(s.NotReadyAddresses) == 0 {
+			errs = append(errs, field.Required(path, "must specify `addresses` or `notReadyAddresses`"))
+		}
+		for j := range s.Addresses {
+			errs = append(errs, endpointAddressErrors(&s.Addresses[j], known, path.Child("addresses").Index(j))...)
+		}
+		for j := range s.NotReadyAddresses {
+			errs = append(errs, endpointAddressErrors(&s.NotReadyAddresses[j], known, path.Child("notReadyAddresses").Index(j))...)
+		}
+		for j := range s.Ports {
+			errs = append(errs, endpointPortErrors(&s.Ports[j], len(s.Ports) > 1, path.Child("ports").Index(j))...)
+		}
+	}
+	return errs
+}
+
+func endpointAddressErrors(a *corev1.EndpointAddress, known []string, path *field.Path) field.ErrorList {
+	errs := ipAddress(path.Child("ip"), a.IP, known...)
+	if a.Hostname != "" {
+		errs = append(errs, dnsLabel(path.Child("hostname"), a.Hostname)...)
+	}
+	if a.NodeName != nil {
+		errs = append(errs, dnsSubdomain(path.Child("nodeName"), *a.NodeName)...)
+	}
+	return append(errs, specialIPErrors(a.IP, path.Child("ip"))...)
+}
+
+func endpointPortErrors(p *corev1.EndpointPort, named bool, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if p.Name != "" {
+		errs = append(errs, dnsLabel(path.Child("name"), p.Name)...)
+	} else if named {
+		errs = append(errs, field.Required(path.Child("name"), ""))
+	}
+	errs = append(errs, portNumber(path.Child("port"), p.Port)...)
+	errs = append(errs, protocolErrors(p.Protocol, path.Child("protocol"))...)
+	if p.AppProtocol != nil {
+		errs = append(errs, qualifiedName(path.Child("appProtocol"), *p.AppProtocol)...)
+	}
+	return errs
+}
+
+// protocolErrors checks the protocol of a Service's or an endpoint's port.
+func protocolErrors(p corev1.Protocol, path *field.Path) field.ErrorList {
+	return requiredOneOf(path, p, corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP)
+}
+
+// specialIPErrors refuses addresses that mean something else on every node:
+// through an endpoint they would open a node's own services to the cluster.
+func specialIPErrors(ip string, path *field.Path) field.ErrorList {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return field.ErrorList{field.Invalid(path, ip, "must be a valid IP address")}
+	}
+	addr = addr.Unmap()
+	var errs field.ErrorList
+	if addr.IsUnspecified() {
+		errs = append(errs, field.Invalid(path, ip, fmt.Sprintf("may not be unspecified (%v)", ip)))
+	}
+	if addr.IsLoopback() {
+		errs = append(errs, field.Invalid(path, ip, "may not be in the loopback range (127.0.0.0/8, ::1/128)"))
+	}
+	if addr.IsLinkLocalUnicast() {
+		errs = append(errs, field.Invalid(path, ip, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"))
+	}
+	if addr.IsLinkLocalMulticast() {
+		errs = append(errs, field.Invalid(path, ip, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"))
+	}
+	return errs
+}
+
+// shownEndpoints is how many addresses or ports a table cell lists.
+const shownEndpoints = 3
+
+// endpointsText lists the first ready addresses with each of their ports.
+func endpointsText(e *corev1.Endpoints) string {
+	if len(e.Subsets) == 0 {
+		return "<none>"
+	}
+	var texts []string
+	for i := range e.Subsets {
+		s := &e.Subsets[i]
+		if len(s.Ports) == 0 {
+			for _, a := range s.Addresses {
+				texts = append(texts, a.IP)
+			}
+		}
+		for _, p := range s.Ports {
+			for _, a := range s.Addresses {
+				texts = append(texts, net.JoinHostPort(a.IP, strconv.Itoa(int(p.Port))))
+			}
+		}
+	}
+	return firstOf(texts)
+}
+
+// firstOf joins the first few texts and counts the rest.
+func firstOf(texts []string) string {
+	if len(texts) <= shownEndpoints {
+		return strings.Join(texts, ",")
+	}
+	return fmt.Sprintf("%s + %d more...", strings.Join(texts[:shownEndpoints], ","), len(texts)-shownEndpoints)
 }

@@ -87,6 +87,13 @@ type Face struct {
 	// side may change.
 	ToStored   func(Object) Object
 	FromStored func(Object) Object
+	// Validate and ValidateUpdate check what this face asks for beyond the
+	// kind's own rules. They are given stored objects.
+	Validate       func(Object) field.ErrorList
+	ValidateUpdate func(obj, old Object) field.ErrorList
+	// FieldNames maps the labels of field selectors in this face to the
+	// kind's. Nil: they are the same.
+	FieldNames map[string]string
 	Columns    []metav1.TableColumnDefinition // nil: the kind's own
 	Row        func(obj Object, now time.Time) []any
 }

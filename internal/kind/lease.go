@@ -1,9 +1,16 @@
 package kind
 
 import (
+	"strings"
+	"time"
+
 	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Lease describes the kind of that name.
@@ -14,4 +21,86 @@ var Lease = &Kind{
 	Namespaced: true,
 	New:        func() Object { return &coordinationv1.Lease{} },
 	NewList:    func() runtime.Object { return &coordinationv1.LeaseList{} },
+
+	PrepareCreate: func(obj Object) { dropLeaseStrategy(obj.(*coordinationv1.Lease)) },
+	PrepareUpdate: func(obj, _ Object) { dropLeaseStrategy(obj.(*coordinationv1.Lease)) },
+	Validate:      func(obj Object) field.ErrorList { return leaseErrors(obj.(*coordinationv1.Lease)) },
+	ValidateUpdate: func(obj, _ Object) field.ErrorList {
+		return leaseErrors(obj.(*coordinationv1.Lease))
+	},
+	Lazy: leaseOnlyRenewed,
+
+	Columns: []metav1.TableColumnDefinition{
+		nameColumn,
+		column("Holder", coordinationv1.LeaseSpec{}.SwaggerDoc()["holderIdentity"]),
+		ageColumn,
+	},
+	Row: func(obj Object, now time.Time) []any {
+		l := obj.(*coordinationv1.Lease)
+		holder := ""
+		if l.Spec.HolderIdentity != nil {
+			holder = *l.Spec.HolderIdentity
+		}
+		return []any{l.Name, holder, since(l.CreationTimestamp.Time, now)}
+	},
+}
+
+// dropLeaseStrategy removes the fields of coordinated leader election, which
+// upstream has switched off.
+func dropLeaseStrategy(l *coordinationv1.Lease) {
+	l.Spec.Strategy = nil
+	l.Spec.PreferredHolder = nil
+}
+
+func leaseErrors(l *coordinationv1.Lease) field.ErrorList {
+	var errs field.ErrorList
+	spec := field.NewPath("spec")
+	if d := l.Spec.LeaseDurationSeconds; d != nil && *d <= 0 {
+		errs = append(errs, field.Invalid(spec.Child("leaseDurationSeconds"), *d, "must be greater than 0"))
+	}
+	if n := l.Spec.LeaseTransitions; n != nil && *n < 0 {
+		errs = append(errs, field.Invalid(spec.Child("leaseTransitions"), *n, "must be greater than or equal to 0"))
+	}
+	if s := l.Spec.Strategy; s != nil {
+		errs = append(errs, leaseStrategyErrors(*s, spec.Child("strategy"))...)
+	}
+	if h := l.Spec.PreferredHolder; h != nil && *h != "" && (l.Spec.Strategy == nil || *l.Spec.Strategy == "") {
+		errs = append(errs, field.Forbidden(spec.Child("preferredHolder"), "may only be specified if `strategy` is defined"))
+	}
+	return errs
+}
+
+// leaseStrategyErrors repeats "strategy" in the path because upstream does.
+func leaseStrategyErrors(s coordinationv1.CoordinatedLeaseStrategy, path *field.Path) field.ErrorList {
+	known := []coordinationv1.CoordinatedLeaseStrategy{coordinationv1.OldestEmulationVersion}
+	if !strings.Contains(string(s), "/") {
+		if s != known[0] {
+			return field.ErrorList{field.NotSupported(path.Child("strategy"), s, known)}
+		}
+		return nil
+	}
+	var errs field.ErrorList
+	for _, msg := range validation.IsQualifiedName(string(s)) {
+		errs = append(errs, field.Invalid(path.Child("strategy"), s, msg))
+	}
+	return errs
+}
+
+// leaseOnlyRenewed is the one change of a Lease that may be lost in a crash:
+// whoever holds it renews it again. Who holds it must never be forgotten.
+func leaseOnlyRenewed(obj, old Object) bool {
+	if old == nil {
+		return false
+	}
+	a, b := *obj.(*coordinationv1.Lease), *old.(*coordinationv1.Lease)
+	a.Spec.RenewTime, b.Spec.RenewTime = nil, nil
+	return sameMeta(&a.ObjectMeta, &b.ObjectMeta) && equality.Semantic.DeepEqual(a.Spec, b.Spec)
+}
+
+// sameMeta compares metadata except for what every write changes.
+func sameMeta(a, b *metav1.ObjectMeta) bool {
+	x, y := *a, *b
+	x.ResourceVersion, y.ResourceVersion = "", ""
+	x.ManagedFields, y.ManagedFields = nil, nil
+	return equality.Semantic.DeepEqual(x, y)
 }

@@ -1,0 +1,191 @@
+package kind
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// clusterIPErrors checks that clusterIP, clusterIPs, ipFamilies and
+// ipFamilyPolicy go together. old may be nil.
+func clusterIPErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
+	spec := &s.Spec
+	if spec.Type == corev1.ServiceTypeExternalName {
+		return nil
+	}
+	ips, families := path.Child("clusterIPs"), path.Child("ipFamilies")
+	errs := clusterIPPairErrors(spec, ips)
+	for i, family := range spec.IPFamilies {
+		errs = append(errs, oneOf(families.Index(i), family, corev1.IPv4Protocol, corev1.IPv6Protocol)...)
+		if slices.Contains(spec.IPFamilies[:i], family) {
+			errs = append(errs, field.Duplicate(families.Index(i), family))
+		}
+	}
+	if p := spec.IPFamilyPolicy; p != nil {
+		errs = append(errs, oneOf(path.Child("ipFamilyPolicy"), *p, corev1.IPFamilyPolicyPreferDualStack,
+			corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack)...)
+	}
+	known := []string(nil)
+	if old != nil {
+		known = old.Spec.ClusterIPs
+	}
+	bad := false
+	for i, ip := range spec.ClusterIPs {
+		if i == 0 && ip == corev1.ClusterIPNone {
+			if len(spec.ClusterIPs) > 1 {
+				bad = true
+				errs = append(errs, field.Invalid(ips, spec.ClusterIPs, "'None' must be the first and only value"))
+			}
+			continue
+		}
+		wrong := ipAddress(ips.Index(i), ip, known...)
+		bad = bad || len(wrong) > 0
+		errs = append(errs, wrong...)
+	}
+	if len(spec.ClusterIPs) > 2 {
+		errs = append(errs, field.Invalid(ips, spec.ClusterIPs, "may only hold up to 2 values"))
+	}
+	if bad || headless(s) {
+		return errs
+	}
+	return append(errs, clusterIPFamilyErrors(spec, ips)...)
+}
+
+func clusterIPPairErrors(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {
+	switch {
+	case spec.ClusterIP == "" && len(spec.ClusterIPs) > 0:
+		return field.ErrorList{field.Invalid(path, spec.ClusterIPs, "must be empty when `clusterIP` is not specified")}
+	case spec.ClusterIP == "":
+		return nil
+	case len(spec.ClusterIPs) == 0:
+		return field.ErrorList{field.Required(path, "")}
+	case spec.ClusterIPs[0] != spec.ClusterIP:
+		return field.ErrorList{field.Invalid(path, spec.ClusterIPs, "first value must match `clusterIP`")}
+	}
+	return nil
+}
+
+// clusterIPFamilyErrors is for addresses that are well-formed.
+func clusterIPFamilyErrors(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[corev1.IPFamily]bool{}
+	for _, ip := range spec.ClusterIPs {
+		if addr, err := netip.ParseAddr(ip); err == nil {
+			seen[familyOf(addr)] = true
+		}
+	}
+	if len(spec.ClusterIPs) > 1 && len(seen) < 2 {
+		errs = append(errs, field.Invalid(path, spec.ClusterIPs, "may specify no more than one IP for each IP family"))
+	}
+	for i, ip := range spec.ClusterIPs[:min(len(spec.ClusterIPs), len(spec.IPFamilies))] {
+		family := spec.IPFamilies[i]
+		if addr, err := netip.ParseAddr(ip); err == nil && familyOf(addr) != family {
+			errs = append(errs, field.Invalid(path.Index(i), ip, fmt.Sprintf("expected an %s value as indicated by `ipFamilies[%v]`", family, i)))
+		}
+	}
+	return errs
+}
+
+// familyErrors checks that the cluster has the families that a Service wants.
+func familyErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
+	spec, policy := &s.Spec, path.Child("ipFamilyPolicy")
+	if spec.Type == corev1.ServiceTypeExternalName || spec.IPFamilyPolicy == nil || keepsPreference(s, old) {
+		return nil
+	}
+	var errs field.ErrorList
+	single := *spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
+	if single && len(spec.ClusterIPs) == 2 {
+		errs = append(errs, field.Invalid(policy, *spec.IPFamilyPolicy, "must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified"))
+	}
+	if single && len(spec.IPFamilies) == 2 {
+		errs = append(errs, field.Invalid(policy, *spec.IPFamilyPolicy, "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified"))
+	}
+	if len(errs) > 0 || headless(s) && len(spec.Selector) == 0 {
+		return errs
+	}
+	if *spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack && len(serviceFamilies()) < 2 {
+		errs = append(errs, field.Invalid(policy, *spec.IPFamilyPolicy, "this cluster is not configured for dual-stack services"))
+	}
+	for i, family := range spec.IPFamilies {
+		if !slices.Contains(serviceFamilies(), family) {
+			errs = append(errs, field.Invalid(path.Child("ipFamilies").Index(i), family, "not configured on this cluster"))
+		}
+	}
+	return errs
+}
+
+// serviceUpdateErrors checks what may not change: the first address and family,
+// the class of a load balancer, the health port.
+func serviceUpdateErrors(s, old *corev1.Service) field.ErrorList {
+	var errs field.ErrorList
+	path := field.NewPath("spec")
+	if s.Spec.Type != corev1.ServiceTypeExternalName && old.Spec.Type != corev1.ServiceTypeExternalName {
+		if !headless(s) || !headless(old) {
+			errs = append(errs, clusterIPChangeErrors(s, old, path)...)
+		}
+		if !headless(s) && !headless(old) {
+			errs = append(errs, familyChangeErrors(s, old, path)...)
+		}
+	}
+	if s.Spec.Type == corev1.ServiceTypeLoadBalancer && old.Spec.Type == s.Spec.Type &&
+		!sameValue(s.Spec.LoadBalancerClass, old.Spec.LoadBalancerClass) {
+		errs = append(errs, field.Invalid(path.Child("loadBalancerClass"), s.Spec.LoadBalancerClass, "may not change once set"))
+	}
+	if needsHealthPort(s) && needsHealthPort(old) && s.Spec.HealthCheckNodePort != old.Spec.HealthCheckNodePort {
+		errs = append(errs, field.Forbidden(path.Child("healthCheckNodePort"), "field is immutable"))
+	}
+	return errs
+}
+
+func clusterIPChangeErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	ips, before, at := s.Spec.ClusterIPs, old.Spec.ClusterIPs, path.Child("clusterIPs")
+	if len(ips) == len(before) {
+		for i := range before {
+			if ips[i] != before[i] {
+				errs = append(errs, field.Invalid(at.Index(i), ips, "may not change once set"))
+			}
+		}
+		return errs
+	}
+	if len(ips) == 0 {
+		return field.ErrorList{field.Invalid(at.Index(0), ips, "primary clusterIP can not be unset")}
+	}
+	if len(before) > 0 && ips[0] != before[0] {
+		errs = append(errs, field.Invalid(at.Index(0), ips, "may not change once set"))
+	}
+	if len(before) > len(ips) && len(ips) == 1 && !singleStack(s) {
+		errs = append(errs, field.Invalid(path.Child("ipFamilyPolicy"), s.Spec.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary clusterIP"))
+	}
+	return errs
+}
+
+func familyChangeErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	families, before, first := s.Spec.IPFamilies, old.Spec.IPFamilies, path.Child("ipFamilies").Index(0)
+	if len(families) == len(before) {
+		for i := range before {
+			if families[i] != before[i] {
+				errs = append(errs, field.Invalid(first, families, "may not change once set"))
+			}
+		}
+		return errs
+	}
+	if len(before) > len(families) && len(s.Spec.ClusterIPs) == 0 {
+		errs = append(errs, field.Invalid(first, families, "primary ipFamily can not be unset"))
+	}
+	if len(families) > 0 && len(before) > 0 && families[0] != before[0] {
+		errs = append(errs, field.Invalid(first, s.Spec.ClusterIPs, "may not change once set"))
+	}
+	if len(before) > len(families) && len(families) == 1 && !singleStack(s) {
+		errs = append(errs, field.Invalid(path.Child("ipFamilyPolicy"), s.Spec.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary ipFamily"))
+	}
+	return errs
+}
+
+func singleStack(s *corev1.Service) bool {
+	return s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
+}

@@ -1,0 +1,354 @@
+package kind
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// loadBalancerOnly is what upstream says of a field that only this type has.
+const loadBalancerOnly = "may only be used when `type` is 'LoadBalancer'"
+
+// serviceErrors checks a whole Service, allocated fields included. It accepts
+// addresses that old, which may be nil, already has.
+func serviceErrors(s, old *corev1.Service) field.ErrorList {
+	spec, path := &s.Spec, field.NewPath("spec")
+	errs := topologyErrors(s)
+	if len(spec.Ports) == 0 && !headless(s) && spec.Type != corev1.ServiceTypeExternalName {
+		errs = append(errs, field.Required(path.Child("ports"), ""))
+	}
+	errs = append(errs, serviceTypeErrors(s, path)...)
+	names := map[string]bool{}
+	for i := range spec.Ports {
+		errs = append(errs, servicePortErrors(&spec.Ports[i], len(spec.Ports) > 1, names, path.Child("ports").Index(i))...)
+	}
+	if spec.Selector != nil {
+		errs = append(errs, metavalidation.ValidateLabels(spec.Selector, path.Child("selector"))...)
+	}
+	errs = append(errs, affinityErrors(spec, path)...)
+	errs = append(errs, clusterIPErrors(s, old, path)...)
+	errs = append(errs, familyErrors(s, old, path)...)
+
+	known := &corev1.ServiceSpec{}
+	if old != nil {
+		known = &old.Spec
+	}
+	for i, ip := range spec.ExternalIPs {
+		at := path.Child("externalIPs").Index(i)
+		if bad := ipAddress(at, ip, known.ExternalIPs...); len(bad) > 0 {
+			errs = append(errs, bad...)
+		} else {
+			errs = append(errs, specialIPErrors(ip, at)...)
+		}
+	}
+	errs = append(errs, requiredOneOf(path.Child("type"), spec.Type, corev1.ServiceTypeClusterIP,
+		corev1.ServiceTypeExternalName, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort)...)
+	errs = append(errs, duplicatePortErrors(spec, path.Child("ports"))...)
+	errs = append(errs, loadBalancerErrors(s, known.LoadBalancerSourceRanges, path)...)
+	return append(errs, trafficErrors(s, path)...)
+}
+
+func topologyErrors(s *corev1.Service) field.ErrorList {
+	hints, hinted := s.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]
+	mode, moded := s.Annotations[corev1.AnnotationTopologyMode]
+	if !hinted || !moded || hints == mode {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("metadata", "annotations").Key(corev1.AnnotationTopologyMode), mode,
+		fmt.Sprintf("must match annotations[%s] when both are specified", corev1.DeprecatedAnnotationTopologyAwareHints))}
+}
+
+func serviceTypeErrors(s *corev1.Service, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	spec := &s.Spec
+	switch spec.Type {
+	case corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort:
+		if headless(s) {
+			errs = append(errs, field.Invalid(path.Child("clusterIPs").Index(0), spec.ClusterIPs[0],
+				fmt.Sprintf("may not be set to 'None' for %s services", spec.Type)))
+		}
+	case corev1.ServiceTypeExternalName:
+		const refused = "may not be set for ExternalName services"
+		if len(spec.ClusterIPs) > 0 {
+			errs = append(errs, field.Forbidden(path.Child("clusterIPs"), refused))
+		}
+		if len(spec.IPFamilies) > 0 {
+			errs = append(errs, field.Forbidden(path.Child("ipFamilies"), refused))
+		}
+		if spec.IPFamilyPolicy != nil {
+			errs = append(errs, field.Forbidden(path.Child("ipFamilyPolicy"), refused))
+		}
+		if cname := strings.TrimSuffix(spec.ExternalName, "."); cname != "" {
+			errs = append(errs, dnsSubdomain(path.Child("externalName"), cname)...)
+		} else {
+			errs = append(errs, field.Required(path.Child("externalName"), ""))
+		}
+	}
+	return errs
+}
+
+func servicePortErrors(p *corev1.ServicePort, named bool, names map[string]bool, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if p.Name != "" {
+		errs = append(errs, dnsLabel(path.Child("name"), p.Name)...)
+		if names[p.Name] {
+			errs = append(errs, field.Duplicate(path.Child("name"), p.Name))
+		}
+		names[p.Name] = true
+	} else if named {
+		errs = append(errs, field.Required(path.Child("name"), ""))
+	}
+	errs = append(errs, portNumber(path.Child("port"), p.Port)...)
+	errs = append(errs, protocolErrors(p.Protocol, path.Child("protocol"))...)
+	target := path.Child("targetPort")
+	if p.TargetPort.Type == intstr.Int {
+		errs = append(errs, invalidEach(target, p.TargetPort.IntValue(), validation.IsValidPortNum(p.TargetPort.IntValue()))...)
+	} else {
+		errs = append(errs, invalidEach(target, p.TargetPort.StrVal, validation.IsValidPortName(p.TargetPort.StrVal))...)
+	}
+	if p.AppProtocol != nil {
+		errs = append(errs, qualifiedName(path.Child("appProtocol"), *p.AppProtocol)...)
+	}
+	return errs
+}
+
+// duplicatePortErrors finds ports and node ports given twice for a protocol.
+func duplicatePortErrors(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if spec.Type == corev1.ServiceTypeClusterIP {
+		for i, p := range spec.Ports {
+			if p.NodePort != 0 {
+				errs = append(errs, field.Forbidden(path.Index(i).Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
+			}
+		}
+	}
+	type key struct {
+		protocol corev1.Protocol
+		port     int32
+	}
+	seen := map[key]bool{}
+	for i, p := range spec.Ports {
+		if p.NodePort == 0 {
+			continue
+		}
+		k := key{p.Protocol, p.NodePort}
+		if seen[k] {
+			errs = append(errs, field.Duplicate(path.Index(i).Child("nodePort"), p.NodePort))
+		}
+		seen[k] = true
+	}
+	clear(seen)
+	for i, p := range spec.Ports {
+		k := key{p.Protocol, p.Port}
+		if seen[k] {
+			errs = append(errs, field.Duplicate(path.Index(i), corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}))
+		}
+		seen[k] = true
+	}
+	return errs
+}
+
+// maxAffinitySeconds is a day.
+const maxAffinitySeconds = 86400
+
+func affinityErrors(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {
+	errs := requiredOneOf(path.Child("sessionAffinity"), spec.SessionAffinity, corev1.ServiceAffinityClientIP, corev1.ServiceAffinityNone)
+	c, at := spec.SessionAffinityConfig, path.Child("sessionAffinityConfig")
+	if spec.SessionAffinity == corev1.ServiceAffinityNone && c != nil {
+		errs = append(errs, field.Forbidden(at, "must not be set when session affinity is None"))
+	}
+	if spec.SessionAffinity != corev1.ServiceAffinityClientIP {
+		return errs
+	}
+	const why = "when session affinity type is ClientIP"
+	timeout := at.Child("clientIP", "timeoutSeconds")
+	switch {
+	case c == nil:
+		errs = append(errs, field.Required(at, why))
+	case c.ClientIP == nil:
+		errs = append(errs, field.Required(at.Child("clientIP"), why))
+	case c.ClientIP.TimeoutSeconds == nil:
+		errs = append(errs, field.Required(timeout, why))
+	case *c.ClientIP.TimeoutSeconds <= 0 || *c.ClientIP.TimeoutSeconds > maxAffinitySeconds:
+		errs = append(errs, field.Invalid(timeout, *c.ClientIP.TimeoutSeconds,
+			fmt.Sprintf("must be greater than 0 and less than %d", maxAffinitySeconds)))
+	}
+	return errs
+}
+
+// loadBalancerErrors spells one path with a capital because upstream does.
+func loadBalancerErrors(s *corev1.Service, known []string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	spec, balanced := &s.Spec, s.Spec.Type == corev1.ServiceTypeLoadBalancer
+	cidr := func(path *field.Path, value string) {
+		errs = append(errs, validation.IsValidCIDRForLegacyField(path, strings.TrimSpace(value), true, known)...)
+	}
+	if len(spec.LoadBalancerSourceRanges) > 0 {
+		at := path.Child("LoadBalancerSourceRanges")
+		if !balanced {
+			errs = append(errs, field.Forbidden(at, loadBalancerOnly))
+		}
+		for i, value := range spec.LoadBalancerSourceRanges {
+			cidr(at.Index(i), value)
+		}
+	} else if value, ok := s.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]; ok {
+		at := field.NewPath("metadata", "annotations").Key(corev1.AnnotationLoadBalancerSourceRangesKey)
+		if !balanced {
+			errs = append(errs, field.Forbidden(at, loadBalancerOnly))
+		}
+		if value = strings.TrimSpace(value); value != "" {
+			for _, value := range strings.Split(value, ",") {
+				cidr(at, value)
+			}
+		}
+	}
+	if spec.AllocateLoadBalancerNodePorts != nil && !balanced {
+		errs = append(errs, field.Forbidden(path.Child("allocateLoadBalancerNodePorts"), loadBalancerOnly))
+	}
+	if spec.AllocateLoadBalancerNodePorts == nil && balanced {
+		errs = append(errs, field.Required(field.NewPath("allocateLoadBalancerNodePorts"), ""))
+	}
+	return append(errs, loadBalancerClassErrors(s, path.Child("loadBalancerClass"))...)
+}
+
+func loadBalancerClassErrors(s *corev1.Service, path *field.Path) field.ErrorList {
+	class := s.Spec.LoadBalancerClass
+	switch {
+	case class == nil:
+		return nil
+	case s.Spec.Type != corev1.ServiceTypeLoadBalancer:
+		return field.ErrorList{field.Forbidden(path, loadBalancerOnly)}
+	}
+	return qualifiedName(path, *class)
+}
+
+func trafficErrors(s *corev1.Service, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	spec := &s.Spec
+	external := path.Child("externalTrafficPolicy")
+	if externallyAccessible(s) {
+		errs = append(errs, requiredOneOf(external, spec.ExternalTrafficPolicy,
+			corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal)...)
+	} else if spec.ExternalTrafficPolicy != "" {
+		errs = append(errs, field.Invalid(external, spec.ExternalTrafficPolicy, "may only be set for externally-accessible services"))
+	}
+	health := path.Child("healthCheckNodePort")
+	switch {
+	case needsHealthPort(s) && spec.HealthCheckNodePort == 0:
+		errs = append(errs, field.Required(health, ""))
+	case needsHealthPort(s):
+		errs = append(errs, portNumber(health, spec.HealthCheckNodePort)...)
+	case spec.HealthCheckNodePort != 0:
+		errs = append(errs, field.Invalid(health, spec.HealthCheckNodePort,
+			"may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))
+	}
+	internal := path.Child("internalTrafficPolicy")
+	if p := spec.InternalTrafficPolicy; p != nil {
+		errs = append(errs, oneOf(internal, *p, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
+	} else if needsClusterIP(s) {
+		errs = append(errs, field.Required(internal, ""))
+	}
+	if d := spec.TrafficDistribution; d != nil {
+		errs = append(errs, oneOf(path.Child("trafficDistribution"), *d, corev1.ServiceTrafficDistributionPreferClose,
+			corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode)...)
+	}
+	return errs
+}
+
+// serviceStatusErrors checks what a load balancer reports.
+func serviceStatusErrors(s, old *corev1.Service) field.ErrorList {
+	var errs field.ErrorList
+	path := field.NewPath("status", "loadBalancer", "ingress")
+	ingresses := s.Status.LoadBalancer.Ingress
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer && len(ingresses) > 0 {
+		return field.ErrorList{field.Forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'")}
+	}
+	var known []string
+	for _, ingress := range old.Status.LoadBalancer.Ingress {
+		known = append(known, ingress.IP)
+	}
+	for i, ingress := range ingresses {
+		errs = append(errs, ingressErrors(ingress, known, path.Index(i))...)
+	}
+	return errs
+}
+
+func ingressErrors(g corev1.LoadBalancerIngress, known []string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if g.IP != "" {
+		errs = append(errs, ipAddress(path.Child("ip"), g.IP, known...)...)
+	}
+	mode := path.Child("ipMode")
+	switch {
+	case g.IPMode == nil && g.IP != "":
+		errs = append(errs, field.Required(mode, "must be specified when `ip` is set"))
+	case g.IPMode != nil && g.IP == "":
+		errs = append(errs, field.Forbidden(mode, "may not be specified when `ip` is not set"))
+	case g.IPMode != nil:
+		errs = append(errs, oneOf(mode, *g.IPMode, corev1.LoadBalancerIPModeProxy, corev1.LoadBalancerIPModeVIP)...)
+	}
+	if g.Hostname != "" {
+		errs = append(errs, dnsSubdomain(path.Child("hostname"), g.Hostname)...)
+		if len(validation.IsValidIP(path, g.Hostname)) == 0 {
+			errs = append(errs, field.Invalid(path.Child("hostname"), g.Hostname, "must be a DNS name, not an IP address"))
+		}
+	}
+	return errs
+}
+
+func serviceWarnings(s *corev1.Service) []string {
+	var warnings []string
+	spec, path := &s.Spec, field.NewPath("spec")
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	if _, ok := s.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]; ok {
+		warn("annotation %s is deprecated, please use %s instead", corev1.DeprecatedAnnotationTopologyAwareHints, corev1.AnnotationTopologyMode)
+	}
+	none := spec.Type == corev1.ServiceTypeClusterIP && spec.ClusterIP == corev1.ClusterIPNone
+	external := spec.Type == corev1.ServiceTypeExternalName
+	if !none && spec.ClusterIP != "" {
+		warnings = append(warnings, ipWarnings(path.Child("clusterIPs"), spec.ClusterIPs)...)
+	}
+	if none && spec.LoadBalancerIP != "" {
+		warn("spec.loadBalancerIP is ignored for headless services")
+	}
+	if none && len(spec.ExternalIPs) > 0 {
+		warn("spec.externalIPs is ignored for headless services")
+	}
+	if none && spec.SessionAffinity != corev1.ServiceAffinityNone {
+		warn("spec.SessionAffinity is ignored for headless services")
+	}
+	warnings = append(warnings, ipWarnings(path.Child("externalIPs"), spec.ExternalIPs)...)
+	if len(spec.ExternalIPs) > 0 && !none && !external {
+		warn("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+	}
+	if spec.LoadBalancerIP != "" {
+		warnings = append(warnings, validation.GetWarningsForIP(path.Child("loadBalancerIP"), spec.LoadBalancerIP)...)
+	}
+	for i, cidr := range spec.LoadBalancerSourceRanges {
+		warnings = append(warnings, validation.GetWarningsForCIDR(path.Child("loadBalancerSourceRanges").Index(i), cidr)...)
+	}
+	if external && len(spec.ExternalIPs) > 0 {
+		warn("spec.externalIPs is ignored when spec.type is %q", spec.Type)
+	}
+	if !external && spec.ExternalName != "" {
+		warn("spec.externalName is ignored when spec.type is not %q", corev1.ServiceTypeExternalName)
+	}
+	if d := spec.TrafficDistribution; d != nil && *d == corev1.ServiceTrafficDistributionPreferClose {
+		warn("spec.trafficDistribution: %q is deprecated; use %q", *d, corev1.ServiceTrafficDistributionPreferSameZone)
+	}
+	return warnings
+}
+
+func ipWarnings(path *field.Path, ips []string) []string {
+	var warnings []string
+	for i, ip := range ips {
+		warnings = append(warnings, validation.GetWarningsForIP(path.Index(i), ip)...)
+	}
+	return slices.Clip(warnings)
+}
