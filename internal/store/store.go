@@ -126,8 +126,9 @@ type Stats struct {
 
 // Sentinel errors of every engine.
 var (
-	ErrClosed = errors.New("store is closed")
-	ErrFull   = errors.New("no space left for the store")
+	ErrClosed  = errors.New("store is closed")
+	ErrFull    = errors.New("no space left for the store")
+	ErrDamaged = errors.New("the store is damaged")
 )
 
 // ConflictError says which expectation of a commit did not hold.

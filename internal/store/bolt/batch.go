@@ -1,0 +1,207 @@
+package bolt
+
+import (
+	"errors"
+	"time"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// errNeedsDisk says that a lazy request cannot be acknowledged from memory.
+var errNeedsDisk = errors.New("the write has to be made durable")
+
+// batch is a group of requests on its way into one transaction. It changes
+// nothing of the engine: what it wants of the lazy writes is staged.
+type batch struct {
+	engine   *Engine
+	space    *keyspace
+	durable  bool // the transaction can be written to
+	now      time.Time
+	revision store.Revision
+	// staged shadows the engine's pending writes; nil stands for one that a
+	// durable operation of this batch has superseded.
+	staged  map[store.Key]*lazyWrite
+	written []*lazyWrite
+	changes []store.Change
+}
+
+// lookup returns a key's revision as of this point of the batch, and whether
+// its newest value is a lazy one.
+func (b *batch) lookup(key store.Key) (revision store.Revision, lazy bool, err error) {
+	w, ok := b.staged[key]
+	if !ok {
+		w, ok = b.engine.pending.writes[key]
+	}
+	if ok && w != nil {
+		if w.deleted {
+			return store.Absent, true, nil
+		}
+		return w.revision, true, nil
+	}
+	h, exists, err := b.space.header(key)
+	if err != nil || !exists {
+		return store.Absent, false, err
+	}
+	return h.revision, false, nil
+}
+
+// add applies one request, all or nothing. An error is the request's alone
+// unless broken is set: then the transaction is of no use any more.
+func (b *batch) add(r *request) (broken, err error) {
+	lazy, err := b.verify(r)
+	if err != nil {
+		return nil, err
+	}
+	if r.lazy && !lazy && !b.durable {
+		return errNeedsDisk, nil
+	}
+	r.revisions = make([]store.Revision, len(r.ops))
+	for i := range r.ops {
+		op := &r.ops[i]
+		if op.Action == store.Check {
+			continue
+		}
+		previous, wasLazy, err := b.lookup(op.Key)
+		if err != nil {
+			return err, nil
+		}
+		b.revision++
+		r.revisions[i] = b.revision
+		if lazy {
+			b.stage(op)
+		} else if err := b.write(op, wasLazy); err != nil {
+			return err, nil
+		}
+		b.changes = append(b.changes, store.Change{
+			Key: op.Key, Action: op.Action, Revision: b.revision, Previous: previous, Value: op.Value, Note: op.Note,
+		})
+	}
+	return nil, nil
+}
+
+// verify checks a request's expectations, each against what the operations
+// before it would leave, and tells whether memory is enough for it.
+func (b *batch) verify(r *request) (lazy bool, err error) {
+	var own map[store.Key]bool // keys the request itself puts (true) or deletes
+	if len(r.ops) > 1 {
+		own = make(map[store.Key]bool, len(r.ops))
+	}
+	lazy = r.lazy
+	writes := 0
+	for i := range r.ops {
+		op := &r.ops[i]
+		have, pending, err := b.lookup(op.Key)
+		if err != nil {
+			return false, err
+		}
+		put, again := own[op.Key]
+		if again {
+			// Its revision is not known to anybody yet: only Absent and Any can hold.
+			have = store.Absent
+			if put {
+				have = b.revision + 1
+			}
+		}
+		if !holds(op, have) {
+			return false, &store.ConflictError{Key: op.Key, Want: op.Expect, Have: have}
+		}
+		if op.Action == store.Check {
+			continue
+		}
+		writes++
+		if own != nil {
+			own[op.Key] = op.Action == store.Put
+		}
+		lazy = lazy && (pending || b.mayBeLazy(op.Key))
+	}
+	if writes > 0 && b.revision+store.Revision(writes) > b.engine.reserved {
+		lazy = false
+	}
+	return lazy, nil
+}
+
+// holds reports whether an operation may be applied to a key at revision have.
+func holds(op *store.Op, have store.Revision) bool {
+	if op.Action == store.Delete && have == store.Absent {
+		return false
+	}
+	return op.Expect == store.Any || op.Expect == have
+}
+
+// mayBeLazy reports whether the first lazy write of a key may stay in memory:
+// if the key is not on disk, or listed for a fresh revision after a crash, and
+// if there is room.
+func (b *batch) mayBeLazy(key store.Key) bool {
+	if b.engine.pending.bytes > b.engine.options.LazyBytes {
+		return false
+	}
+	h, exists, err := b.space.header(key)
+	return err == nil && (!exists || h.flags&flagLazy != 0)
+}
+
+// stage makes an operation a lazy write.
+func (b *batch) stage(op *store.Op) {
+	b.staged[op.Key] = &lazyWrite{
+		key: op.Key, deleted: op.Action == store.Delete, revision: b.revision, value: op.Value, since: b.now,
+	}
+}
+
+// write applies an operation to the transaction.
+func (b *batch) write(op *store.Op, wasLazy bool) error {
+	if wasLazy {
+		b.staged[op.Key] = nil
+	}
+	if op.Action == store.Delete {
+		return b.space.remove(op.Key)
+	}
+	return b.space.put(op.Key, op.Lazy || wasLazy, b.revision, op.Value)
+}
+
+// carry writes lazy values that have waited long enough, or all. One that this
+// batch has replaced waits for the next.
+func (b *batch) carry(all bool) error {
+	for _, w := range b.engine.pending.due(b.now, all) {
+		if _, replaced := b.staged[w.key]; replaced {
+			continue
+		}
+		if err := b.carryOne(w); err != nil {
+			return err
+		}
+		b.written = append(b.written, w)
+	}
+	if !all {
+		return nil
+	}
+	for key, w := range b.staged {
+		if w == nil {
+			continue
+		}
+		if err := b.carryOne(w); err != nil {
+			return err
+		}
+		b.staged[key] = nil
+	}
+	return nil
+}
+
+func (b *batch) carryOne(w *lazyWrite) error {
+	if w.deleted {
+		return b.space.remove(w.key)
+	}
+	return b.space.put(w.key, true, w.revision, w.value)
+}
+
+// settle makes the staged changes of lazy writes real.
+func (b *batch) settle() {
+	p := &b.engine.pending
+	for _, w := range b.written {
+		p.drop(w.key)
+	}
+	for key, w := range b.staged {
+		if w == nil {
+			p.drop(key)
+		} else {
+			p.set(w)
+		}
+	}
+}

@@ -1,0 +1,250 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"go.uber.org/zap"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// flushRetry is how long a failed flush of lazy writes waits.
+const flushRetry = time.Minute
+
+// run is the committer: the only goroutine that writes. It ends when Close has
+// been called and everything queued has been answered.
+func (e *Engine) run() {
+	defer close(e.stopped)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		e.arm(timer)
+		select {
+		case <-e.wake:
+			e.drain()
+		case <-timer.C:
+			e.flushDue()
+		case <-e.closing:
+			e.drain()
+			e.closed = e.finish()
+			return
+		}
+	}
+}
+
+// drain processes what is queued until there is nothing more.
+func (e *Engine) drain() {
+	for {
+		requests := e.queue.take(e.options.BatchBytes)
+		if len(requests) == 0 {
+			return
+		}
+		e.process(requests)
+		// Let the callers just answered queue what they have next, so that it
+		// comes into one transaction and not into the one after the next.
+		runtime.Gosched()
+	}
+}
+
+// arm sets the timer to the time when a lazy write must go to disk, and leaves
+// it off while there is none.
+func (e *Engine) arm(timer *time.Timer) {
+	timer.Stop()
+	at, ok := e.pending.deadline()
+	if !ok || e.fatal != nil {
+		return
+	}
+	if at.Before(e.retryAt) {
+		at = e.retryAt
+	}
+	timer.Reset(time.Until(at))
+}
+
+// flushDue writes lazy values in a transaction of their own.
+func (e *Engine) flushDue() {
+	if _, ok := e.pending.deadline(); !ok || e.fatal != nil {
+		return
+	}
+	if err := e.transact(nil, commitMode{durable: true}); err != nil {
+		e.retryAt = time.Now().Add(flushRetry)
+		e.options.Log.Warn("write lazy values; they stay in memory", zap.Error(err))
+	}
+}
+
+// finish writes everything that is lazy and notes that the stop was clean.
+func (e *Engine) finish() error {
+	if e.fatal != nil {
+		return e.fatal
+	}
+	if len(e.pending.writes) == 0 && e.reserved == e.revision {
+		return nil
+	}
+	if err := e.transact(nil, commitMode{durable: true, all: true, last: true}); err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}
+
+// process commits requests and answers them.
+func (e *Engine) process(requests []*request) {
+	mode := commitMode{}
+	for _, r := range requests {
+		mode.all = mode.all || r.flush
+		mode.durable = mode.durable || r.flush || !r.lazy
+	}
+	err := e.transact(requests, mode)
+	if errors.Is(err, errNeedsDisk) {
+		mode.durable = true
+		err = e.transact(requests, mode)
+	}
+	if err != nil {
+		requests = e.lazyAfter(err, requests)
+		if len(requests) > 0 {
+			if again := e.transact(requests, commitMode{}); again != nil {
+				fail(requests, err)
+			}
+		}
+	}
+}
+
+// lazyAfter answers the requests that an error is final for and returns those
+// that can do without the disk.
+func (e *Engine) lazyAfter(err error, requests []*request) []*request {
+	var lazy, rest []*request
+	for _, r := range requests {
+		if r.lazy && e.fatal == nil {
+			lazy = append(lazy, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	fail(rest, err)
+	return lazy
+}
+
+// fail answers requests with an error.
+func fail(requests []*request, err error) {
+	for _, r := range requests {
+		r.revisions, r.err = nil, err
+		close(r.done)
+	}
+}
+
+// commitMode says what a transaction is for.
+type commitMode struct {
+	durable bool // writes to disk
+	all     bool // … every lazy value, whatever its age
+	last    bool // … before a clean end
+}
+
+// transact brings requests into one transaction, publishes what changed and
+// answers them. On an error nothing has happened, and nobody was answered.
+func (e *Engine) transact(requests []*request, mode commitMode) error {
+	if e.fatal != nil {
+		return e.fatal
+	}
+	b := &batch{
+		engine: e, durable: mode.durable, now: time.Now(), revision: e.revision,
+		staged: map[store.Key]*lazyWrite{},
+	}
+	if e.pending.bytes > e.options.LazyBytes {
+		mode.all = true
+	}
+	if err := guard(func() error { return e.fill(b, requests, mode) }); err != nil {
+		return err
+	}
+	e.revision = b.revision
+	e.stats.operations.Add(int64(len(b.changes)))
+	if len(b.changes) > 0 {
+		if e.follower != nil {
+			e.follower(b.changes)
+		}
+		e.published.Store(int64(b.revision))
+	}
+	for _, r := range requests {
+		close(r.done)
+	}
+	return nil
+}
+
+// fill runs the transaction itself.
+func (e *Engine) fill(b *batch, requests []*request, mode commitMode) (err error) {
+	tx, err := e.db.Begin(mode.durable)
+	if err != nil {
+		return closedError(err)
+	}
+	committed := false
+	defer func() {
+		if committed {
+			return
+		}
+		if undone := guard(func() error { return tx.Rollback() }); undone != nil && !errors.Is(undone, bbolt.ErrTxClosed) {
+			e.fatal = &fatalError{undone}
+		}
+	}()
+	b.space = newKeyspace(tx)
+	for _, r := range requests {
+		broken, err := b.add(r)
+		if broken != nil {
+			return broken
+		}
+		r.err = err
+	}
+	if !mode.durable {
+		e.mu.Lock()
+		b.settle()
+		e.mu.Unlock()
+		return nil
+	}
+	if err := b.carry(mode.all); err != nil {
+		return err
+	}
+	if len(b.changes) == 0 && len(b.written) == 0 && !mode.last {
+		return nil
+	}
+	reserved := b.revision + store.Revision(e.options.Reserve)
+	if mode.last {
+		reserved = b.revision
+	}
+	if err := b.space.seal(b.revision, reserved); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	committed = true // or undone by bbolt itself
+	if err := e.commit(tx); err != nil {
+		return err
+	}
+	b.settle()
+	e.reserved = reserved
+	return nil
+}
+
+// commit writes a transaction and counts what it cost. An error other than a
+// full disk is the end of all writing.
+func (e *Engine) commit(tx *bbolt.Tx) error {
+	done := false
+	defer func() {
+		if !done {
+			e.fatal = &fatalError{store.ErrDamaged} // bbolt panicked half-way
+		}
+	}()
+	err := tx.Commit()
+	done = true
+	if err != nil {
+		if err = diskError(err); errors.Is(err, store.ErrFull) {
+			return err
+		}
+		e.fatal = &fatalError{err}
+		return e.fatal
+	}
+	stats := tx.Stats()
+	e.stats.written.Add(stats.GetPageAlloc() + pageSize)
+	e.stats.commits.Add(1)
+	e.stats.syncs.Add(2)
+	return nil
+}

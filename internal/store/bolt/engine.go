@@ -1,0 +1,262 @@
+// Package bolt is the embedded engine of the store: one bbolt file, one
+// committer.
+//
+// Engine is what Open returns; a request is one caller's commit in the queue; a
+// batch is what the committer makes of all requests that came in while the disk
+// was busy, and becomes one bbolt transaction. The invariant: what was
+// acknowledged as durable is on disk together with everything before it, and no
+// revision is ever handed out twice.
+//
+// # The file
+//
+// Each bucket of the store is a top-level bbolt bucket named "b/" + its name.
+// A value is a record, integers big-endian:
+//
+//	byte  0      format version, 1
+//	byte  1      flags: bit 0 lazy, bits 4–7 how the value is transformed (0: not at all)
+//	bytes 2–9    revision
+//	bytes 10–13  CRC32C over bucket, 0, name, bytes 0–9, value
+//	bytes 14–    value
+//
+// The sequence number of a bbolt bucket, which costs nothing to keep, says what
+// the bucket holds: its upper 24 bits are the number of records (modulo 2^24),
+// its lower 40 bits the sum of the records' fingerprints (each derived from
+// revision and checksum). A scan compares, so that a lost record cannot pass
+// unnoticed.
+//
+// The bucket "meta" has "format" (1), "revision" (the last one on disk) and
+// "reserved" (no revision beyond it has been handed out). They are equal after a
+// clean Close. When they are not, the process ended early: revisions go on
+// behind the reserved ones, and every record that may have been written lazily
+// since is stamped with a fresh revision; the bucket "lazy" lists those records
+// by bucket, 0, name.
+//
+// # Lazy writes
+//
+// A lazy write is acknowledged from memory and comes to disk with the first
+// transaction after half of its bucket's window, or in one of its own at the
+// window's end; so a record that beats all the time is written at most once per
+// half window however many durable commits pass by, which is what SD cards
+// care about. The first lazy write to a record that is on disk without being
+// listed in "lazy" is made durable, as is one for which no revision is reserved.
+//
+// # Failure
+//
+// A full disk fails the transaction's callers with store.ErrFull; lazy writes
+// and reads go on, and commits succeed again when there is room. A sync error
+// is final: the kernel may have dropped what it could not write, so the engine
+// refuses all further commits. Panics of bbolt over a damaged file and faults of
+// the memory map become errors.
+//
+// The package knows no kind and never interprets a value.
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// Engine is an open store. All methods are safe for concurrent use.
+type Engine struct {
+	options Options
+	path    string
+	lock    *os.File
+	db      *bbolt.DB
+
+	queue    queue
+	room     *semaphore.Weighted // bytes of the queue
+	wake     chan struct{}
+	closing  chan struct{}
+	stopped  chan struct{} // closed when the committer has ended
+	shutdown sync.Once
+	closed   error // what Close returned
+
+	follower  store.Follower
+	published atomic.Int64
+	stats     counters
+
+	// The committer's own, after Open.
+	revision store.Revision // last one handed out
+	reserved store.Revision // last one that may be handed out lazily
+	fatal    error          // why nothing can be committed any more
+	retryAt  time.Time      // no lazy flush before, after one that failed
+
+	// mu makes a transaction and the lazy writes that go with it one step for
+	// readers: it guards pending, and is held while bbolt commits.
+	mu      sync.RWMutex
+	pending pending
+}
+
+type counters struct {
+	written, commits, operations, syncs atomic.Int64
+}
+
+// Open opens or creates the store in the file at path, and waits for nobody:
+// when another process has it, the error is a *LockedError.
+func Open(path string, options Options) (*Engine, error) {
+	options = options.withDefaults()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	lock, err := lockFile(path)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		options: options,
+		path:    path,
+		lock:    lock,
+		room:    semaphore.NewWeighted(options.QueueBytes),
+		wake:    make(chan struct{}, 1),
+		closing: make(chan struct{}),
+		stopped: make(chan struct{}),
+		pending: newPending(options),
+	}
+	err = guard(func() error {
+		if err := e.open(); err != nil {
+			return err
+		}
+		return e.recover()
+	})
+	if err != nil {
+		if e.db != nil {
+			e.db.Close()
+		}
+		lock.Close()
+		if errors.Is(err, store.ErrFull) {
+			return nil, fmt.Errorf("open store %s: %w; free some space", path, err)
+		}
+		return nil, fmt.Errorf("open store %s: %w; if the file is damaged, restore the last snapshot in its place", path, err)
+	}
+	go e.run()
+	return e, nil
+}
+
+// open opens the file itself.
+func (e *Engine) open() error {
+	db, err := bbolt.Open(e.path, 0o600, &bbolt.Options{
+		Timeout:         time.Nanosecond, // our own lock comes first: never wait for bbolt's
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		PageSize:        pageSize,
+		InitialMmapSize: initialMap,
+		NoSync:          e.options.NoSync,
+	})
+	if err != nil {
+		return diskError(err)
+	}
+	db.AllocSize = growBy
+	e.db = db
+	return nil
+}
+
+const (
+	pageSize   = 4096
+	growBy     = 1 << 20  // bytes; the file is sparse, each step costs a sync
+	initialMap = 64 << 20 // address space, so that a growing file rarely waits for its readers
+)
+
+// Follow sets the one follower. It is called before the first Commit.
+func (e *Engine) Follow(follower store.Follower) { e.follower = follower }
+
+// Revision returns the last revision published.
+func (e *Engine) Revision() store.Revision { return store.Revision(e.published.Load()) }
+
+// Barrier returns the current revision: there is nobody else who could have
+// committed.
+func (e *Engine) Barrier(context.Context) (store.Revision, error) { return e.Revision(), nil }
+
+// Snapshot writes a copy of the file, lazy writes included. Who opens the copy
+// continues behind every revision that had been handed out.
+func (e *Engine) Snapshot(ctx context.Context, w io.Writer) error {
+	if err := e.Flush(ctx); err != nil {
+		return fmt.Errorf("snapshot store: %w", err)
+	}
+	err := guard(func() error {
+		return e.db.View(func(tx *bbolt.Tx) error {
+			_, err := tx.WriteTo(contextWriter{ctx, w})
+			return err
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("snapshot store: %w", closedError(err))
+	}
+	return nil
+}
+
+// contextWriter ends a copy with its context.
+type contextWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c contextWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
+}
+
+// Stats returns figures about the file and the work done.
+func (e *Engine) Stats() store.Stats {
+	s := store.Stats{
+		WrittenBytes: e.stats.written.Load(),
+		Commits:      e.stats.commits.Load(),
+		Operations:   e.stats.operations.Load(),
+		Syncs:        e.stats.syncs.Load(),
+		FreeBytes:    int64(e.db.Stats().FreePageN) * pageSize,
+	}
+	if info, err := os.Stat(e.path); err == nil {
+		s.FileBytes = info.Size()
+	}
+	return s
+}
+
+// Close finishes what is queued, writes what is lazy and releases the file. It
+// is idempotent.
+func (e *Engine) Close() error {
+	e.shutdown.Do(func() {
+		e.queue.close()
+		close(e.closing)
+		<-e.stopped
+		if err := e.db.Close(); err != nil && e.closed == nil {
+			e.closed = fmt.Errorf("close store %s: %w", e.path, err)
+		}
+		e.lock.Close()
+	})
+	return e.closed
+}
+
+// Buckets returns the names of the buckets that have or had records, in order.
+func (e *Engine) Buckets(context.Context) ([]string, error) {
+	var names []string
+	err := guard(func() error {
+		return e.db.View(func(tx *bbolt.Tx) error {
+			return tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+				if bucket, ok := strings.CutPrefix(string(name), bucketPrefix); ok {
+					names = append(names, bucket)
+				}
+				return nil
+			})
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list buckets of the store: %w", closedError(err))
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.pending.buckets(names), nil
+}

@@ -1,0 +1,70 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// damaged is the error for a record that is not what was written.
+func damaged(key store.Key, reason string) error {
+	return fmt.Errorf("%w: %s: %s; restore the last snapshot, or delete the object and make it anew",
+		store.ErrDamaged, key, reason)
+}
+
+// guard turns a panic of bbolt and a fault of its memory map (a page that the
+// disk cannot read) into an error.
+func guard(fn func() error) (err error) {
+	faults := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(faults)
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("%w: %v; restore the last snapshot", store.ErrDamaged, reason)
+		}
+	}()
+	return fn()
+}
+
+// fatalError wraps what no later commit can mend.
+type fatalError struct{ cause error }
+
+func (f *fatalError) Error() string {
+	return fmt.Sprintf("the store cannot write any more: %v; check the disk and start again", f.cause)
+}
+
+func (f *fatalError) Unwrap() error { return f.cause }
+
+// diskError classifies an error of bbolt's commit. bbolt passes a failed write
+// on as *fs.PathError, after which the transaction is undone; a bare errno comes
+// from fdatasync, maybe from the one after the meta page was written, and leaves
+// it open what is on disk.
+func diskError(err error) error {
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &path) && isFull(path.Err):
+		return fmt.Errorf("%w: %v", store.ErrFull, err)
+	case strings.HasPrefix(err.Error(), "file resize error") && strings.Contains(err.Error(), syscall.ENOSPC.Error()):
+		// bbolt flattens this one to text.
+		return fmt.Errorf("%w: %v", store.ErrFull, err)
+	}
+	return err
+}
+
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// closedError names a closed database as the contract does.
+func closedError(err error) error {
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return store.ErrClosed
+	}
+	return err
+}

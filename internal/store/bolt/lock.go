@@ -1,0 +1,63 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// LockedError says who has the store.
+type LockedError struct {
+	Path string
+	PID  int // 0 when it could not be told
+}
+
+func (e *LockedError) Error() string {
+	holder := "another process"
+	if e.PID != 0 {
+		holder = fmt.Sprintf("process %d", e.PID)
+	}
+	return fmt.Sprintf("%s holds the store %s; stop it, or choose another data directory", holder, e.Path)
+}
+
+// lockFile takes the lock beside the store and writes our process id in it. The
+// kernel frees it when the process ends, however it ends; the file stays, since
+// removing it would let two processes lock two files of one name.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock store: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		defer f.Close()
+		text, _ := io.ReadAll(io.LimitReader(f, 32))
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		return nil, &LockedError{Path: path, PID: pid}
+	}
+	if err == nil {
+		err = writePID(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock store %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// writePID overwrites first and cuts afterwards, so that a reader never finds
+// the file empty. A full disk is no reason not to open the store for reading.
+func writePID(f *os.File) error {
+	text := strconv.Itoa(os.Getpid()) + "\n"
+	if _, err := f.WriteAt([]byte(text), 0); err != nil {
+		if isFull(err) {
+			return nil
+		}
+		return err
+	}
+	return f.Truncate(int64(len(text)))
+}

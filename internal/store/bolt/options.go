@@ -1,0 +1,64 @@
+package bolt
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Options are the bounds of an engine; the zero value is good.
+type Options struct {
+	// LazyWindow is how long a lazy write may stay in memory, default 10
+	// minutes; LazyWindows has other values by bucket.
+	LazyWindow  time.Duration
+	LazyWindows map[string]time.Duration
+	// LazyBytes bounds what lazy writes keep in memory before they are written
+	// early, default 8 MiB.
+	LazyBytes int
+	// Reserve is how many revisions each transaction sets aside for lazy writes
+	// after it, default 65,536. A crash skips that many at most.
+	Reserve int64
+	// BatchBytes bounds one transaction, default 4 MiB; QueueBytes what waits
+	// for the disk before Commit blocks, default 16 MiB.
+	BatchBytes, QueueBytes int64
+	// NoSync leaves durability to the kernel. For benchmarks and tests.
+	NoSync bool
+	// Log hears of lazy writes that could not be flushed; nil: nobody does.
+	Log *zap.Logger
+}
+
+// EventsWindow is the lazy window of Events: they matter most after a crash.
+const EventsWindow = time.Minute
+
+func (o Options) withDefaults() Options {
+	if o.LazyWindow == 0 {
+		o.LazyWindow = 10 * time.Minute
+	}
+	if o.LazyWindows == nil {
+		o.LazyWindows = map[string]time.Duration{"events": EventsWindow}
+	}
+	if o.LazyBytes == 0 {
+		o.LazyBytes = 8 << 20
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 1 << 16
+	}
+	if o.BatchBytes == 0 {
+		o.BatchBytes = 4 << 20
+	}
+	if o.QueueBytes == 0 {
+		o.QueueBytes = 16 << 20
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	return o
+}
+
+// window returns the lazy window of a bucket.
+func (o *Options) window(bucket string) time.Duration {
+	if window, ok := o.LazyWindows[bucket]; ok {
+		return window
+	}
+	return o.LazyWindow
+}
