@@ -1,0 +1,294 @@
+package pod
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-sh/skiff/internal/config"
+)
+
+const (
+	podLink  = "eth0"
+	aliasTag = "pod " // an alias is this and the Pod's UID
+
+	// routeProtocol marks the routes that are skiff's, for people and for
+	// daemons that tidy away routes they do not know the origin of.
+	routeProtocol = netlink.RouteProtocol(0x53)
+	maxLinkName   = 15 // IFNAMSIZ less its NUL
+)
+
+// hostMAC is the hardware address of the host's end of every Pod's link. It
+// never leaves the link, and being set explicitly it is not udev's to change.
+func hostMAC() net.HardwareAddr { return net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee} }
+
+// podMAC derives the Pod's end from the Pod's first address.
+func podMAC(a netip.Addr) net.HardwareAddr {
+	b := a.AsSlice()
+	return append(net.HardwareAddr{0x0a, 0x58}, b[len(b)-4:]...)
+}
+
+// podGateway is the address that a Pod's default route names; nobody has it,
+// the neighbour entry says where to send.
+func podGateway(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.AddrFrom4([4]byte{169, 254, 1, 1})
+	}
+	return netip.MustParseAddr("fe80::1")
+}
+
+func (n *Network) linkName(podUID string) string { return linkName(n.cfg.Host, podUID) }
+
+func linkName(h config.Host, podUID string) string {
+	sum := sha256.Sum256([]byte(podUID))
+	return h.LinkPrefix + hex.EncodeToString(sum[:])[:maxLinkName-len(h.LinkPrefix)]
+}
+
+// ours says whether a link is the host's end of a Pod's.
+func ours(h config.Host, l netlink.Link) bool {
+	name, is := strings.CutPrefix(l.Attrs().Name, h.LinkPrefix)
+	if !is || l.Type() != "veth" || len(l.Attrs().Name) != maxLinkName {
+		return false
+	}
+	return strings.Trim(name, "0123456789abcdef") == ""
+}
+
+// attached reads from the kernel which Pods have which addresses.
+func attached(h config.Host) (map[string][]netip.Addr, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	byIndex := map[int]string{}
+	for _, l := range links {
+		if uid, is := strings.CutPrefix(l.Attrs().Alias, aliasTag); is && ours(h, l) {
+			byIndex[l.Attrs().Index] = uid
+		}
+	}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL,
+		&netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	pods := map[string][]netip.Addr{}
+	for _, r := range routes {
+		uid, is := byIndex[r.LinkIndex]
+		if !is || r.Dst == nil {
+			continue
+		}
+		if a, ok := netip.AddrFromSlice(r.Dst.IP); ok {
+			pods[uid] = append(pods[uid], a.Unmap())
+		}
+	}
+	return pods, nil
+}
+
+// wire makes the Pod's link unless it is whole already. Anything half made is
+// made anew.
+func (n *Network) wire(podUID, netnsPath string, addrs, gateways []netip.Addr) error {
+	ns, err := netns.GetFromPath(netnsPath)
+	if err != nil {
+		return fmt.Errorf("open network namespace %s: %w", netnsPath, err)
+	}
+	defer ns.Close()
+	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink in %s: %w", netnsPath, err)
+	}
+	defer inside.Close()
+
+	name := n.linkName(podUID)
+	if whole(name, inside, addrs) {
+		return nil
+	}
+	if err := deleteLink(name); err != nil {
+		return err
+	}
+	mtu := uplinkMTU()
+	host, err := addLink(name, podUID, ns, mtu, podMAC(addrs[0]))
+	if err != nil {
+		return err
+	}
+	if err := configurePod(inside, addrs); err != nil {
+		return errors.Join(err, deleteLink(name))
+	}
+	if err := configureHost(host, addrs, preferred(gateways)); err != nil {
+		return errors.Join(err, deleteLink(name))
+	}
+	return nil
+}
+
+// whole says whether the link and all of its addresses and routes are there.
+// The host's route is made last, so that it stands for the rest.
+func whole(name string, inside *netlink.Handle, addrs []netip.Addr) bool {
+	host, err := netlink.LinkByName(name)
+	if err != nil {
+		return false
+	}
+	eth, err := inside.LinkByName(podLink)
+	if err != nil || eth.Attrs().ParentIndex != host.Attrs().Index {
+		return false
+	}
+	for _, a := range addrs {
+		routes, err := netlink.RouteListFiltered(family(a),
+			&netlink.Route{LinkIndex: host.Attrs().Index, Dst: single(a)}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
+		if err != nil || len(routes) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// addLink makes the pair, the Pod's end right inside the Pod.
+func addLink(name, podUID string, ns netns.NsHandle, mtu int, mac net.HardwareAddr) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = name, mtu, hostMAC()
+	err := netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: podLink, PeerHardwareAddr: mac,
+		PeerNamespace: netlink.NsFd(ns), PeerMTU: uint32(mtu),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("add link %s: %w", name, err)
+	}
+	host, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("find link %s: %w", name, err)
+	}
+	if err := netlink.LinkSetAlias(host, aliasTag+podUID); err != nil {
+		return nil, errors.Join(fmt.Errorf("name link %s: %w", name, err), deleteLink(name))
+	}
+	return host, nil
+}
+
+func configurePod(inside *netlink.Handle, addrs []netip.Addr) error {
+	eth, err := inside.LinkByName(podLink)
+	if err != nil {
+		return fmt.Errorf("find %s in the Pod: %w", podLink, err)
+	}
+	if err := inside.LinkSetUp(eth); err != nil {
+		return fmt.Errorf("bring %s up in the Pod: %w", podLink, err)
+	}
+	index := eth.Attrs().Index
+	for _, a := range addrs {
+		gw := podGateway(a)
+		addr := &netlink.Addr{IPNet: single(a)}
+		if a.Is6() {
+			addr.Flags = unix.IFA_F_NODAD // nobody else is on the link
+		}
+		if err := inside.AddrAdd(eth, addr); err != nil {
+			return fmt.Errorf("add address %s to the Pod: %w", a, err)
+		}
+		if err := inside.NeighSet(permanentNeighbour(index, gw, hostMAC())); err != nil {
+			return fmt.Errorf("add neighbour %s to the Pod: %w", gw, err)
+		}
+		if err := inside.RouteAdd(&netlink.Route{LinkIndex: index, Dst: single(gw), Scope: netlink.SCOPE_LINK}); err != nil {
+			return fmt.Errorf("add route to %s to the Pod: %w", gw, err)
+		}
+		if err := inside.RouteAdd(&netlink.Route{LinkIndex: index, Dst: everything(a), Gw: gw.AsSlice()}); err != nil {
+			return fmt.Errorf("add default route to the Pod: %w", err)
+		}
+	}
+	return nil
+}
+
+func configureHost(host netlink.Link, addrs, sources []netip.Addr) error {
+	name, index := host.Attrs().Name, host.Attrs().Index
+	if err := setLinkSysctls(name); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(host); err != nil {
+		return fmt.Errorf("bring %s up: %w", name, err)
+	}
+	for _, a := range addrs {
+		if err := netlink.NeighSet(permanentNeighbour(index, a, podMAC(addrs[0]))); err != nil {
+			return fmt.Errorf("add neighbour %s: %w", a, err)
+		}
+		r := &netlink.Route{
+			LinkIndex: index, Dst: single(a), Scope: netlink.SCOPE_LINK,
+			Src: sourceFor(a, sources), Protocol: routeProtocol,
+		}
+		if err := netlink.RouteReplace(r); err != nil {
+			return fmt.Errorf("add route to %s: %w", a, err)
+		}
+	}
+	return nil
+}
+
+func permanentNeighbour(index int, a netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
+	return &netlink.Neigh{
+		LinkIndex: index, Family: family(a), State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: mac,
+	}
+}
+
+func deleteLink(name string) error {
+	l, err := netlink.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find link %s: %w", name, err)
+	}
+	if err := netlink.LinkDel(l); err != nil && !isGone(err) {
+		return fmt.Errorf("delete link %s: %w", name, err)
+	}
+	return nil
+}
+
+// isGone says whether a link vanished under an operation.
+func isGone(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETDOWN) }
+
+// deleteStrays deletes links of ours that are no kept Pod's: what a process
+// killed in the middle of Attach leaves has no alias yet.
+func (n *Network) deleteStrays(keep map[string]bool) error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	for _, l := range links {
+		if ours(n.cfg.Host, l) && !keep[l.Attrs().Name] {
+			if err := deleteLink(l.Attrs().Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// uplinkMTU is that of the link with the default route; 1500 without one.
+func uplinkMTU() int {
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_DST)
+	if err != nil {
+		return 1500
+	}
+	for _, r := range routes {
+		if l, err := netlink.LinkByIndex(r.LinkIndex); err == nil && l.Attrs().MTU >= 576 {
+			return l.Attrs().MTU
+		}
+	}
+	return 1500
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return netlink.FAMILY_V4
+	}
+	return netlink.FAMILY_V6
+}
+
+func single(a netip.Addr) *net.IPNet { return network(netip.PrefixFrom(a, a.BitLen())) }
+
+func everything(a netip.Addr) *net.IPNet {
+	return network(netip.PrefixFrom(a, 0).Masked())
+}
+
+func network(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
