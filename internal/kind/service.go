@@ -16,9 +16,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Service describes the kind of that name. Its addresses and node ports are
-// allocated between PrepareCreate or PrepareUpdate and validation, by whoever
-// stores it.
+// Service describes the kind of that name. Its address families, addresses and
+// node ports are allocated between PrepareCreate or PrepareUpdate and
+// validation, by whoever stores it.
 var Service = &Kind{
 	Resource:   schema.GroupVersionResource{Group: "", Version: "v1", Resource: "services"},
 	Kind:       "Service",

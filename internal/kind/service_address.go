@@ -10,7 +10,8 @@ import (
 )
 
 // clusterIPErrors checks that clusterIP, clusterIPs, ipFamilies and
-// ipFamilyPolicy go together. old may be nil.
+// ipFamilyPolicy go together. Whether the cluster has these families is for
+// the allocator to say. old may be nil.
 func clusterIPErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
 	spec := &s.Spec
 	if spec.Type == corev1.ServiceTypeExternalName {
@@ -89,32 +90,11 @@ func clusterIPFamilyErrors(spec *corev1.ServiceSpec, path *field.Path) field.Err
 	return errs
 }
 
-// familyErrors checks that the cluster has the families that a Service wants.
-func familyErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
-	spec, policy := &s.Spec, path.Child("ipFamilyPolicy")
-	if spec.Type == corev1.ServiceTypeExternalName || spec.IPFamilyPolicy == nil || keepsPreference(s, old) {
-		return nil
+func familyOf(addr netip.Addr) corev1.IPFamily {
+	if addr.Is4() {
+		return corev1.IPv4Protocol
 	}
-	var errs field.ErrorList
-	single := *spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
-	if single && len(spec.ClusterIPs) == 2 {
-		errs = append(errs, field.Invalid(policy, *spec.IPFamilyPolicy, "must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified"))
-	}
-	if single && len(spec.IPFamilies) == 2 {
-		errs = append(errs, field.Invalid(policy, *spec.IPFamilyPolicy, "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified"))
-	}
-	if len(errs) > 0 || headless(s) && len(spec.Selector) == 0 {
-		return errs
-	}
-	if *spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack && len(serviceFamilies()) < 2 {
-		errs = append(errs, field.Invalid(policy, *spec.IPFamilyPolicy, "this cluster is not configured for dual-stack services"))
-	}
-	for i, family := range spec.IPFamilies {
-		if !slices.Contains(serviceFamilies(), family) {
-			errs = append(errs, field.Invalid(path.Child("ipFamilies").Index(i), family, "not configured on this cluster"))
-		}
-	}
-	return errs
+	return corev1.IPv6Protocol
 }
 
 // serviceUpdateErrors checks what may not change: the first address and family,

@@ -33,7 +33,6 @@ func serviceErrors(s, old *corev1.Service) field.ErrorList {
 	}
 	errs = append(errs, affinityErrors(spec, path)...)
 	errs = append(errs, clusterIPErrors(s, old, path)...)
-	errs = append(errs, familyErrors(s, old, path)...)
 
 	known := &corev1.ServiceSpec{}
 	if old != nil {

@@ -1,22 +1,16 @@
 package kind
 
 import (
-	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
-
-// serviceFamilies are the address families that Services can have, the
-// cluster's first choice first.
-func serviceFamilies() []corev1.IPFamily { return []corev1.IPFamily{corev1.IPv4Protocol} }
 
 func prepareService(s *corev1.Service) {
 	s.Status = corev1.ServiceStatus{}
 	if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
 		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
 	}
-	fillFamilies(s, nil)
 }
 
 // prepareServiceUpdate makes of a Service that a client may have written
@@ -25,7 +19,6 @@ func prepareServiceUpdate(s, old *corev1.Service) {
 	old.Status.DeepCopyInto(&s.Status)
 	keepAllocated(s, old)
 	syncClusterIPs(s, old)
-	fillFamilies(s, old)
 	dropForType(s, old)
 }
 
@@ -75,74 +68,6 @@ func syncClusterIPs(s, old *corev1.Service) {
 	if s.Spec.ClusterIP != "" {
 		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
 	}
-}
-
-// fillFamilies settles the family policy and the families. What a client asked
-// for and cannot have is left as it is, for familyErrors to tell. old is nil at
-// creation.
-func fillFamilies(s, old *corev1.Service) {
-	spec := &s.Spec
-	if spec.Type == corev1.ServiceTypeExternalName || keepsPreference(s, old) {
-		return
-	}
-	anyEndpoints := spec.ClusterIP == corev1.ClusterIPNone && len(spec.Selector) == 0
-	if spec.IPFamilyPolicy == nil {
-		policy := corev1.IPFamilyPolicySingleStack
-		if old != nil && old.Spec.IPFamilyPolicy != nil {
-			policy = *old.Spec.IPFamilyPolicy
-		} else if anyEndpoints {
-			policy = corev1.IPFamilyPolicyRequireDualStack
-		}
-		spec.IPFamilyPolicy = &policy
-	}
-	single := *spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
-	if old != nil && single {
-		if len(spec.ClusterIPs) > 1 && sameClusterIPs(s, old) {
-			spec.ClusterIPs = spec.ClusterIPs[:1]
-		}
-		if len(spec.IPFamilies) > 1 && slices.Equal(spec.IPFamilies, old.Spec.IPFamilies) {
-			spec.IPFamilies = spec.IPFamilies[:1]
-		}
-	}
-	for _, ip := range spec.ClusterIPs[min(len(spec.IPFamilies), len(spec.ClusterIPs)):] {
-		if addr, err := netip.ParseAddr(ip); err == nil {
-			spec.IPFamilies = append(spec.IPFamilies, familyOf(addr))
-		}
-	}
-	if len(spec.IPFamilies) == 0 {
-		spec.IPFamilies = serviceFamilies()[:1:1]
-	}
-	// Endpoints that someone else writes can be of any family, so a headless
-	// Service without a selector has both even where the cluster has one.
-	if !single && len(spec.IPFamilies) == 1 && (anyEndpoints || len(serviceFamilies()) == 2) {
-		spec.IPFamilies = append(spec.IPFamilies, otherFamily(spec.IPFamilies[0]))
-	}
-}
-
-// keepsPreference is an update that leaves a Service which prefers dual stack
-// with the families it got, whatever the cluster has become since.
-func keepsPreference(s, old *corev1.Service) bool {
-	if old == nil || s.Spec.IPFamilyPolicy == nil || old.Spec.IPFamilyPolicy == nil {
-		return false
-	}
-	return *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack &&
-		*old.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack &&
-		old.Spec.Type != corev1.ServiceTypeExternalName &&
-		sameClusterIPs(s, old) && slices.Equal(s.Spec.IPFamilies, old.Spec.IPFamilies)
-}
-
-func familyOf(addr netip.Addr) corev1.IPFamily {
-	if addr.Is4() {
-		return corev1.IPv4Protocol
-	}
-	return corev1.IPv6Protocol
-}
-
-func otherFamily(f corev1.IPFamily) corev1.IPFamily {
-	if f == corev1.IPv4Protocol {
-		return corev1.IPv6Protocol
-	}
-	return corev1.IPv4Protocol
 }
 
 func sameClusterIPs(s, old *corev1.Service) bool {

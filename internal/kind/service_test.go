@@ -25,13 +25,11 @@ func service(change ...func(*corev1.Service)) *corev1.Service {
 			Ports:      []corev1.ServicePort{{Port: 80}},
 		},
 	}
+	s.Spec.IPFamilies, s.Spec.IPFamilyPolicy = []corev1.IPFamily{"IPv4"}, ptr(corev1.IPFamilyPolicySingleStack)
 	for _, c := range change {
 		c(s)
 	}
 	defaultService(s)
-	if s.Spec.Type != corev1.ServiceTypeExternalName {
-		fillFamilies(s, nil)
-	}
 	return s
 }
 
@@ -87,41 +85,15 @@ func TestServiceDefaults(t *testing.T) {
 	}
 }
 
-func TestServiceFamilies(t *testing.T) {
-	cases := []struct {
-		name     string
-		spec     corev1.ServiceSpec
-		policy   string
-		families []corev1.IPFamily
-	}{
-		{"plain", corev1.ServiceSpec{Selector: map[string]string{"a": "b"}}, "SingleStack", []corev1.IPFamily{"IPv4"}},
-		{"headless with selector", corev1.ServiceSpec{ClusterIP: "None", Selector: map[string]string{"a": "b"}}, "SingleStack", []corev1.IPFamily{"IPv4"}},
-		{"headless without selector", corev1.ServiceSpec{ClusterIP: "None"}, "RequireDualStack", []corev1.IPFamily{"IPv4", "IPv6"}},
-		{"headless of one family", corev1.ServiceSpec{ClusterIP: "None", IPFamilyPolicy: ptr(corev1.IPFamilyPolicySingleStack)}, "SingleStack", []corev1.IPFamily{"IPv4"}},
-		{"prefers two", corev1.ServiceSpec{IPFamilyPolicy: ptr(corev1.IPFamilyPolicyPreferDualStack)}, "PreferDualStack", []corev1.IPFamily{"IPv4"}},
-		{"address given", corev1.ServiceSpec{ClusterIP: "10.43.0.9"}, "SingleStack", []corev1.IPFamily{"IPv4"}},
-		{"other family's address", corev1.ServiceSpec{ClusterIP: "fd00::1"}, "SingleStack", []corev1.IPFamily{"IPv6"}},
-		{"external name", corev1.ServiceSpec{Type: "ExternalName"}, "", nil},
+func TestServicePrepareCreate(t *testing.T) {
+	s := service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", nil })
+	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	Service.PrepareCreate(s)
+	if !slices.Equal(s.Spec.ClusterIPs, []string{"None"}) {
+		t.Errorf("clusterIPs %v", s.Spec.ClusterIPs)
 	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			s := &corev1.Service{Spec: c.spec, Status: corev1.ServiceStatus{Conditions: []metav1.Condition{{Type: "A"}}}}
-			defaultService(s)
-			Service.PrepareCreate(s)
-			policy := ""
-			if s.Spec.IPFamilyPolicy != nil {
-				policy = string(*s.Spec.IPFamilyPolicy)
-			}
-			if policy != c.policy || !slices.Equal(s.Spec.IPFamilies, c.families) {
-				t.Errorf("got %s %v, want %s %v", policy, s.Spec.IPFamilies, c.policy, c.families)
-			}
-			if c.spec.ClusterIP != "" && !slices.Equal(s.Spec.ClusterIPs, []string{c.spec.ClusterIP}) {
-				t.Errorf("clusterIPs %v", s.Spec.ClusterIPs)
-			}
-			if s.Status.Conditions != nil {
-				t.Error("status was taken from the client")
-			}
-		})
+	if s.Status.LoadBalancer.Ingress != nil {
+		t.Error("status was taken from the client")
 	}
 }
 
@@ -173,12 +145,17 @@ func TestServiceValidation(t *testing.T) {
 			`spec.clusterIPs[0]: Invalid value: "10.43.0.01": must not have leading 0s`},
 		{"addresses apart", func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.43.0.2"} },
 			"spec.clusterIPs: Invalid value: [\"10.43.0.2\"]: first value must match `clusterIP`"},
-		{"family that the cluster has not", func(s *corev1.Service) {
-			s.Spec.ClusterIP, s.Spec.ClusterIPs, s.Spec.IPFamilies = "", nil, []corev1.IPFamily{"IPv6"}
-		},
-			`spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster`},
-		{"dual stack", func(s *corev1.Service) { s.Spec.IPFamilyPolicy = ptr(corev1.IPFamilyPolicyRequireDualStack) },
-			`spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services`},
+		{"other family than said", func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{"IPv6"} },
+			"spec.clusterIPs[0]: Invalid value: \"10.43.0.1\": expected an IPv6 value as indicated by `ipFamilies[0]`"},
+		{"family", func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{"IPv4", "IPv5"} },
+			`spec.ipFamilies[1]: Unsupported value: "IPv5": supported values: "IPv4", "IPv6"`},
+		{"family twice", func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{"IPv4", "IPv4"} },
+			`spec.ipFamilies[1]: Duplicate value: "IPv4"`},
+		{"two of one family", func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.43.0.1", "10.43.0.2"} },
+			`spec.clusterIPs: Invalid value: ["10.43.0.1","10.43.0.2"]: may specify no more than one IP for each IP family`},
+		{"two families", func(s *corev1.Service) { s.Spec.ClusterIPs = []string{"10.43.0.1", "fd00::1"} }, ""},
+		{"policy", func(s *corev1.Service) { s.Spec.IPFamilyPolicy = ptr(corev1.IPFamilyPolicy("Both")) },
+			`spec.ipFamilyPolicy: Unsupported value: "Both": supported values: "PreferDualStack", "RequireDualStack", "SingleStack"`},
 		{"external address on loopback", func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"127.0.0.1"} },
 			`spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)`},
 		{"external name", func(s *corev1.Service) {
@@ -187,7 +164,8 @@ func TestServiceValidation(t *testing.T) {
 		{"external name without a name", func(s *corev1.Service) { s.Spec = corev1.ServiceSpec{Type: "ExternalName"} },
 			"spec.externalName: Required value"},
 		{"external name with address", ofType("ExternalName"),
-			"spec.clusterIPs: Forbidden: may not be set for ExternalName services\nspec.externalName: Required value"},
+			"spec.clusterIPs: Forbidden: may not be set for ExternalName services\nspec.ipFamilies: Forbidden: may not be set for ExternalName services\n" +
+				"spec.ipFamilyPolicy: Forbidden: may not be set for ExternalName services\nspec.externalName: Required value"},
 		{"external policy without outside", func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = "Local" },
 			`spec.externalTrafficPolicy: Invalid value: "Local": may only be set for externally-accessible services`},
 		{"source ranges", func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = []string{" 10.0.0.0/8"} },
@@ -256,7 +234,6 @@ func TestServiceUpdate(t *testing.T) {
 			old:  func(*corev1.Service) {},
 			new: func(s *corev1.Service) {
 				s.Spec.Type, s.Spec.ExternalName = "ExternalName", "example.com"
-				s.Spec.IPFamilies, s.Spec.IPFamilyPolicy = []corev1.IPFamily{"IPv4"}, ptr(corev1.IPFamilyPolicySingleStack)
 			},
 			want: func(t *testing.T, s *corev1.Service) {
 				if s.Spec.ClusterIP != "" || s.Spec.ClusterIPs != nil || s.Spec.IPFamilies != nil || s.Spec.IPFamilyPolicy != nil {
