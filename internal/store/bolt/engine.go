@@ -137,7 +137,7 @@ func Open(path string, options Options) (*Engine, error) {
 		}
 		lock.Close()
 		if errors.Is(err, store.ErrFull) {
-			return nil, fmt.Errorf("open store %s: %w; free some space", path, err)
+			return nil, fmt.Errorf("open store %s: %w", path, err)
 		}
 		return nil, fmt.Errorf("open store %s: %w; if the file is damaged, restore the last snapshot in its place", path, err)
 	}

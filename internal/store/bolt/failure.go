@@ -49,10 +49,10 @@ func diskError(err error) error {
 	var path *fs.PathError
 	switch {
 	case errors.As(err, &path) && isFull(path.Err):
-		return fmt.Errorf("%w: %v", store.ErrFull, err)
+		return fmt.Errorf("%w: %v; free some space, and it goes on by itself", store.ErrFull, err)
 	case strings.HasPrefix(err.Error(), "file resize error") && strings.Contains(err.Error(), syscall.ENOSPC.Error()):
 		// bbolt flattens this one to text.
-		return fmt.Errorf("%w: %v", store.ErrFull, err)
+		return fmt.Errorf("%w: %v; free some space, and it goes on by itself", store.ErrFull, err)
 	}
 	return err
 }

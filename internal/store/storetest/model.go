@@ -65,7 +65,7 @@ func (s Suite) model(t *testing.T) {
 	dir := t.TempDir()
 	e := s.open(t, dir)
 	m := &simple{records: map[string]record{}}
-	for step := range 3000 {
+	for step := range 1500 {
 		ops := m.randomOps(random)
 		want, wantConflict := m.commit(ops)
 		got, err := e.Commit(context.Background(), ops)
@@ -81,7 +81,7 @@ func (s Suite) model(t *testing.T) {
 		if step%100 == 99 {
 			expect(t, e, m.String())
 		}
-		if step%500 == 499 {
+		if step%300 == 299 {
 			if err := e.Close(); err != nil {
 				t.Fatal(err)
 			}
