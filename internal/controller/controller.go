@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skiff-sh/skiff/internal/api"
@@ -32,26 +33,56 @@ import (
 const defaultWorkers = 4
 
 // Controller brings the objects behind keys to where they should be.
-type Controller struct {
+type Controller[K comparable] struct {
 	Name    string
-	Sources []Source
+	Sources []Source[K]
 	// Reconcile is called for one key at a time, for several keys at once. A
 	// positive again asks for another call after that time even if nothing
 	// happens. An error is logged and the key tried again; a conflict or an
 	// object that has gone is no news and only tried again.
-	Reconcile func(ctx context.Context, key types.NamespacedName) (again time.Duration, err error)
+	Reconcile func(ctx context.Context, key K) (again time.Duration, err error)
 	Workers   int // 0: a few
 }
 
-// Source says which keys an event of a kind concerns.
-type Source struct {
-	Kind *kind.Kind
-	// Keys returns the keys; nil stands for Self.
-	Keys func(state.Event) []types.NamespacedName
+// Runner is a controller of any key.
+type Runner interface {
+	Run(ctx context.Context, env Environment) error
 }
 
-// Self is the key of the event's own object.
-func Self(e state.Event) []types.NamespacedName { return []types.NamespacedName{Key(e.Object)} }
+// Source says which keys an event of a kind concerns.
+type Source[K comparable] struct {
+	Kind *kind.Kind
+	Keys func(state.Event) []K
+}
+
+// Own is a source of the keys of a kind's own objects.
+func Own(k *kind.Kind) Source[types.NamespacedName] {
+	return Source[types.NamespacedName]{Kind: k, Keys: func(e state.Event) []types.NamespacedName {
+		return []types.NamespacedName{Key(e.Object)}
+	}}
+}
+
+// Owners is a source of the keys of the owners, of a certain kind, that control
+// a kind's objects: before and after the change.
+func Owners(k, owner *kind.Kind) Source[types.NamespacedName] {
+	return Source[types.NamespacedName]{Kind: k, Keys: func(e state.Event) []types.NamespacedName {
+		var keys []types.NamespacedName
+		for _, obj := range []kind.Object{e.Object, e.Old} {
+			if obj == nil {
+				continue
+			}
+			ref := metav1.GetControllerOf(obj)
+			if ref == nil || ref.Kind != owner.Kind {
+				continue
+			}
+			key := types.NamespacedName{Namespace: obj.GetNamespace(), Name: ref.Name}
+			if len(keys) == 0 || keys[0] != key {
+				keys = append(keys, key)
+			}
+		}
+		return keys
+	}}
+}
 
 // Key returns an object's key.
 func Key(obj kind.Object) types.NamespacedName {
@@ -76,8 +107,8 @@ func User(name string) auth.User {
 }
 
 // Run drives the controller until the context ends, which is no error.
-func (c Controller) Run(ctx context.Context, env Environment) error {
-	l := &loop{Controller: c, env: env, queue: newQueue(), log: env.Log.Named(c.Name)}
+func (c Controller[K]) Run(ctx context.Context, env Environment) error {
+	l := &loop[K]{Controller: c, env: env, queue: newQueue[K](), log: env.Log.Named(c.Name)}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, source := range c.Sources {
 		group.Go(func() error { return l.follow(ctx, source) })
@@ -92,21 +123,17 @@ func (c Controller) Run(ctx context.Context, env Environment) error {
 }
 
 // loop is a controller that runs.
-type loop struct {
-	Controller
+type loop[K comparable] struct {
+	Controller[K]
 	env   Environment
-	queue *queue
+	queue *queue[K]
 	log   *zap.Logger
 }
 
 // follow turns what there is of a source, and what happens to it, into keys.
-func (l *loop) follow(ctx context.Context, source Source) error {
-	keys := source.Keys
-	if keys == nil {
-		keys = Self
-	}
+func (l *loop[K]) follow(ctx context.Context, source Source[K]) error {
 	note := func(e state.Event) {
-		for _, key := range keys(e) {
+		for _, key := range source.Keys(e) {
 			l.queue.add(key)
 		}
 	}
@@ -135,7 +162,7 @@ func drain(ctx context.Context, watch *state.Watch, note func(state.Event)) erro
 }
 
 // work reconciles keys until the context ends.
-func (l *loop) work(ctx context.Context) error {
+func (l *loop[K]) work(ctx context.Context) error {
 	for {
 		key, wait, ok := l.queue.take()
 		if ok {
@@ -150,7 +177,7 @@ func (l *loop) work(ctx context.Context) error {
 }
 
 // rest waits until there may be something to do.
-func (l *loop) rest(ctx context.Context, wait time.Duration) error {
+func (l *loop[K]) rest(ctx context.Context, wait time.Duration) error {
 	var deadline <-chan time.Time
 	if wait > 0 {
 		timer := time.NewTimer(wait)
@@ -168,38 +195,41 @@ func (l *loop) rest(ctx context.Context, wait time.Duration) error {
 
 // reconcile calls Reconcile and turns a panic into an error: one poisoned
 // object must not stop the others.
-func (l *loop) reconcile(ctx context.Context, key types.NamespacedName) (again time.Duration, err error) {
+func (l *loop[K]) reconcile(ctx context.Context, key K) (again time.Duration, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			if l.env.Panics != nil {
 				l.env.Panics.Add(1)
 			}
-			l.log.Error("reconcile panicked", zap.Stringer("key", key), zap.Any("panic", r), zap.Stack("stack"))
+			l.log.Error("reconcile panicked", zap.Any("key", key), zap.Any("panic", r), zap.Stack("stack"))
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
 	return l.Reconcile(ctx, key)
 }
 
-func (l *loop) failed(key types.NamespacedName, err error) bool {
+func (l *loop[K]) failed(key K, err error) bool {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled):
 		return false
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err), apierrors.IsAlreadyExists(err):
-		l.log.Debug("reconcile again", zap.Stringer("key", key), zap.Error(err))
+		l.log.Debug("reconcile again", zap.Any("key", key), zap.Error(err))
 	default:
-		l.log.Warn("reconcile failed", zap.Stringer("key", key), zap.Error(err))
+		l.log.Warn("reconcile failed", zap.Any("key", key), zap.Error(err))
 	}
 	return true
 }
 
-// NamespaceOf returns a Source's Keys: the namespace of the objects of that
-// name, for controllers that keep one object in each namespace.
-func NamespaceOf(name string) func(state.Event) []types.NamespacedName {
-	return func(e state.Event) []types.NamespacedName {
-		if e.Object.GetName() != name {
-			return nil
-		}
-		return []types.NamespacedName{{Name: e.Object.GetNamespace()}}
+// InEachNamespace are the sources of a controller that keeps one object of a
+// kind and name in every namespace; its keys are the namespaces' own.
+func InEachNamespace(k *kind.Kind, name string) []Source[types.NamespacedName] {
+	return []Source[types.NamespacedName]{
+		Own(kind.Namespace),
+		{Kind: k, Keys: func(e state.Event) []types.NamespacedName {
+			if e.Object.GetName() != name {
+				return nil
+			}
+			return []types.NamespacedName{{Name: e.Object.GetNamespace()}}
+		}},
 	}
 }

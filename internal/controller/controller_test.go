@@ -15,7 +15,7 @@ import (
 func name(n string) types.NamespacedName { return types.NamespacedName{Namespace: "default", Name: n} }
 
 func TestKeyIsInWorkOnce(t *testing.T) {
-	q := newQueue()
+	q := newQueue[types.NamespacedName]()
 	q.add(name("a"))
 	q.add(name("a"))
 	key, _, ok := q.take()
@@ -38,7 +38,7 @@ func TestKeyIsInWorkOnce(t *testing.T) {
 
 func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueue()
+		q := newQueue[types.NamespacedName]()
 		for _, c := range []struct {
 			name  string
 			after time.Duration
@@ -73,7 +73,7 @@ func TestBackOffGrowsAndEnds(t *testing.T) {
 func run(t *testing.T, env Environment, keys []string, reconcile func(context.Context, types.NamespacedName) (time.Duration, error)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	l := &loop{Controller: Controller{Name: "test", Reconcile: reconcile}, env: env, queue: newQueue(), log: zap.NewNop()}
+	l := &loop[types.NamespacedName]{Controller: Controller[types.NamespacedName]{Name: "test", Reconcile: reconcile}, env: env, queue: newQueue[types.NamespacedName](), log: zap.NewNop()}
 	done := make(chan error)
 	go func() { done <- l.work(ctx) }()
 	for _, k := range keys {

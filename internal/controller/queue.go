@@ -4,8 +4,6 @@ import (
 	"container/heap"
 	"sync"
 	"time"
-
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // The delays after failures of one key: doubling from the first to the last,
@@ -17,19 +15,18 @@ const (
 
 // queue holds the keys that are due, and those that will be. A key is in work
 // at most once; one that is added meanwhile is due again when its work ends.
-type queue struct {
+type queue[K comparable] struct {
 	wake chan struct{} // has a value when next may have something new
 
 	mu       sync.Mutex
-	entries  map[types.NamespacedName]*entry
-	ready    []types.NamespacedName
-	deadline deadlines
-	closed   bool
+	entries  map[K]*entry[K]
+	ready    []K
+	deadline deadlines[K]
 }
 
 // entry is what the queue knows of a key that is due, waits, or is in work.
-type entry struct {
-	key      types.NamespacedName
+type entry[K comparable] struct {
+	key      K
 	queued   bool // in ready
 	working  bool
 	dirty    bool // added while in work
@@ -38,12 +35,12 @@ type entry struct {
 	index    int       // in the heap
 }
 
-func newQueue() *queue {
-	return &queue{wake: make(chan struct{}, 1), entries: map[types.NamespacedName]*entry{}}
+func newQueue[K comparable]() *queue[K] {
+	return &queue[K]{wake: make(chan struct{}, 1), entries: map[K]*entry[K]{}}
 }
 
 // add makes a key due now.
-func (q *queue) add(key types.NamespacedName) {
+func (q *queue[K]) add(key K) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.push(q.entry(key))
@@ -51,12 +48,12 @@ func (q *queue) add(key types.NamespacedName) {
 
 // take returns a key to work on, or how long until there is one (ok false;
 // 0 means: until add or done wakes).
-func (q *queue) take() (key types.NamespacedName, wait time.Duration, ok bool) {
+func (q *queue[K]) take() (key K, wait time.Duration, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
 	for len(q.deadline) > 0 && !q.deadline[0].at.After(now) {
-		e := heap.Pop(&q.deadline).(*entry)
+		e := heap.Pop(&q.deadline).(*entry[K])
 		e.at = time.Time{}
 		q.push(e)
 	}
@@ -77,7 +74,7 @@ func (q *queue) take() (key types.NamespacedName, wait time.Duration, ok bool) {
 
 // done ends the work on a key. A failed one is due again after its back-off;
 // another after again, if that is not 0.
-func (q *queue) done(key types.NamespacedName, again time.Duration, failed bool) {
+func (q *queue[K]) done(key K, again time.Duration, failed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e := q.entries[key]
@@ -107,16 +104,16 @@ func backOff(failures int) time.Duration {
 	return min(firstRetry<<failures, lastRetry)
 }
 
-func (q *queue) entry(key types.NamespacedName) *entry {
+func (q *queue[K]) entry(key K) *entry[K] {
 	e := q.entries[key]
 	if e == nil {
-		e = &entry{key: key}
+		e = &entry[K]{key: key}
 		q.entries[key] = e
 	}
 	return e
 }
 
-func (q *queue) push(e *entry) {
+func (q *queue[K]) push(e *entry[K]) {
 	switch {
 	case e.working:
 		e.dirty = true
@@ -128,7 +125,7 @@ func (q *queue) push(e *entry) {
 }
 
 // schedule sets the key's deadline, the earlier one if it has one already.
-func (q *queue) schedule(e *entry, at time.Time) {
+func (q *queue[K]) schedule(e *entry, at time.Time) {
 	switch {
 	case e.at.IsZero():
 		e.at = at
@@ -140,7 +137,7 @@ func (q *queue) schedule(e *entry, at time.Time) {
 	q.signal()
 }
 
-func (q *queue) signal() {
+func (q *queue[K]) signal() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -148,24 +145,24 @@ func (q *queue) signal() {
 }
 
 // deadlines is a heap of entries by time.
-type deadlines []*entry
+type deadlines[K comparable] []*entry[K]
 
-func (d deadlines) Len() int           { return len(d) }
-func (d deadlines) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
-func (d deadlines) Swap(i, j int) {
+func (d deadlines[K]) Len() int           { return len(d) }
+func (d deadlines[K]) Less(i, j int) bool { return d[i].at.Before(d[j].at) }
+func (d deadlines[K]) Swap(i, j int) {
 	d[i], d[j] = d[j], d[i]
 	d[i].index, d[j].index = i, j
 }
 
 // Push is of heap.Interface.
-func (d *deadlines) Push(x any) {
-	e := x.(*entry)
+func (d *deadlines[K]) Push(x any) {
+	e := x.(*entry[K])
 	e.index = len(*d)
 	*d = append(*d, e)
 }
 
 // Pop is of heap.Interface.
-func (d *deadlines) Pop() any {
+func (d *deadlines[K]) Pop() any {
 	old := *d
 	e := old[len(old)-1]
 	*d = old[:len(old)-1]

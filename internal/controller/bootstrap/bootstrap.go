@@ -35,20 +35,20 @@ func Ensure(ctx context.Context, env controller.Environment, c Config) error {
 }
 
 // New returns the controller.
-func New(env controller.Environment, c Config) controller.Controller {
+func New(env controller.Environment, c Config) controller.Runner {
 	all := objects(c)
 	byKey := map[types.NamespacedName][]wanted{}
-	var sources []controller.Source
+	var sources []controller.Source[types.NamespacedName]
 	seen := map[*kind.Kind]bool{}
 	for _, w := range all {
 		key := controller.Key(w.make())
 		byKey[key] = append(byKey[key], w)
 		if !seen[w.kind] {
 			seen[w.kind] = true
-			sources = append(sources, controller.Source{Kind: w.kind})
+			sources = append(sources, controller.Own(w.kind))
 		}
 	}
-	return controller.Controller{
+	return controller.Controller[types.NamespacedName]{
 		Name:    "bootstrap-controller",
 		Sources: sources,
 		Workers: 1,

@@ -24,10 +24,10 @@ import (
 const nodeBits = 24
 
 // New returns the controller over the cluster's Pod ranges.
-func New(env controller.Environment, ranges []netip.Prefix) controller.Controller {
-	return controller.Controller{
+func New(env controller.Environment, ranges []netip.Prefix) controller.Runner {
+	return controller.Controller[types.NamespacedName]{
 		Name:    "node-ipam-controller",
-		Sources: []controller.Source{{Kind: kind.Node}},
+		Sources: []controller.Source[types.NamespacedName]{controller.Own(kind.Node)},
 		Workers: 1, // two at once could give two Nodes one range
 		Reconcile: func(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 			node, ok := state.Get[*corev1.Node](env.State, kind.Node, "", key.Name)

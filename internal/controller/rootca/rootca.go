@@ -28,14 +28,11 @@ const description = "Contains a CA bundle that can be used to verify the kube-ap
 	"No other usage is guaranteed across distributions of Kubernetes clusters."
 
 // New returns the controller that publishes authority, a PEM bundle.
-func New(env controller.Environment, authority []byte) controller.Controller {
+func New(env controller.Environment, authority []byte) controller.Runner {
 	c := publisher{env: env, data: map[string]string{"ca.crt": string(authority)}}
-	return controller.Controller{
-		Name: "root-ca-certificate-publisher-controller",
-		Sources: []controller.Source{
-			{Kind: kind.Namespace},
-			{Kind: kind.ConfigMap, Keys: controller.NamespaceOf(Name)},
-		},
+	return controller.Controller[types.NamespacedName]{
+		Name:      "root-ca-certificate-publisher-controller",
+		Sources:   controller.InEachNamespace(kind.ConfigMap, Name),
 		Reconcile: c.reconcile,
 	}
 }

@@ -23,13 +23,10 @@ import (
 const Name = "default"
 
 // New returns the controller.
-func New(env controller.Environment) controller.Controller {
-	return controller.Controller{
-		Name: "service-account-controller",
-		Sources: []controller.Source{
-			{Kind: kind.Namespace},
-			{Kind: kind.ServiceAccount, Keys: controller.NamespaceOf(Name)},
-		},
+func New(env controller.Environment) controller.Runner {
+	return controller.Controller[types.NamespacedName]{
+		Name:    "service-account-controller",
+		Sources: controller.InEachNamespace(kind.ServiceAccount, Name),
 		Reconcile: func(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 			if !missing(env.State, key.Name) {
 				return 0, nil

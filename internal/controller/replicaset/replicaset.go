@@ -1,0 +1,258 @@
+// Package replicaset keeps the number of Pods that each ReplicaSet asks for.
+//
+// New returns the controller; plan decides from a ReplicaSet and its Pods alone,
+// and apply does it. The invariant: a ReplicaSet never deletes a Pod that
+// another object controls, and it counts what the state shows, which includes
+// all it did itself. It knows nothing of Deployments.
+package replicaset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/controller"
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+)
+
+const name = "replicaset-controller"
+
+// widest is how many Pods are created or deleted at the same time; the store
+// joins their commits.
+const widest = 32
+
+// New returns the controller.
+func New(env controller.Environment) controller.Runner {
+	r := reconciler{env: env, events: env.API.NewRecorder(name, controller.User(name))}
+	return controller.Controller[types.NamespacedName]{
+		Name: name,
+		Sources: []controller.Source[types.NamespacedName]{
+			controller.Own(kind.ReplicaSet),
+			controller.Owners(kind.Pod, kind.ReplicaSet),
+			{Kind: kind.Pod, Keys: r.wouldAdopt},
+		},
+		Reconcile: r.reconcile,
+	}
+}
+
+type reconciler struct {
+	env    controller.Environment
+	events *api.Recorder
+}
+
+// wouldAdopt returns the ReplicaSets that match a Pod which nothing controls.
+func (r reconciler) wouldAdopt(e state.Event) []types.NamespacedName {
+	pod := e.Object.(*corev1.Pod)
+	if e.Type == state.Deleted || metav1.GetControllerOf(pod) != nil || len(pod.Labels) == 0 {
+		return nil
+	}
+	var keys []types.NamespacedName
+	for _, rs := range state.List[*appsv1.ReplicaSet](r.env.State, kind.ReplicaSet, state.Interest{Namespace: pod.Namespace}) {
+		selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
+		if err == nil && selector.Matches(labels.Set(pod.Labels)) {
+			keys = append(keys, controller.Key(rs))
+		}
+	}
+	return keys
+}
+
+func (r reconciler) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
+	rs, ok := state.Get[*appsv1.ReplicaSet](r.env.State, kind.ReplicaSet, key.Namespace, key.Name)
+	if !ok {
+		return 0, nil
+	}
+	selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
+	if err != nil {
+		return 0, fmt.Errorf("selector of ReplicaSet %s: %w", key, err)
+	}
+	pods := state.List[*corev1.Pod](r.env.State, kind.Pod, state.Interest{Namespace: key.Namespace})
+	p := plan(rs, pods, selector, time.Now())
+	failure := r.apply(ctx, rs, p)
+	return p.Again, errors.Join(failure, r.updateStatus(ctx, rs, p, failure))
+}
+
+// apply does what the plan says and returns the first thing that failed.
+func (r reconciler) apply(ctx context.Context, rs *appsv1.ReplicaSet, p Plan) error {
+	for _, pod := range p.Adopt {
+		if err := r.setOwner(ctx, pod, metav1.NewControllerRef(rs, kind.ReplicaSet.GVK())); err != nil {
+			return fmt.Errorf("adopt Pod %s: %w", pod.Name, err)
+		}
+	}
+	for _, pod := range p.Release {
+		if err := r.dropOwner(ctx, pod, rs.UID); err != nil {
+			return fmt.Errorf("release Pod %s: %w", pod.Name, err)
+		}
+	}
+	if err := r.create(ctx, rs, p.Create); err != nil {
+		return err
+	}
+	return r.delete(ctx, rs, p.Delete)
+}
+
+func (r reconciler) request(namespace, podName string) api.Request {
+	return api.Request{User: controller.User(name), FieldManager: name, Kind: kind.Pod, Namespace: namespace, Name: podName}
+}
+
+func (r reconciler) setOwner(ctx context.Context, pod *corev1.Pod, ref *metav1.OwnerReference) error {
+	_, err := r.env.API.Modify(ctx, r.request(pod.Namespace, pod.Name), func(obj kind.Object) error {
+		if obj.GetUID() == pod.UID && metav1.GetControllerOf(obj) == nil {
+			obj.SetOwnerReferences(append(obj.GetOwnerReferences(), *ref))
+		}
+		return nil
+	})
+	return err
+}
+
+func (r reconciler) dropOwner(ctx context.Context, pod *corev1.Pod, owner types.UID) error {
+	_, err := r.env.API.Modify(ctx, r.request(pod.Namespace, pod.Name), func(obj kind.Object) error {
+		var rest []metav1.OwnerReference
+		for _, ref := range obj.GetOwnerReferences() {
+			if ref.UID != owner {
+				rest = append(rest, ref)
+			}
+		}
+		obj.SetOwnerReferences(rest)
+		return nil
+	})
+	return err
+}
+
+// create makes n Pods in batches that double as long as all goes well, so that
+// what cannot work (a quota, a missing account) fails once and not n times.
+func (r reconciler) create(ctx context.Context, rs *appsv1.ReplicaSet, n int) error {
+	for batch := 1; n > 0; batch = min(2*batch, widest) {
+		group, groupCtx := errgroup.WithContext(ctx)
+		for range min(batch, n) {
+			group.Go(func() error { return r.createPod(groupCtx, rs) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		n -= min(batch, n)
+	}
+	return nil
+}
+
+func (r reconciler) createPod(ctx context.Context, rs *appsv1.ReplicaSet) error {
+	template := rs.Spec.Template.DeepCopy()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName:    podPrefix(rs.Name),
+			Namespace:       rs.Namespace,
+			Labels:          template.Labels,
+			Annotations:     template.Annotations,
+			Finalizers:      template.Finalizers,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(rs, kind.ReplicaSet.GVK())},
+		},
+		Spec: template.Spec,
+	}
+	created, err := r.env.API.Create(ctx, r.request(rs.Namespace, ""), pod)
+	switch {
+	case err == nil:
+		r.events.Event(ctx, kind.ReplicaSet, rs, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", created.GetName())
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return nil // there is nothing left to do for a namespace that goes
+	case ctx.Err() == nil:
+		r.events.Event(ctx, kind.ReplicaSet, rs, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
+		return &failure{reason: "FailedCreate", err: err}
+	}
+	return err
+}
+
+// podPrefix is the generateName of a ReplicaSet's Pods; a name that is too long
+// for the dash does without.
+func podPrefix(rsName string) string {
+	if len(rsName) < 253 {
+		return rsName + "-"
+	}
+	return rsName
+}
+
+func (r reconciler) delete(ctx context.Context, rs *appsv1.ReplicaSet, pods []*corev1.Pod) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(widest)
+	for _, pod := range pods {
+		group.Go(func() error { return r.deletePod(groupCtx, rs, pod) })
+	}
+	return group.Wait()
+}
+
+func (r reconciler) deletePod(ctx context.Context, rs *appsv1.ReplicaSet, pod *corev1.Pod) error {
+	_, _, err := r.env.API.Delete(ctx, r.request(pod.Namespace, pod.Name),
+		metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}})
+	switch {
+	case err == nil:
+		r.events.Event(ctx, kind.ReplicaSet, rs, corev1.EventTypeNormal, "SuccessfulDelete", "Deleted pod: %s", pod.Name)
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		return nil // someone else deleted it
+	case ctx.Err() == nil:
+		r.events.Event(ctx, kind.ReplicaSet, rs, corev1.EventTypeWarning, "FailedDelete", "Error deleting: %v", err)
+		return &failure{reason: "FailedDelete", err: err}
+	}
+	return err
+}
+
+// failure is an error that the ReplicaSet's condition ReplicaFailure tells.
+type failure struct {
+	reason string
+	err    error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// updateStatus writes the status if it changed. What failed shows in the
+// condition ReplicaFailure.
+func (r reconciler) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, p Plan, err error) error {
+	status := p.Status
+	status.Conditions = conditions(rs.Status.Conditions, err, metav1.Now())
+	if equality.Semantic.DeepEqual(rs.Status, status) {
+		return nil
+	}
+	_, err = r.env.API.Modify(ctx, api.Request{
+		User: controller.User(name), FieldManager: name, Kind: kind.ReplicaSet,
+		Namespace: rs.Namespace, Name: rs.Name, Subresource: "status",
+	}, func(obj kind.Object) error {
+		if live := obj.(*appsv1.ReplicaSet); live.UID == rs.UID {
+			live.Status = status
+		}
+		return nil
+	})
+	return err
+}
+
+// conditions returns the old conditions with ReplicaFailure as err demands.
+func conditions(old []appsv1.ReplicaSetCondition, err error, now metav1.Time) []appsv1.ReplicaSetCondition {
+	var list []appsv1.ReplicaSetCondition
+	var had *appsv1.ReplicaSetCondition
+	for _, c := range old {
+		if c.Type == appsv1.ReplicaSetReplicaFailure {
+			had = &c
+			continue
+		}
+		list = append(list, c)
+	}
+	var f *failure
+	switch {
+	case !errors.As(err, &f):
+		return list
+	case had != nil:
+		return append(list, *had)
+	}
+	return append(list, appsv1.ReplicaSetCondition{
+		Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue,
+		LastTransitionTime: now, Reason: f.reason, Message: f.err.Error(),
+	})
+}
