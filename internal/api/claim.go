@@ -1,0 +1,139 @@
+package api
+
+import (
+	"errors"
+	"math/rand/v2"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// The allocation tables. An entry's owner is "namespace/name" of the Service.
+const (
+	tableClusterIPs = "clusterips"
+	tableNodePorts  = "nodeports"
+)
+
+var (
+	errFull           = errors.New("range is full")
+	errAddressClaimed = errors.New("provided IP is already allocated")
+	errPortClaimed    = errors.New("provided port is already allocated")
+)
+
+// claims collects what a Service takes and gives back, to be committed with it.
+// What another commit takes meanwhile makes that commit fail, and the whole
+// allocation starts again.
+type claims struct {
+	state *state.State
+	owner string
+	held  map[state.Claim]bool // by the old object
+	wants map[state.Claim]bool // by the new one
+}
+
+func (a *API) newClaims(svc, old *corev1.Service) *claims {
+	c := &claims{state: a.state, owner: listKey(svc), held: map[state.Claim]bool{}, wants: map[state.Claim]bool{}}
+	if old != nil {
+		c.held = heldBy(old)
+	}
+	return c
+}
+
+// heldBy returns the names that a stored Service owns.
+func heldBy(svc *corev1.Service) map[state.Claim]bool {
+	held := map[state.Claim]bool{}
+	if hasAddress(svc) {
+		for _, ip := range svc.Spec.ClusterIPs {
+			held[state.Claim{Table: tableClusterIPs, Name: ip}] = true
+		}
+	}
+	for _, p := range svc.Spec.Ports {
+		if p.NodePort != 0 {
+			held[portClaim(p.NodePort)] = true
+		}
+	}
+	if svc.Spec.HealthCheckNodePort != 0 {
+		held[portClaim(svc.Spec.HealthCheckNodePort)] = true
+	}
+	return held
+}
+
+// free reports whether the Service may have a name.
+func (c *claims) free(claim state.Claim) bool {
+	if c.held[claim] {
+		return true
+	}
+	_, taken := c.state.Claimed(claim.Table, claim.Name)
+	return !taken
+}
+
+// take claims a name that was asked for. It may be taken twice by one Service.
+func (c *claims) take(claim state.Claim) bool {
+	if !c.wants[claim] && !c.free(claim) {
+		return false
+	}
+	c.wants[claim] = true
+	return true
+}
+
+// pick claims any free name. Numbers below offset are kept for those who ask
+// for a certain one as long as there are others (KEP-3070, KEP-3668). It starts
+// at random, so that a name just freed is not used again at once and concurrent
+// callers seldom meet.
+func (c *claims) pick(size, offset uint64, name func(uint64) state.Claim) (uint64, error) {
+	if n, ok := c.scan(offset, size, name); ok {
+		return n, nil
+	}
+	if n, ok := c.scan(0, offset, name); ok {
+		return n, nil
+	}
+	return 0, errFull
+}
+
+func (c *claims) scan(from, to uint64, name func(uint64) state.Claim) (uint64, bool) {
+	if from >= to {
+		return 0, false
+	}
+	width := to - from
+	start := rand.Uint64N(width)
+	for i := range width {
+		n := from + (start+i)%width
+		claim := name(n)
+		if !c.wants[claim] && !c.held[claim] && c.free(claim) {
+			c.wants[claim] = true
+			return n, true
+		}
+	}
+	return 0, false
+}
+
+// writes returns what makes the claims true.
+func (c *claims) writes() []state.Write {
+	var writes []state.Write
+	for claim := range c.wants {
+		if !c.held[claim] {
+			claim.Owner = c.owner
+			writes = append(writes, state.Write{Action: store.Put, Claim: claim, Expect: store.Absent})
+		}
+	}
+	for claim := range c.held {
+		if !c.wants[claim] {
+			if owner, ok := c.state.Claimed(claim.Table, claim.Name); ok && owner == c.owner {
+				writes = append(writes, state.Write{Action: store.Delete, Claim: claim, Expect: store.Any})
+			}
+		}
+	}
+	return writes
+}
+
+// release returns the writes that free all an object holds.
+func (a *API) release(obj kind.Object) []state.Write {
+	svc, ok := obj.(*corev1.Service)
+	if !ok {
+		return nil
+	}
+	c := a.newClaims(svc, svc)
+	return c.writes()
+}

@@ -1,0 +1,227 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/uuid"
+
+	"github.com/skiff-sh/skiff/internal/admission"
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+const (
+	maxGeneratedBase  = 58 // with the random suffix: a DNS label
+	generatedSuffix   = 5
+	nameAttempts      = 8 // KEP-4420
+	maxCommitAttempts = 64
+)
+
+// Create stores a new object. The Request's Name may be empty; if it is not, it
+// must be the object's.
+func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
+	if err := identify(&req, obj); err != nil {
+		return nil, err
+	}
+	if obj.GetResourceVersion() != "" {
+		// Upstream's storage says this with no reason and the code of a
+		// server's fault; clients see the text.
+		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: 500, Message: "resourceVersion should not be set on objects to be created",
+		}}
+	}
+	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
+	// A Service is given addresses on the way to its commit; if that loses a
+	// race, the next attempt starts without them.
+	original := obj
+	for names, attempts := 1, 1; ; attempts++ {
+		if req.Kind == kind.Service {
+			obj = original.DeepCopyObject().(kind.Object)
+		}
+		created, err := a.createOnce(ctx, &req, obj)
+		conflict := asConflict(err)
+		if conflict == nil {
+			return created, err
+		}
+		if conflict.Key.Bucket == req.Kind.Bucket() {
+			if !generate {
+				return nil, apierrors.NewAlreadyExists(req.resource(), obj.GetName())
+			}
+			if names++; names > nameAttempts {
+				return nil, apierrors.NewGenerateNameConflict(req.resource(), obj.GetName(), 1)
+			}
+			obj.SetName("")
+		}
+		if attempts == maxCommitAttempts {
+			return nil, modified(&req, obj.GetName())
+		}
+	}
+}
+
+// identify makes the object's type, name and namespace those of the request.
+func identify(req *Request, obj kind.Object) error {
+	obj.GetObjectKind().SetGroupVersionKind(req.Kind.GVK())
+	ns := req.namespace()
+	switch {
+	case !req.Kind.Namespaced:
+		obj.SetNamespace("")
+	case obj.GetNamespace() == "":
+		obj.SetNamespace(ns)
+	case obj.GetNamespace() != ns:
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	if req.Name != "" && obj.GetName() != req.Name {
+		if obj.GetName() != "" {
+			return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), req.Name))
+		}
+		obj.SetName(req.Name)
+	}
+	return nil
+}
+
+// createOnce goes once from default to commit. It returns a *store.ConflictError
+// when the name is taken or when something it relied on changed meanwhile.
+func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (kind.Object, error) {
+	k := req.Kind
+	writes, err := a.openNamespace(req, obj)
+	if err != nil {
+		return nil, err
+	}
+	if k.Default != nil {
+		k.Default(obj)
+	}
+	admit := a.admit(req, admission.Create, obj, nil)
+	if err := a.admission.Mutate(ctx, admit); err != nil {
+		return nil, err
+	}
+	a.complete(obj)
+	if k.PrepareCreate != nil {
+		k.PrepareCreate(obj)
+	}
+	if k == kind.Namespace {
+		nameLabel(obj)
+	}
+	prepareService(obj, nil)
+	if err := a.fields.create(req, obj); err != nil {
+		return nil, err
+	}
+	errs := kind.ValidateMeta(k, obj)
+	if k.Validate != nil {
+		errs = append(errs, k.Validate(obj)...)
+	}
+	if err := invalid(req, obj, errs); err != nil {
+		return nil, err
+	}
+	if k.Warnings != nil {
+		req.warn(k.Warnings(obj, nil))
+	}
+	claims, err := a.allocate(req, obj, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.admission.Validate(ctx, admit); err != nil {
+		return nil, err
+	}
+	if req.DryRun {
+		return a.createDry(req, obj)
+	}
+	put := state.Write{Kind: k, Action: store.Put, Object: obj, Expect: store.Absent}
+	if k.Lazy != nil {
+		put.Lazy = k.Lazy(obj, nil)
+	}
+	writes = append(writes, claims...)
+	writes = append(writes, put)
+	out, err := a.state.Commit(ctx, writes...)
+	if err != nil {
+		return nil, commitError(err)
+	}
+	return out[len(out)-1], nil
+}
+
+// createDry says what a commit would have said.
+func (a *API) createDry(req *Request, obj kind.Object) (kind.Object, error) {
+	if _, ok := a.state.Get(req.Kind, obj.GetNamespace(), obj.GetName()); ok {
+		return nil, &store.ConflictError{Key: store.Key{Bucket: req.Kind.Bucket()}}
+	}
+	return obj, nil
+}
+
+// complete fills the metadata that the server alone decides.
+func (a *API) complete(obj kind.Object) {
+	if obj.GetName() == "" && obj.GetGenerateName() != "" {
+		base := obj.GetGenerateName()
+		if len(base) > maxGeneratedBase {
+			base = base[:maxGeneratedBase]
+		}
+		obj.SetName(base + utilrand.String(generatedSuffix))
+	}
+	obj.SetUID(types.UID(uuid.NewUUID()))
+	obj.SetCreationTimestamp(a.now())
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetSelfLink("")
+}
+
+// nameLabel repeats a Namespace's label of its name, which a generated name did
+// not have when defaults were set.
+func nameLabel(obj kind.Object) {
+	labels := obj.GetLabels()
+	if labels[corev1.LabelMetadataName] == obj.GetName() || obj.GetName() == "" {
+		return
+	}
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[corev1.LabelMetadataName] = obj.GetName()
+	obj.SetLabels(labels)
+}
+
+// openNamespace checks that the object's namespace takes new content, and
+// returns the write that makes this still true at the commit.
+func (a *API) openNamespace(req *Request, obj kind.Object) ([]state.Write, error) {
+	if !req.Kind.Namespaced {
+		return nil, nil
+	}
+	name := obj.GetNamespace()
+	if name == "" {
+		return nil, apierrors.NewBadRequest("an empty namespace may not be set during creation")
+	}
+	ns, ok := state.Get[*corev1.Namespace](a.state, kind.Namespace, "", name)
+	if !ok {
+		return nil, apierrors.NewNotFound(kind.Namespace.GroupResource(), name)
+	}
+	if ns.DeletionTimestamp != nil || ns.Status.Phase == corev1.NamespaceTerminating {
+		err := a.admit(req, admission.Create, obj, nil).Forbid(
+			fmt.Errorf("unable to create new content in namespace %s because it is being terminated", name))
+		err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{
+			Type:    corev1.NamespaceTerminatingCause,
+			Message: fmt.Sprintf("namespace %s is being terminated", name),
+			Field:   "metadata.namespace",
+		})
+		return nil, err
+	}
+	return []state.Write{{Kind: kind.Namespace, Action: store.Check, Name: name, Expect: revision(ns)}}, nil
+}
+
+// admit returns the admission request for a request.
+func (a *API) admit(req *Request, op admission.Operation, obj, old kind.Object) *admission.Request {
+	return &admission.Request{
+		Operation:   op,
+		User:        admission.User{Name: req.User.Name, Groups: req.User.Groups},
+		Kind:        req.Kind,
+		Subresource: req.Subresource,
+		Namespace:   req.namespace(),
+		Name:        req.Name,
+		Object:      obj,
+		Old:         old,
+		DryRun:      req.DryRun,
+		Warn:        req.Warn,
+	}
+}

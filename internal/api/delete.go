@@ -1,0 +1,305 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/skiff-sh/skiff/internal/admission"
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// Delete removes an object, or marks it as deleted where a grace period or
+// finalizers keep it. gone tells which of the two; obj is the object's last
+// state.
+func (a *API) Delete(ctx context.Context, req Request, options metav1.DeleteOptions) (obj kind.Object, gone bool, err error) {
+	if errs := validation.ValidateDeleteOptions(&options); len(errs) > 0 {
+		return nil, false, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
+	}
+	if seconds := options.GracePeriodSeconds; seconds != nil && *seconds < 0 {
+		one := int64(1)
+		options.GracePeriodSeconds = &one
+	}
+	for attempt := 1; ; attempt++ {
+		old, ok := a.state.Get(req.Kind, req.namespace(), req.Name)
+		if !ok {
+			return nil, false, notFound(&req)
+		}
+		obj, gone, err := a.deleteOnce(ctx, &req, old, options)
+		if asConflict(err) == nil {
+			return obj, gone, err
+		}
+		if attempt == maxCommitAttempts {
+			return nil, false, modified(&req, req.Name)
+		}
+	}
+}
+
+// DeleteAnswer is what a client is told about a deletion: the object where it
+// still exists or where its kind answers with the object, else a Status.
+func DeleteAnswer(k *kind.Kind, obj kind.Object, gone bool) runtime.Object {
+	switch k {
+	case kind.Pod, kind.Service, kind.ServiceAccount:
+		return obj
+	}
+	if !gone {
+		return obj
+	}
+	return &metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusSuccess,
+		Details: &metav1.StatusDetails{
+			Name: obj.GetName(), Group: k.Resource.Group, Kind: k.Resource.Resource, UID: obj.GetUID(),
+		},
+	}
+}
+
+func (a *API) deleteOnce(ctx context.Context, req *Request, old kind.Object, options metav1.DeleteOptions) (kind.Object, bool, error) {
+	admit := a.admit(req, admission.Delete, nil, old)
+	if err := a.admission.Mutate(ctx, admit); err != nil {
+		return nil, false, err
+	}
+	if err := a.admission.Validate(ctx, admit); err != nil {
+		return nil, false, err
+	}
+	if err := checkPreconditions(req, old, options.Preconditions); err != nil {
+		return nil, false, err
+	}
+	obj, step := a.planDelete(req.Kind, old, options)
+	switch step {
+	case keep:
+		return old, false, nil
+	case mark:
+		obj.SetResourceVersion(old.GetResourceVersion())
+		if same(obj, old) {
+			return old, false, nil
+		}
+		if req.DryRun {
+			return obj, false, nil
+		}
+		out, err := a.state.Commit(ctx, state.Write{Kind: req.Kind, Action: store.Put, Object: obj, Expect: revision(old)})
+		if err != nil {
+			return nil, false, commitError(err)
+		}
+		return out[0], false, nil
+	}
+	out, err := a.remove(ctx, req, old)
+	return out, err == nil, err
+}
+
+func checkPreconditions(req *Request, old kind.Object, want *metav1.Preconditions) error {
+	if want == nil {
+		return nil
+	}
+	// Upstream names the kind here where it names the resource elsewhere.
+	subject := schema.GroupResource{Group: req.resource().Group, Resource: req.Kind.Kind}
+	if want.UID != nil && *want.UID != old.GetUID() {
+		return apierrors.NewConflict(subject, old.GetName(), fmt.Errorf(
+			"the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated",
+			*want.UID, old.GetUID()))
+	}
+	if want.ResourceVersion != nil && *want.ResourceVersion != old.GetResourceVersion() {
+		return apierrors.NewConflict(subject, old.GetName(), fmt.Errorf(
+			"the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified",
+			*want.ResourceVersion, old.GetResourceVersion()))
+	}
+	return nil
+}
+
+// step is what a deletion comes to.
+type step int
+
+const (
+	keep  step = iota // it is being deleted already: nothing to do
+	mark              // store it with a deletion timestamp
+	purge             // remove it
+)
+
+// planDelete decides what becomes of an object and returns it as it is to be
+// marked.
+func (a *API) planDelete(k *kind.Kind, old kind.Object, options metav1.DeleteOptions) (kind.Object, step) {
+	if k == kind.Namespace {
+		return a.planDeleteNamespace(old.(*corev1.Namespace), options)
+	}
+	obj := old.DeepCopyObject().(kind.Object)
+	grace := int64(0)
+	if k.DeletionGrace != nil {
+		var pending bool
+		if grace, pending = a.deletionGrace(k, obj, &options); pending {
+			return nil, keep
+		}
+	}
+	if k != kind.Event { // the garbage collector does not look at Events
+		obj.SetFinalizers(deletionFinalizers(obj.GetFinalizers(), options, k.DefaultPropagation))
+	}
+	switch {
+	case grace > 0:
+		return obj, mark
+	case len(obj.GetFinalizers()) > 0:
+		markDeleted(obj, a.now())
+		return obj, mark
+	}
+	return nil, purge
+}
+
+// deletionGrace sets the deletion timestamp for a kind that ends gracefully and
+// returns the seconds until then. pending: it already has a deadline that is
+// not to be shortened.
+func (a *API) deletionGrace(k *kind.Kind, obj kind.Object, options *metav1.DeleteOptions) (grace int64, pending bool) {
+	deleted, current := obj.GetDeletionTimestamp(), obj.GetDeletionGracePeriodSeconds()
+	if deleted == nil {
+		grace = k.DeletionGrace(obj, options)
+		if grace <= 0 {
+			return 0, false
+		}
+		at := metav1.NewTime(a.now().Add(time.Duration(grace) * time.Second))
+		obj.SetDeletionTimestamp(&at)
+		obj.SetDeletionGracePeriodSeconds(&grace)
+		raiseGeneration(obj)
+		return grace, false
+	}
+	if current == nil || *current == 0 {
+		return 0, false
+	}
+	if options.GracePeriodSeconds == nil || *options.GracePeriodSeconds >= *current {
+		return 0, true
+	}
+	grace = *options.GracePeriodSeconds
+	at := metav1.NewTime(deleted.Add(time.Duration(grace-*current) * time.Second))
+	obj.SetDeletionTimestamp(&at)
+	obj.SetDeletionGracePeriodSeconds(&grace)
+	return grace, false
+}
+
+// markDeleted marks an object that only its finalizers keep.
+func markDeleted(obj kind.Object, now metav1.Time) {
+	if obj.GetDeletionTimestamp() == nil {
+		raiseGeneration(obj)
+	}
+	if at := obj.GetDeletionTimestamp(); at == nil || at.After(now.Time) {
+		obj.SetDeletionTimestamp(&now)
+	}
+	zero := int64(0)
+	obj.SetDeletionGracePeriodSeconds(&zero)
+}
+
+func raiseGeneration(obj kind.Object) {
+	if g := obj.GetGeneration(); g > 0 {
+		obj.SetGeneration(g + 1)
+	}
+}
+
+// deletionFinalizers returns the finalizers with those of the garbage collector
+// as the options, what is there already, or the kind's default ask for.
+func deletionFinalizers(current []string, options metav1.DeleteOptions, standard metav1.DeletionPropagation) []string {
+	policy := standard
+	switch {
+	case slices.Contains(current, metav1.FinalizerOrphanDependents):
+		policy = metav1.DeletePropagationOrphan
+	case slices.Contains(current, metav1.FinalizerDeleteDependents):
+		policy = metav1.DeletePropagationForeground
+	}
+	switch {
+	case options.OrphanDependents != nil && *options.OrphanDependents:
+		policy = metav1.DeletePropagationOrphan
+	case options.OrphanDependents != nil:
+		policy = metav1.DeletePropagationBackground
+	case options.PropagationPolicy != nil:
+		policy = *options.PropagationPolicy
+	}
+	var want string
+	switch policy {
+	case metav1.DeletePropagationOrphan:
+		want = metav1.FinalizerOrphanDependents
+	case metav1.DeletePropagationForeground:
+		want = metav1.FinalizerDeleteDependents
+	}
+	if want != "" && slices.Contains(current, want) {
+		return current
+	}
+	var out []string
+	for _, f := range current {
+		if f != metav1.FinalizerOrphanDependents && f != metav1.FinalizerDeleteDependents {
+			out = append(out, f)
+		}
+	}
+	if want != "" {
+		out = append(out, want)
+	}
+	return out
+}
+
+// planDeleteNamespace: a Namespace first becomes Terminating; it is removed
+// once its spec's finalizers are gone.
+func (a *API) planDeleteNamespace(old *corev1.Namespace, options metav1.DeleteOptions) (kind.Object, step) {
+	if old.DeletionTimestamp == nil {
+		ns := old.DeepCopy()
+		now := a.now()
+		ns.DeletionTimestamp = &now
+		ns.Status.Phase = corev1.NamespaceTerminating
+		ns.Finalizers = deletionFinalizers(ns.Finalizers, options, "")
+		return ns, mark
+	}
+	if len(old.Spec.Finalizers) > 0 || len(old.Finalizers) > 0 {
+		return nil, keep
+	}
+	return nil, purge
+}
+
+// remove takes the object out of the state, and frees what it held.
+func (a *API) remove(ctx context.Context, req *Request, old kind.Object) (kind.Object, error) {
+	if req.DryRun {
+		return old, nil
+	}
+	writes := append(a.release(old), state.Write{
+		Kind: req.Kind, Action: store.Delete, Namespace: old.GetNamespace(), Name: old.GetName(), Expect: revision(old),
+	})
+	out, err := a.state.Commit(ctx, writes...)
+	if err != nil {
+		return nil, commitError(err)
+	}
+	return out[len(out)-1], nil
+}
+
+// DeleteCollection deletes what the options select and returns it. What others
+// removed meanwhile is passed over.
+func (a *API) DeleteCollection(ctx context.Context, req Request, list ListOptions, options metav1.DeleteOptions) (*List, error) {
+	listed, err := a.List(ctx, req, list)
+	if err != nil {
+		return nil, err
+	}
+	var failed []error
+	for _, item := range listed.Items {
+		one := req
+		one.Namespace, one.Name = item.GetNamespace(), item.GetName()
+		if _, _, err := a.Delete(ctx, one, options); err != nil && !apierrors.IsNotFound(err) {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) > 0 {
+		return nil, firstStatus(failed)
+	}
+	return listed, nil
+}
+
+// firstStatus prefers an answer that a client understands.
+func firstStatus(errs []error) error {
+	for _, err := range errs {
+		var status *apierrors.StatusError
+		if errors.As(err, &status) {
+			return status
+		}
+	}
+	return errs[0]
+}

@@ -1,0 +1,68 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// errModified is what a lost race over an object is called.
+var errModified = errors.New("the object has been modified; please apply your changes to the latest version and try again")
+
+func notFound(r *Request) error { return apierrors.NewNotFound(r.resource(), r.Name) }
+
+func modified(r *Request, name string) error {
+	return apierrors.NewConflict(r.resource(), name, errModified)
+}
+
+// wrongUID is what upstream's storage says when an object is not the one that
+// was meant.
+func wrongUID(r *Request, name string, want, have any) error {
+	key := "/registry/" + r.Kind.Resource.Resource + "/"
+	if ns := r.namespace(); ns != "" {
+		key += ns + "/"
+	}
+	return apierrors.NewConflict(r.resource(), name, fmt.Errorf(
+		"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
+		key+name, want, have))
+}
+
+// invalid returns the Invalid error, or nil if there is nothing to say.
+func invalid(r *Request, obj kind.Object, errs field.ErrorList) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(r.groupKind(), obj.GetName(), errs)
+}
+
+// asConflict returns the expectation of a commit that did not hold, or nil.
+func asConflict(err error) *store.ConflictError {
+	var conflict *store.ConflictError
+	if errors.As(err, &conflict) {
+		return conflict
+	}
+	return nil
+}
+
+// commitError turns what the state says about a commit, conflicts excepted,
+// into what a client is told.
+func commitError(err error) error {
+	switch {
+	case err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		return err
+	case asConflict(err) != nil:
+		return err
+	case errors.Is(err, store.ErrFull):
+		return apierrors.NewInternalError(errors.New(
+			"the disk under the data directory is full, nothing can be written: free some space there, and try again"))
+	case errors.Is(err, store.ErrClosed):
+		return apierrors.NewServiceUnavailable("the server is stopping; try again when it is back")
+	}
+	return apierrors.NewInternalError(err)
+}

@@ -1,0 +1,66 @@
+package api
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+)
+
+// Evict deletes the Pod that the Request names, with the eviction's options.
+func (a *API) Evict(ctx context.Context, req Request, eviction *policyv1.Eviction) error {
+	if req.Name == "" {
+		req.Name = eviction.Name
+	}
+	if eviction.Name != "" && eviction.Name != req.Name {
+		return apierrors.NewBadRequest("name in URL does not match name in Eviction object")
+	}
+	var options metav1.DeleteOptions
+	if eviction.DeleteOptions != nil {
+		options = *eviction.DeleteOptions
+	}
+	for _, d := range options.DryRun {
+		req.DryRun = req.DryRun || d == metav1.DryRunAll
+	}
+	req.Kind, req.Subresource = kind.Pod, "eviction"
+	if err := a.markEvicted(ctx, &req, options, eviction); err != nil {
+		return err
+	}
+	req.Subresource = ""
+	_, _, err := a.Delete(ctx, req, options)
+	return err
+}
+
+// markEvicted notes in the Pod why it ends (KEP-3329), unless it has ended or
+// is about to anyway.
+func (a *API) markEvicted(ctx context.Context, req *Request, options metav1.DeleteOptions, eviction *policyv1.Eviction) error {
+	_, err := a.edit(ctx, req, eviction, func(obj kind.Object) error {
+		pod := obj.(*corev1.Pod)
+		if err := checkPreconditions(req, pod, options.Preconditions); err != nil {
+			return err
+		}
+		if ended(pod) {
+			return nil
+		}
+		a.setPodCondition(pod, corev1.PodCondition{
+			Type:    corev1.DisruptionTarget,
+			Status:  corev1.ConditionTrue,
+			Reason:  "EvictionByEvictionAPI",
+			Message: "Eviction API: evicting",
+		})
+		return nil
+	})
+	return err
+}
+
+func ended(pod *corev1.Pod) bool {
+	switch pod.Status.Phase {
+	case corev1.PodSucceeded, corev1.PodFailed, corev1.PodPending:
+		return true
+	}
+	return pod.DeletionTimestamp != nil
+}

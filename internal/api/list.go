@@ -1,0 +1,184 @@
+package api
+
+import (
+	"context"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// List is a page of objects as they were at one revision.
+type List struct {
+	Items    []kind.Object
+	Revision store.Revision
+	// Continue is the token of the next page, "" on the last one. Remaining is
+	// how many objects are behind the page, nil where that would mean to look
+	// at all of them.
+	Continue  string
+	Remaining *int64
+}
+
+// Get returns one object.
+func (a *API) Get(_ context.Context, req Request) (kind.Object, error) {
+	if req.Subresource != "" && req.Kind.Subresource(req.Subresource) == nil {
+		return nil, notFound(&req)
+	}
+	obj, ok := a.state.Get(req.Kind, req.namespace(), req.Name)
+	if !ok {
+		return nil, notFound(&req)
+	}
+	return obj, nil
+}
+
+// List returns objects in the order of their namespaces and names.
+func (a *API) List(_ context.Context, req Request, options ListOptions) (*List, error) {
+	if err := validateOptions(&options, false); err != nil {
+		return nil, err
+	}
+	s, err := a.selects(&req, &options)
+	if err != nil {
+		return nil, err
+	}
+	snapshot, after, err := a.snapshot(req.Kind, &options)
+	if err != nil {
+		return nil, err
+	}
+	list := collect(snapshot, s, after, options.Limit)
+	if list.Continue != "" {
+		a.state.Retain(snapshot)
+	}
+	return list, nil
+}
+
+// snapshot returns the objects at the revision that the options ask for, and
+// the key to go on behind.
+func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, string, error) {
+	if options.Continue != "" {
+		if options.ResourceVersion != "" && options.ResourceVersion != "0" {
+			return nil, "", apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
+		}
+		c, err := parseContinue(options.Continue)
+		if err != nil {
+			return nil, "", err
+		}
+		if c.Revision == inconsistent {
+			return a.state.Snapshot(k), c.after(), nil
+		}
+		if err := a.notBefore(c.Revision); err != nil {
+			return nil, "", err
+		}
+		snapshot, ok := a.state.SnapshotAt(k, c.Revision)
+		if !ok {
+			return nil, "", expiredContinue(c)
+		}
+		return snapshot, c.after(), nil
+	}
+	rev, err := parseRevision(options.ResourceVersion)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := a.notBefore(rev); err != nil {
+		return nil, "", err
+	}
+	exact := options.ResourceVersionMatch == metav1.ResourceVersionMatchExact ||
+		options.ResourceVersionMatch == "" && options.Limit > 0 && rev > 0
+	if !exact {
+		return a.state.Snapshot(k), "", nil
+	}
+	snapshot, ok := a.state.SnapshotAt(k, rev)
+	if !ok {
+		return nil, "", apierrors.NewResourceExpired(textExpired)
+	}
+	return snapshot, "", nil
+}
+
+// collect takes a page out of a snapshot.
+func collect(snapshot *state.Snapshot, s *selected, after string, limit int64) *List {
+	list := &List{Revision: snapshot.Revision(), Items: []kind.Object{}}
+	if s.everything() && limit == 0 && s.in == (state.Interest{}) {
+		list.Items = make([]kind.Object, 0, snapshot.Len())
+	}
+	var behind int64
+	count := s.everything()
+	snapshot.Ascend(s.in, after, func(obj kind.Object) bool {
+		if !s.matches(obj) {
+			return true
+		}
+		if limit > 0 && int64(len(list.Items)) == limit {
+			behind++
+			return count
+		}
+		list.Items = append(list.Items, obj)
+		return true
+	})
+	if behind > 0 {
+		last := list.Items[len(list.Items)-1]
+		list.Continue = continuation{Revision: list.Revision, Start: listKey(last) + "\x00"}.token()
+		if count {
+			list.Remaining = &behind
+		}
+	}
+	return list
+}
+
+// validateOptions says what upstream says about options that do not fit
+// together.
+func validateOptions(o *ListOptions, watch bool) error {
+	var errs field.ErrorList
+	match := field.NewPath("resourceVersionMatch")
+	switch {
+	case watch:
+		errs = validateWatchOptions(o, match)
+	default:
+		if m := o.ResourceVersionMatch; m != "" {
+			if o.ResourceVersion == "" {
+				errs = append(errs, field.Forbidden(match, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+			}
+			if o.Continue != "" {
+				errs = append(errs, field.Forbidden(match, "resourceVersionMatch is forbidden when continue is provided"))
+			}
+			if m != metav1.ResourceVersionMatchExact && m != metav1.ResourceVersionMatchNotOlderThan {
+				errs = append(errs, field.NotSupported(match, m, []string{
+					string(metav1.ResourceVersionMatchExact), string(metav1.ResourceVersionMatchNotOlderThan), "",
+				}))
+			}
+			if m == metav1.ResourceVersionMatchExact && o.ResourceVersion == "0" {
+				errs = append(errs, field.Forbidden(match, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""))
+			}
+		}
+		if o.SendInitialEvents != nil {
+			errs = append(errs, field.Forbidden(field.NewPath("sendInitialEvents"), "sendInitialEvents is forbidden for list"))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", errs)
+}
+
+func validateWatchOptions(o *ListOptions, match *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	m := o.ResourceVersionMatch
+	if o.SendInitialEvents != nil && m != metav1.ResourceVersionMatchNotOlderThan {
+		errs = append(errs, field.Forbidden(match, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+	}
+	if m == "" {
+		return errs
+	}
+	if o.SendInitialEvents == nil {
+		errs = append(errs, field.Forbidden(match, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+	}
+	if m != metav1.ResourceVersionMatchNotOlderThan {
+		errs = append(errs, field.NotSupported(match, m, []string{string(metav1.ResourceVersionMatchNotOlderThan)}))
+	}
+	if o.Continue != "" {
+		errs = append(errs, field.Forbidden(match, "resourceVersionMatch is forbidden when continue is provided"))
+	}
+	return errs
+}

@@ -1,0 +1,211 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+)
+
+// maxJSONPatch bounds the operations of one JSON patch.
+const maxJSONPatch = 10000
+
+// Patch is a change in one of the formats of the API. It is applied to the
+// object as the Request's Face shows it.
+type Patch struct {
+	Type types.PatchType
+	Data []byte // JSON; for an apply patch YAML as well
+	// Force takes fields over from other managers (apply patches only).
+	Force bool
+	// FieldValidation is what to do about unknown and duplicate fields:
+	// metav1.FieldValidationIgnore, …Warn or …Strict; "" is Warn.
+	FieldValidation string
+}
+
+// Patch changes an object. It starts again when somebody else was faster,
+// unless the patch itself names a resourceVersion.
+func (a *API) Patch(ctx context.Context, req Request, patch Patch) (kind.Object, error) {
+	if patch.Type == types.ApplyPatchType {
+		out, _, err := a.Apply(ctx, req, patch)
+		return out, err
+	}
+	apply, err := decodePatch(patch)
+	if err != nil {
+		return nil, err
+	}
+	return a.rewrite(ctx, &req, func(old kind.Object) (kind.Object, error) {
+		current, fresh := faceOf(&req, old)
+		next := fresh()
+		if err := apply(current, next); err != nil {
+			return nil, err
+		}
+		obj := stored(&req, next)
+		return obj, checkIdentity(&req, obj)
+	})
+}
+
+// faceOf returns the object as the request's face shows it, to be read only,
+// and what makes an empty one.
+func faceOf(req *Request, obj kind.Object) (kind.Object, func() kind.Object) {
+	if req.Face == nil {
+		return obj, req.Kind.New
+	}
+	current := req.Face.FromStored(obj)
+	current.GetObjectKind().SetGroupVersionKind(req.version().WithKind(req.Kind.Kind))
+	return current, req.Face.New
+}
+
+// stored returns an object of the request's face in the kind's storage type.
+func stored(req *Request, obj kind.Object) kind.Object {
+	if req.Face == nil {
+		return obj
+	}
+	return req.Face.ToStored(obj)
+}
+
+// version is the group-version that the client speaks.
+func (r *Request) version() schema.GroupVersion {
+	if r.Face != nil {
+		return r.Face.Resource.GroupVersion()
+	}
+	return r.Kind.Resource.GroupVersion()
+}
+
+// patcher fills next with what the patch makes of current.
+type patcher func(current, next runtime.Object) error
+
+func decodePatch(patch Patch) (patcher, error) {
+	switch patch.Type {
+	case types.JSONPatchType:
+		operations, err := jsonpatch.DecodePatch(patch.Data)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		if len(operations) > maxJSONPatch {
+			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
+				"The allowed maximum operations in a JSON patch is %d, got %d", maxJSONPatch, len(operations)))
+		}
+		return patchJSON(patch, func(doc []byte) ([]byte, error) {
+			doc, err := operations.Apply(doc)
+			if err != nil {
+				return nil, unprocessable(err)
+			}
+			return doc, nil
+		}), nil
+	case types.MergePatchType:
+		var document map[string]any
+		if err := json.Unmarshal(patch.Data, &document); err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		return patchJSON(patch, func(doc []byte) ([]byte, error) {
+			doc, err := jsonpatch.MergePatch(doc, patch.Data)
+			if err != nil {
+				return nil, apierrors.NewBadRequest(err.Error())
+			}
+			return doc, nil
+		}), nil
+	case types.StrategicMergePatchType:
+		return patchStrategic(patch)
+	}
+	return nil, unsupported(patch.Type)
+}
+
+// unsupported is the answer to a patch format that is not known.
+func unsupported(t types.PatchType) error {
+	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", fmt.Sprintf(
+		"the body of the request was in an unknown format - accepted media types include: %s, %s, %s, %s (got %s)",
+		types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType, t), 0, false)
+}
+
+func unprocessable(err error) error {
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+}
+
+// patchJSON applies a change of a JSON document.
+func patchJSON(patch Patch, change func([]byte) ([]byte, error)) patcher {
+	return func(current, next runtime.Object) error {
+		doc, err := json.Marshal(current)
+		if err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		doc, err = change(doc)
+		if err != nil {
+			return err
+		}
+		strict, err := kjson.UnmarshalStrict(doc, next)
+		if err != nil {
+			return notDecodable(string(doc), err)
+		}
+		return patch.complain(strict, func(err error) error { return notDecodable(string(doc), err) })
+	}
+}
+
+func patchStrategic(patch Patch) (patcher, error) {
+	document := map[string]any{}
+	strict, err := kjson.UnmarshalStrict(patch.Data, &document)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return func(current, next runtime.Object) error {
+		original, err := runtime.DefaultUnstructuredConverter.ToUnstructured(current)
+		if err != nil {
+			return apierrors.NewInternalError(err)
+		}
+		changes := runtime.DeepCopyJSON(document) // the merge eats it
+		merged, err := strategicpatch.StrategicMergeMapPatch(original, changes, next)
+		if err != nil {
+			return strategicError(err)
+		}
+		text := fmt.Sprintf("%+v", document)
+		validate := patch.FieldValidation != metav1.FieldValidationIgnore
+		err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, next, validate)
+		if unknown, ok := runtime.AsStrictDecodingError(err); ok {
+			strict, err = append(strict, unknown.Errors()...), nil
+		}
+		if err != nil {
+			return notDecodable(text, err)
+		}
+		return patch.complain(strict, func(err error) error { return notDecodable(text, err) })
+	}, nil
+}
+
+// complain refuses unknown and duplicate fields where the client wants that.
+func (p Patch) complain(strict []error, refuse func(error) error) error {
+	if len(strict) == 0 || p.FieldValidation != metav1.FieldValidationStrict {
+		return nil
+	}
+	return refuse(runtime.NewStrictDecodingError(strict))
+}
+
+func notDecodable(text string, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
+		field.Invalid(field.NewPath("patch"), text, err.Error()),
+	})
+}
+
+// strategicError tells a malformed patch from one that cannot be applied.
+func strategicError(err error) error {
+	switch {
+	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
+		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return apierrors.NewBadRequest(err.Error())
+	case errors.Is(err, mergepatch.ErrNoListOfLists), mergepatch.IsPreconditionFailed(err):
+		return unprocessable(err)
+	}
+	return unprocessable(err)
+}

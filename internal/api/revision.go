@@ -1,0 +1,50 @@
+package api
+
+import (
+	"fmt"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// revision returns the revision of an object that came from the state.
+func revision(obj kind.Object) store.Revision {
+	rev, err := strconv.ParseInt(obj.GetResourceVersion(), 10, 64)
+	if err != nil {
+		panic(fmt.Errorf("revision of %s/%s in the state: %w", obj.GetNamespace(), obj.GetName(), err))
+	}
+	return store.Revision(rev)
+}
+
+// parseRevision reads a resourceVersion that a client sent; "" is 0.
+func parseRevision(text string) (store.Revision, error) {
+	if text == "" {
+		return 0, nil
+	}
+	rev, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, apierrors.NewInvalid(metav1.SchemeGroupVersion.WithKind("").GroupKind(), "", field.ErrorList{
+			field.Invalid(field.NewPath("resourceVersion"), text, err.Error()),
+		})
+	}
+	return store.Revision(rev), nil
+}
+
+// notBefore refuses a revision that the state has not reached.
+func (a *API) notBefore(rev store.Revision) error {
+	current := a.state.Revision()
+	if rev <= current {
+		return nil
+	}
+	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", rev, current), 1)
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{
+		Type:    metav1.CauseTypeResourceVersionTooLarge,
+		Message: "Too large resource version",
+	}}
+	return err
+}

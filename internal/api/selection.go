@@ -1,0 +1,105 @@
+package api
+
+import (
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+)
+
+// ListOptions are those of lists, watches and collections' deletions.
+type ListOptions = metav1.ListOptions
+
+const (
+	fieldName      = "metadata.name"
+	fieldNamespace = "metadata.namespace"
+	fieldNodeName  = "spec.nodeName"
+)
+
+// selected is which objects of a kind a request is about.
+type selected struct {
+	kind   *kind.Kind
+	in     state.Interest // what an index finds
+	labels labels.Selector
+	fields fields.Selector
+}
+
+func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
+	s := &selected{kind: req.Kind, labels: labels.Everything(), fields: fields.Everything()}
+	s.in.Namespace = req.namespace()
+	s.in.Name = req.Name
+	var err error
+	if options.LabelSelector != "" {
+		if s.labels, err = labels.Parse(options.LabelSelector); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+	}
+	if options.FieldSelector == "" {
+		return s, nil
+	}
+	if s.fields, err = fields.ParseSelector(options.FieldSelector); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	for _, r := range s.fields.Requirements() {
+		if !s.supports(r.Field) {
+			return nil, apierrors.NewBadRequest("field label not supported: " + r.Field)
+		}
+		if r.Operator == selection.Equals || r.Operator == selection.DoubleEquals {
+			s.narrow(r.Field, r.Value)
+		}
+	}
+	return s, nil
+}
+
+func (s *selected) supports(name string) bool {
+	return name == fieldName || name == fieldNamespace && s.kind.Namespaced || slices.Contains(s.kind.FieldNames, name)
+}
+
+// narrow uses a field that must have one value to read less. The value stays
+// among the requirements, so it need not be used.
+func (s *selected) narrow(name, value string) {
+	switch {
+	case value == "":
+	case name == fieldName && s.in.Name == "":
+		s.in.Name = value
+	case name == fieldNamespace && s.in.Namespace == "":
+		s.in.Namespace = value
+	case name == fieldNodeName && s.kind == kind.Pod:
+		s.in.NodeName = value
+	}
+}
+
+// everything reports whether all objects that the index finds are selected.
+func (s *selected) everything() bool { return s.labels.Empty() && s.fields.Empty() }
+
+func (s *selected) matches(obj kind.Object) bool {
+	if !s.labels.Empty() && !s.labels.Matches(labels.Set(obj.GetLabels())) {
+		return false
+	}
+	if s.fields.Empty() {
+		return true
+	}
+	var set fields.Set
+	if s.kind.Fields != nil {
+		set = s.kind.Fields(obj)
+	}
+	for _, r := range s.fields.Requirements() {
+		value := set[r.Field]
+		switch r.Field {
+		case fieldName:
+			value = obj.GetName()
+		case fieldNamespace:
+			value = obj.GetNamespace()
+		}
+		if (value == r.Value) != (r.Operator != selection.NotEquals) {
+			return false
+		}
+	}
+	return true
+}

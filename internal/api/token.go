@@ -1,0 +1,118 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+)
+
+const (
+	defaultTokenSeconds = 3600
+	minTokenSeconds     = 600
+	maxTokenSeconds     = 1 << 32
+)
+
+// Token issues a token for the ServiceAccount that the Request names. The
+// request is not changed.
+func (a *API) Token(ctx context.Context, req Request, body *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
+	req.Kind, req.Subresource = kind.ServiceAccount, "token"
+	account, ok := state.Get[*corev1.ServiceAccount](a.state, kind.ServiceAccount, req.Namespace, req.Name)
+	if !ok {
+		return nil, notFound(&req)
+	}
+	out := body.DeepCopy()
+	if out.Namespace != "" && out.Namespace != req.Namespace {
+		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	if out.Name != "" && out.Name != req.Name {
+		return nil, apierrors.NewBadRequest("the name of the provided object does not match the name sent on the request")
+	}
+	out.Name, out.Namespace, out.CreationTimestamp = req.Name, req.Namespace, a.now()
+	if out.Spec.ExpirationSeconds == nil {
+		seconds := int64(defaultTokenSeconds)
+		out.Spec.ExpirationSeconds = &seconds
+	}
+	if err := validateTokenRequest(out); err != nil {
+		return nil, err
+	}
+	if err := a.admitBody(ctx, &req, account, out); err != nil {
+		return nil, err
+	}
+	bound, err := a.boundObject(&req, out.Spec.BoundObjectRef)
+	if err != nil {
+		return nil, err
+	}
+	if a.tokens == nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("issue token for %s/%s: this server has no key for service-account tokens", req.Namespace, req.Name))
+	}
+	if req.DryRun {
+		return out, nil
+	}
+	token, err := a.tokens.Issue(account, bound, out.Spec.Audiences, time.Duration(*out.Spec.ExpirationSeconds)*time.Second)
+	if err != nil {
+		return nil, apierrors.NewInternalError(fmt.Errorf("issue token for %s/%s: %w", req.Namespace, req.Name, err))
+	}
+	out.Spec.Audiences = token.Audiences
+	out.Status = authenticationv1.TokenRequestStatus{Token: token.Value, ExpirationTimestamp: metav1.NewTime(token.Expires)}
+	return out, nil
+}
+
+func validateTokenRequest(r *authenticationv1.TokenRequest) error {
+	path := field.NewPath("spec", "expirationSeconds")
+	var errs field.ErrorList
+	if *r.Spec.ExpirationSeconds < minTokenSeconds {
+		errs = append(errs, field.Invalid(path, *r.Spec.ExpirationSeconds, "may not specify a duration less than 10 minutes"))
+	}
+	if *r.Spec.ExpirationSeconds > maxTokenSeconds {
+		errs = append(errs, field.Invalid(path, *r.Spec.ExpirationSeconds, "may not specify a duration larger than 2^32 seconds"))
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return apierrors.NewInvalid(schema.GroupKind{Group: authenticationv1.GroupName, Kind: "TokenRequest"}, r.Name, errs)
+}
+
+// boundObject finds what a token is to be bound to: it stops to be valid with
+// that object.
+func (a *API) boundObject(req *Request, ref *authenticationv1.BoundObjectReference) (kind.Object, error) {
+	if ref == nil {
+		return nil, nil
+	}
+	gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
+	var k *kind.Kind
+	ns := req.Namespace
+	switch gvk {
+	case kind.Pod.GVK():
+		k = kind.Pod
+	case kind.Secret.GVK():
+		k = kind.Secret
+	case kind.Node.GVK():
+		k, ns = kind.Node, ""
+	default:
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("cannot bind token to object of type %s", gvk))
+	}
+	obj, ok := a.state.Get(k, ns, ref.Name)
+	if !ok {
+		return nil, apierrors.NewNotFound(k.GroupResource(), ref.Name)
+	}
+	if pod, ok := obj.(*corev1.Pod); ok && pod.Spec.ServiceAccountName != req.Name {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf(
+			"cannot bind token for serviceaccount %q to pod running with serviceaccount %q", req.Name, pod.Spec.ServiceAccountName))
+	}
+	if ref.UID != "" && ref.UID != obj.GetUID() {
+		return nil, apierrors.NewConflict(schema.GroupResource{Group: gvk.Group, Resource: gvk.Kind}, ref.Name, fmt.Errorf(
+			"the UID in the bound object reference (%s) does not match the UID in record (%s). The object might have been deleted and then recreated",
+			ref.UID, obj.GetUID()))
+	}
+	return obj, nil
+}

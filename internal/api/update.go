@@ -1,0 +1,275 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skiff-sh/skiff/internal/admission"
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// Update replaces an object, or the part of it that the Request's Subresource
+// names. An object without resourceVersion replaces whatever is there. Kinds
+// that allow it are created if they are missing.
+func (a *API) Update(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
+	out, _, err := a.Put(ctx, req, obj)
+	return out, err
+}
+
+// Put is Update and tells whether the object was created.
+func (a *API) Put(ctx context.Context, req Request, obj kind.Object) (out kind.Object, created bool, err error) {
+	if req.Name == "" {
+		req.Name = obj.GetName()
+	}
+	if err := checkIdentity(&req, obj); err != nil {
+		return nil, false, err
+	}
+	if _, ok := a.state.Get(req.Kind, req.namespace(), req.Name); !ok && req.Subresource == "" && createOnUpdate(req.Kind) {
+		out, err := a.createMissing(ctx, req, obj)
+		if !apierrors.IsAlreadyExists(err) {
+			return out, err == nil, err
+		}
+	}
+	if obj.GetResourceVersion() == "" && !unconditionalUpdate(req.Kind) {
+		return nil, false, invalid(&req, obj, field.ErrorList{
+			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"),
+		})
+	}
+	// Only these can need a second attempt, which must start from what was sent.
+	again := obj.GetResourceVersion() == "" || req.Kind == kind.Service
+	out, err = a.rewrite(ctx, &req, func(kind.Object) (kind.Object, error) {
+		if again {
+			return obj.DeepCopyObject().(kind.Object), nil
+		}
+		return obj, nil
+	})
+	return out, false, err
+}
+
+// Modify changes an object as change says, which is given a copy. It starts
+// again when somebody else was faster, and commits nothing when nothing
+// changed. An error of change is returned as it is.
+func (a *API) Modify(ctx context.Context, req Request, change func(obj kind.Object) error) (kind.Object, error) {
+	return a.rewrite(ctx, &req, func(old kind.Object) (kind.Object, error) {
+		obj := old.DeepCopyObject().(kind.Object)
+		return obj, change(obj)
+	})
+}
+
+// createOnUpdate lists the kinds that a PUT creates.
+func createOnUpdate(k *kind.Kind) bool {
+	switch k {
+	case kind.Endpoints, kind.Event, kind.Lease, kind.Service:
+		return true
+	}
+	return false
+}
+
+// unconditionalUpdate reports whether a PUT may leave resourceVersion out.
+func unconditionalUpdate(k *kind.Kind) bool { return k != kind.Lease }
+
+func (a *API) createMissing(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
+	if uid := obj.GetUID(); uid != "" {
+		return nil, wrongUID(&req, req.Name, uid, "")
+	}
+	obj = obj.DeepCopyObject().(kind.Object)
+	obj.SetResourceVersion("")
+	return a.Create(ctx, req, obj)
+}
+
+// checkIdentity makes the object's type that of the request and checks that
+// its name and namespace are.
+func checkIdentity(req *Request, obj kind.Object) error {
+	obj.GetObjectKind().SetGroupVersionKind(req.Kind.GVK())
+	if obj.GetName() != req.Name {
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), req.Name))
+	}
+	ns := req.namespace()
+	switch {
+	case !req.Kind.Namespaced || obj.GetNamespace() == "":
+		obj.SetNamespace(ns)
+	case obj.GetNamespace() != ns:
+		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the object (%s) does not match the namespace on the request (%s)", obj.GetNamespace(), ns))
+	}
+	return nil
+}
+
+// rewrite replaces the current object by what next makes of it. next may return
+// the same pointer twice only if a lost race is final for it.
+func (a *API) rewrite(ctx context.Context, req *Request, next func(old kind.Object) (kind.Object, error)) (kind.Object, error) {
+	if req.Subresource != "" && req.Kind.Subresource(req.Subresource) == nil {
+		return nil, apierrors.NewNotFound(req.resource(), req.Name)
+	}
+	for attempt := 1; ; attempt++ {
+		old, ok := a.state.Get(req.Kind, req.namespace(), req.Name)
+		if !ok {
+			return nil, notFound(req)
+		}
+		obj, err := next(old)
+		if err != nil {
+			return nil, err
+		}
+		out, err := a.replace(ctx, req, obj, old)
+		if asConflict(err) == nil {
+			return out, err
+		}
+		if attempt == maxCommitAttempts {
+			return nil, modified(req, req.Name)
+		}
+	}
+}
+
+// replace goes once from default to commit. It returns a *store.ConflictError
+// when old is not the current object any more.
+func (a *API) replace(ctx context.Context, req *Request, obj, old kind.Object) (kind.Object, error) {
+	if err := matchIdentity(req, obj, old); err != nil {
+		return nil, err
+	}
+	k := req.Kind
+	if k.Default != nil {
+		k.Default(obj)
+	}
+	admit := a.admit(req, admission.Update, obj, old)
+	if err := a.admission.Mutate(ctx, admit); err != nil {
+		return nil, err
+	}
+	prepareUpdate(req, obj, old)
+	if err := a.fields.update(req, obj, old); err != nil {
+		return nil, err
+	}
+	keepMeta(obj, old)
+	if same(obj, old) {
+		return old, nil
+	}
+	if err := invalid(req, obj, validateUpdate(req, obj, old)); err != nil {
+		return nil, err
+	}
+	if k.Warnings != nil && req.Subresource == "" {
+		req.warn(k.Warnings(obj, old))
+	}
+	var claims []state.Write
+	if req.Subresource == "" {
+		var err error
+		if claims, err = a.allocate(req, obj, old); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.admission.Validate(ctx, admit); err != nil {
+		return nil, err
+	}
+	return a.commitUpdate(ctx, req, obj, old, claims)
+}
+
+// commitUpdate stores the new object, or removes it if all that its deletion
+// waited for is done.
+func (a *API) commitUpdate(ctx context.Context, req *Request, obj, old kind.Object, writes []state.Write) (kind.Object, error) {
+	if deletedByUpdate(obj, old) {
+		return a.remove(ctx, req, old)
+	}
+	if req.DryRun {
+		return obj, nil
+	}
+	put := state.Write{Kind: req.Kind, Action: store.Put, Object: obj, Expect: revision(old)}
+	if req.Kind.Lazy != nil {
+		put.Lazy = req.Kind.Lazy(obj, old)
+	}
+	out, err := a.state.Commit(ctx, append(writes, put)...)
+	if err != nil {
+		return nil, commitError(err)
+	}
+	return out[len(out)-1], nil
+}
+
+// matchIdentity checks what the new object says about the one it replaces.
+func matchIdentity(req *Request, obj, old kind.Object) error {
+	if obj != nil && (obj.GetName() != old.GetName() || obj.GetNamespace() != old.GetNamespace()) {
+		if err := checkIdentity(req, obj); err != nil {
+			return err
+		}
+	}
+	switch obj.GetResourceVersion() {
+	case old.GetResourceVersion():
+	case "", "0":
+		obj.SetResourceVersion(old.GetResourceVersion())
+	default:
+		return modified(req, old.GetName())
+	}
+	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
+		return wrongUID(req, old.GetName(), uid, old.GetUID())
+	}
+	return nil
+}
+
+func prepareUpdate(req *Request, obj, old kind.Object) {
+	obj.SetGeneration(old.GetGeneration())
+	if req.Subresource != "" {
+		if prepare := req.Kind.Subresource(req.Subresource).PrepareUpdate; prepare != nil {
+			prepare(obj, old)
+		}
+		return
+	}
+	prepareService(obj, old)
+	if req.Kind.PrepareUpdate != nil {
+		req.Kind.PrepareUpdate(obj, old)
+	}
+}
+
+// keepMeta carries over the metadata that no update changes.
+func keepMeta(obj, old kind.Object) {
+	obj.SetUID(old.GetUID())
+	obj.SetSelfLink("")
+	obj.SetCreationTimestamp(old.GetCreationTimestamp())
+	if old.GetDeletionTimestamp() != nil {
+		obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
+	}
+	if old.GetDeletionGracePeriodSeconds() != nil && obj.GetDeletionGracePeriodSeconds() == nil {
+		obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	}
+}
+
+func validateUpdate(req *Request, obj, old kind.Object) field.ErrorList {
+	errs := kind.ValidateMetaUpdate(obj, old)
+	validate := req.Kind.ValidateUpdate
+	if req.Subresource != "" {
+		validate = req.Kind.Subresource(req.Subresource).ValidateUpdate
+	}
+	if validate != nil {
+		errs = append(errs, validate(obj, old)...)
+	}
+	return errs
+}
+
+// same reports whether nothing differs but times in the record of who manages
+// which field.
+func same(obj, old kind.Object) bool {
+	managed := obj.GetManagedFields()
+	if !sameManagers(managed, old.GetManagedFields()) {
+		return false
+	}
+	obj.SetManagedFields(old.GetManagedFields())
+	if equality.Semantic.DeepEqual(obj, old) {
+		return true
+	}
+	obj.SetManagedFields(managed)
+	return false
+}
+
+// deletedByUpdate reports whether the update takes away the last thing that
+// kept a deleted object.
+func deletedByUpdate(obj, old kind.Object) bool {
+	if old.GetDeletionTimestamp() == nil || len(obj.GetFinalizers()) > 0 {
+		return false
+	}
+	if ns, ok := obj.(*corev1.Namespace); ok && len(ns.Spec.Finalizers) > 0 {
+		return false
+	}
+	grace := old.GetDeletionGracePeriodSeconds()
+	return grace == nil || *grace == 0
+}
