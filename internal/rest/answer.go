@@ -1,0 +1,149 @@
+package rest
+
+import (
+	"context"
+	stderrors "errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+var statusGVK = schema.GroupVersionKind{Version: "v1", Kind: "Status"}
+
+// statusOf returns the Status that tells a client about an error. Every error
+// is an APIStatus already, or a bug that the log shows as it is.
+func statusOf(err error) metav1.Status {
+	var api errors.APIStatus
+	switch {
+	case stderrors.As(err, &api):
+		status := api.Status()
+		if status.Code == 0 {
+			status.Code = http.StatusInternalServerError
+		}
+		return status
+	case stderrors.Is(err, context.DeadlineExceeded):
+		return errors.NewTimeoutError("request did not complete within the allotted timeout", 0).Status()
+	}
+	return metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInternalServerError,
+		Reason: metav1.StatusReasonUnknown, Message: err.Error(),
+	}
+}
+
+// fail answers with the error's Status.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status := statusOf(err)
+	if status.Code == http.StatusInternalServerError {
+		h.Log.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Error(err))
+	}
+	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
+	}
+	f, negotiated := h.negotiate(r, true, false)
+	if negotiated != nil {
+		f = form{}
+	}
+	writeStatus(w, r, f, status)
+}
+
+// writeStatus answers with a Status in the form's media type.
+func writeStatus(w http.ResponseWriter, r *http.Request, f form, status metav1.Status) {
+	b := takeBuffer()
+	defer giveBuffer(b)
+	err := appendAny(b, &status, statusGVK, f.media)
+	if err == nil {
+		err = finish(b, f)
+	}
+	if err != nil {
+		http.Error(w, status.Message, int(status.Code))
+		return
+	}
+	write(w, r, int(status.Code), f, b)
+}
+
+// success is the Status of a request that leaves nothing to show.
+func success(code int) *metav1.Status {
+	return &metav1.Status{Status: metav1.StatusSuccess, Code: int32(code)}
+}
+
+// recovered turns a panic in one request into its failure: the others go on.
+func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
+	value := recover()
+	if value == nil {
+		return
+	}
+	if value == http.ErrAbortHandler {
+		panic(value) // net/http's own way to end a connection
+	}
+	stack := debug.Stack()
+	h.panics.Add(1)
+	h.Log.Error("request panicked", zap.String("method", r.Method), zap.String("path", r.URL.Path),
+		zap.Any("panic", value), zap.ByteString("stack", stack))
+	if h.Panicked != nil {
+		h.Panicked(value, stack)
+	}
+	if s, ok := w.(*statusWriter); ok && s.wrote {
+		panic(http.ErrAbortHandler) // the client must see that the answer is cut short
+	}
+	http.Error(w, fmt.Sprintf("This request caused apiserver to panic. Look in the logs for details."), http.StatusInternalServerError)
+}
+
+// statusWriter remembers whether an answer has begun.
+type statusWriter struct {
+	http.ResponseWriter
+	wrote bool
+}
+
+func (s *statusWriter) WriteHeader(code int) {
+	s.wrote = true
+	s.ResponseWriter.WriteHeader(code)
+}
+
+func (s *statusWriter) Write(data []byte) (int, error) {
+	s.wrote = true
+	return s.ResponseWriter.Write(data)
+}
+
+// Unwrap lets http.ResponseController reach Flush and Hijack.
+func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// maxWarningBytes bounds all warnings of an answer, upstream's figure.
+const maxWarningBytes = 4 << 10
+
+// addWarnings adds Warning headers, each text once.
+func addWarnings[T error](w http.ResponseWriter, errs []T) {
+	for _, err := range errs {
+		addWarning(w, err.Error())
+	}
+}
+
+// addWarning adds one Warning header: code 299, no agent, and the text as a
+// quoted string (RFC 7234).
+func addWarning(w http.ResponseWriter, text string) {
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)
+	value := `299 - "` + quoted + `"`
+	total := len(value)
+	for _, other := range w.Header()["Warning"] {
+		if other == value {
+			return
+		}
+		total += len(other)
+	}
+	if total <= maxWarningBytes {
+		w.Header().Add("Warning", value)
+	}
+}

@@ -1,0 +1,185 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/kind"
+)
+
+// pod returns the Pod that a request is about.
+func (h *Handler) pod(ctx context.Context, q *request) (*corev1.Pod, error) {
+	obj, err := h.API.Get(ctx, api.Request{User: q.user, Kind: kind.Pod, Namespace: q.namespace, Name: q.name})
+	if err != nil {
+		return nil, err
+	}
+	return obj.(*corev1.Pod), nil
+}
+
+// connect serves pods/exec, attach and portforward: the connection, upgraded
+// to SPDY or WebSocket, is passed through to the Pod's node byte by byte.
+func (h *Handler) connect(w http.ResponseWriter, q *request) error {
+	if q.Method != http.MethodGet && q.Method != http.MethodPost {
+		return methodNotAllowed()
+	}
+	// A WebSocket begins with a GET, but what it does is no reading.
+	if q.verb == "get" && !h.authorized(w, q.Request, q.attributes(q.user, "create")) {
+		return nil
+	}
+	pod, err := h.pod(q.Context(), q)
+	if err != nil {
+		return err
+	}
+	location, err := connectLocation(q, pod)
+	if err != nil {
+		return err
+	}
+	return h.forward(w, q, location)
+}
+
+// connectLocation returns where on the node the request goes on.
+func connectLocation(q *request, pod *corev1.Pod) (*url.URL, error) {
+	location := &url.URL{Scheme: "https", Host: pod.Spec.NodeName + ":10250"}
+	target := url.Values{}
+	parts := []string{"", q.subresource, pod.Namespace, pod.Name}
+	if q.subresource == "portforward" {
+		parts[1] = "portForward"
+		if ports := q.query["ports"]; len(ports) > 0 {
+			target.Set("port", strings.Join(ports, ","))
+		}
+	} else {
+		container, err := containerOf(pod, q.query.Get("container"))
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, container)
+		streamOptions(q, target)
+	}
+	if pod.Spec.NodeName == "" {
+		return nil, errors.NewBadRequest(fmt.Sprintf("pod %s does not have a host assigned", pod.Name))
+	}
+	location.Path = strings.Join(parts, "/")
+	location.RawQuery = target.Encode()
+	return location, nil
+}
+
+// streamOptions translates the options of exec and attach into the node's.
+func streamOptions(q *request, target url.Values) {
+	for _, o := range []struct{ from, to string }{
+		{"stdin", "input"}, {"stdout", "output"}, {"stderr", "error"}, {"tty", "tty"},
+	} {
+		if queryBool(q.query, o.from) {
+			target.Set(o.to, "1")
+		}
+	}
+	if q.subresource == "exec" {
+		for _, argument := range q.query["command"] {
+			target.Add("command", argument)
+		}
+	}
+}
+
+// queryBool reads a boolean as upstream does: there and not "false" or "0".
+func queryBool(query url.Values, name string) bool {
+	values, ok := query[name]
+	return ok && len(values) > 0 && values[0] != "false" && values[0] != "0"
+}
+
+// containerOf returns the container that is meant: the named one, or the only one.
+func containerOf(pod *corev1.Pod, name string) (string, error) {
+	spec := &pod.Spec
+	if name != "" {
+		if !hasContainer(spec, name) {
+			return "", errors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
+		}
+		return name, nil
+	}
+	switch len(spec.Containers) {
+	case 1:
+		return spec.Containers[0].Name, nil
+	case 0:
+		return "", errors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s", pod.Name))
+	}
+	text := fmt.Sprintf("a container name must be specified for pod %s, choose one of: [%s]", pod.Name, names(spec.Containers))
+	if len(spec.InitContainers) > 0 {
+		text += fmt.Sprintf(" or one of the init containers: [%s]", names(spec.InitContainers))
+	}
+	if len(spec.EphemeralContainers) > 0 {
+		var all []string
+		for i := range spec.EphemeralContainers {
+			all = append(all, spec.EphemeralContainers[i].Name)
+		}
+		text += fmt.Sprintf(" or one of the ephemeral containers: [%s]", strings.Join(all, " "))
+	}
+	return "", errors.NewBadRequest(text)
+}
+
+func names(containers []corev1.Container) string {
+	var all []string
+	for i := range containers {
+		all = append(all, containers[i].Name)
+	}
+	return strings.Join(all, " ")
+}
+
+func hasContainer(spec *corev1.PodSpec, name string) bool {
+	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
+		for i := range list {
+			if list[i].Name == name {
+				return true
+			}
+		}
+	}
+	for i := range spec.EphemeralContainers {
+		if spec.EphemeralContainers[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// forward passes a request on to a node, upgrades included, and its answer back.
+func (h *Handler) forward(w http.ResponseWriter, q *request, location *url.URL) error {
+	if h.Nodes == nil {
+		return errors.NewServiceUnavailable("this server has no way to reach nodes")
+	}
+	ctx, cancel := h.longRunning(q.Context())
+	defer cancel()
+	reverse := &httputil.ReverseProxy{
+		Transport:     h.proxy.transport,
+		FlushInterval: -1,
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.Out.URL = location
+			p.Out.Host = location.Host
+			// Who asked has been decided here; the node knows only the server.
+			p.Out.Header.Del("Authorization")
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			if s, ok := w.(*statusWriter); ok && s.wrote {
+				return
+			}
+			h.fail(w, q.Request, fmt.Errorf("error dialing backend: %w", err))
+		},
+		ErrorLog: log.New(zapWriter{h.Log}, "", 0),
+	}
+	reverse.ServeHTTP(w, q.WithContext(ctx))
+	return nil
+}
+
+// zapWriter gives httputil, which knows only the standard logger, a way to ours.
+type zapWriter struct{ log *zap.Logger }
+
+func (z zapWriter) Write(data []byte) (int, error) {
+	z.log.Debug("connection to node ended", zap.ByteString("reason", data))
+	return len(data), nil
+}

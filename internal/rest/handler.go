@@ -1,0 +1,254 @@
+package rest
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/auth"
+)
+
+// request is one HTTP request for a resource, on its way through the handler.
+type request struct {
+	*http.Request
+	path
+	verb  string
+	user  auth.User
+	res   *resource
+	query url.Values // nil when there is none
+}
+
+// ServeHTTP serves one request.
+func (h *Handler) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
+	w := &statusWriter{ResponseWriter: plain}
+	defer h.recovered(w, r)
+	user, ok, err := h.Authenticator.Authenticate(r)
+	if err != nil {
+		h.fail(w, r, errors.NewUnauthorized("Unauthorized"))
+		return
+	}
+	if !ok {
+		user = auth.User{Name: auth.Anonymous, Groups: []string{auth.GroupUnauthenticated}}
+	}
+	if p, ok := parsePath(r.URL.Path); ok {
+		h.serveResource(w, &request{Request: r, path: p, user: user})
+		return
+	}
+	h.servePath(w, r, user)
+}
+
+// servePath serves what is not a resource.
+func (h *Handler) servePath(w http.ResponseWriter, r *http.Request, user auth.User) {
+	a := auth.Attributes{User: user, Verb: strings.ToLower(r.Method), Path: r.URL.Path}
+	if !h.authorized(w, r, a) {
+		return
+	}
+	p := r.URL.Path
+	serve := h.paths[p]
+	if serve == nil && len(p) > 1 && strings.HasSuffix(p, "/") {
+		serve = h.paths[strings.TrimSuffix(p, "/")]
+	}
+	switch {
+	case serve == nil:
+		http.Error(w, "404 page not found", http.StatusNotFound)
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		h.fail(w, r, methodNotAllowed())
+	default:
+		serve(w, r)
+	}
+}
+
+// authorized answers 403 unless the request may be made.
+func (h *Handler) authorized(w http.ResponseWriter, r *http.Request, a auth.Attributes) bool {
+	decision, reason, err := h.Authorizer.Authorize(r.Context(), a)
+	if decision == auth.Allow {
+		return true
+	}
+	if err != nil {
+		h.fail(w, r, errors.NewInternalError(err))
+		return false
+	}
+	h.fail(w, r, auth.Forbidden(a, reason))
+	return false
+}
+
+// serveResource authorizes a request for a resource, finds the resource, and
+// hands over to the verb.
+func (h *Handler) serveResource(w http.ResponseWriter, q *request) {
+	if q.URL.RawQuery != "" {
+		q.query = q.URL.Query()
+	}
+	q.verb = q.path.verb(q.Method, q.wantsWatch())
+	a := q.attributes(q.user, q.verb)
+	q.narrow(&a)
+	if !h.authorized(w, q.Request, a) {
+		return
+	}
+	if review := h.reviews[q.groupVersion][q.resource]; review != nil {
+		h.serveReview(w, q, review)
+		return
+	}
+	g := h.groups[q.groupVersion]
+	if g == nil {
+		http.Error(w, "404 page not found", http.StatusNotFound)
+		return
+	}
+	q.res = g.resources[q.resource]
+	if q.res == nil && q.isLegacyBinding() {
+		q.res, q.subresource = g.resources["pods"], "binding"
+	}
+	if q.res == nil || !q.scoped() {
+		h.fail(w, q.Request, noSuchResource())
+		return
+	}
+	if err := h.serveVerb(w, q); err != nil {
+		h.fail(w, q.Request, err)
+	}
+}
+
+// isLegacyBinding tells POST /api/v1/namespaces/NAMESPACE/bindings, the old
+// way to bind a Pod.
+func (q *request) isLegacyBinding() bool {
+	return q.group == "" && q.resource == "bindings" && q.verb == "create" && q.name == ""
+}
+
+// scoped reports whether the path fits the kind's scope: namespaced objects
+// are reached through their namespace, except for lists and watches of all.
+func (q *request) scoped() bool {
+	if !q.res.kind.Namespaced {
+		return q.namespace == "" || q.res.kind.Resource.Resource == "namespaces"
+	}
+	return q.namespace != "" || q.verb == "list" || q.verb == "watch" && q.name == ""
+}
+
+// wantsWatch reads ?watch= as upstream does.
+func (q *request) wantsWatch() bool {
+	values := q.query["watch"]
+	if len(values) == 0 {
+		return false
+	}
+	v := strings.ToLower(values[0])
+	return v != "false" && v != "0"
+}
+
+// narrow tells authorization what a list, watch or deletecollection is limited
+// to: the selectors, and the name where the field selector gives it.
+func (q *request) narrow(a *auth.Attributes) {
+	if q.query == nil {
+		return
+	}
+	switch q.verb {
+	case "list", "watch", "deletecollection":
+		a.FieldSelector, a.LabelSelector = q.query.Get("fieldSelector"), q.query.Get("labelSelector")
+		if name, ok := selectedName(a.FieldSelector); ok && a.Name == "" {
+			a.Name = name
+		}
+	}
+}
+
+// selectedName returns the name that a field selector demands.
+func selectedName(selector string) (string, bool) {
+	for term := range strings.SplitSeq(selector, ",") {
+		if value, ok := strings.CutPrefix(term, "metadata.name="); ok {
+			return strings.TrimPrefix(value, "="), true
+		}
+	}
+	return "", false
+}
+
+// serveVerb runs the verb. An error is answered by the caller; without one the
+// answer has been given.
+func (h *Handler) serveVerb(w http.ResponseWriter, q *request) error {
+	if q.subresource != "" {
+		return h.serveSubresource(w, q)
+	}
+	switch q.verb {
+	case "get":
+		return h.get(w, q)
+	case "list":
+		return h.list(w, q)
+	case "watch":
+		return h.watch(w, q)
+	}
+	ctx, cancel := q.deadline()
+	defer cancel()
+	switch q.verb {
+	case "create":
+		if q.name != "" {
+			return methodNotAllowed()
+		}
+		return h.create(ctx, w, q)
+	case "update":
+		if q.name == "" {
+			return methodNotAllowed()
+		}
+		return h.update(ctx, w, q)
+	case "patch":
+		if q.name == "" {
+			return methodNotAllowed()
+		}
+		return h.patch(ctx, w, q)
+	case "delete":
+		return h.delete(ctx, w, q)
+	case "deletecollection":
+		return h.deleteCollection(ctx, w, q)
+	}
+	return methodNotAllowed()
+}
+
+// deadline bounds a request that is not a stream: by ?timeout, at most by the
+// server's own limit.
+func (q *request) deadline() (context.Context, context.CancelFunc) {
+	timeout := requestTimeout
+	if wish, err := parseTimeout(q.query.Get("timeout")); err == nil && wish > 0 && wish < timeout {
+		timeout = wish
+	}
+	return context.WithTimeout(q.Context(), timeout)
+}
+
+// api returns the request as package api wants it.
+func (q *request) api() api.Request {
+	r := api.Request{User: q.user, Kind: q.res.kind, Namespace: q.namespace, Name: q.name, Subresource: q.subresource}
+	if !q.res.kind.Namespaced {
+		r.Namespace = ""
+	}
+	return r
+}
+
+// manager returns the name under which managed fields are kept when the
+// request gives none: the User-Agent's first word.
+func (q *request) manager(wish string) string {
+	if wish != "" {
+		return wish
+	}
+	name, _, _ := strings.Cut(q.UserAgent(), "/")
+	var b strings.Builder
+	for _, r := range name {
+		if strconv.IsPrint(r) && b.Len() < 128 {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func methodNotAllowed() error {
+	return &errors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusMethodNotAllowed, Reason: metav1.StatusReasonMethodNotAllowed,
+		Message: "the server does not allow this method on the requested resource",
+		Details: &metav1.StatusDetails{},
+	}}
+}
+
+func noSuchResource() error {
+	return &errors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotFound, Reason: metav1.StatusReasonNotFound,
+		Message: "the server could not find the requested resource",
+		Details: &metav1.StatusDetails{},
+	}}
+}

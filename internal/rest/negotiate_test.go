@@ -1,0 +1,59 @@
+package rest
+
+import (
+	"net/http"
+	"testing"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+)
+
+func TestParseAccept(t *testing.T) {
+	for _, c := range []struct {
+		accept        string
+		views, stream bool
+		want          form
+		ok            bool
+	}{
+		{"application/json, */*", true, false, form{}, true},
+		{"*/*", true, false, form{}, true},
+		{"application/yaml", true, false, form{media: mediaYAML}, true},
+		{"application/yaml", true, true, form{}, false},
+		{"application/vnd.kubernetes.protobuf,application/json", true, false, form{media: mediaProtobuf}, true},
+		{"application/vnd.kubernetes.protobuf;stream=watch", true, true, form{media: mediaProtobuf}, true},
+		{"application/json;q=0.5,application/yaml;q=0.9", true, false, form{media: mediaYAML}, true},
+		{"application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", true, false, form{view: viewTable}, true},
+		{"application/json;as=Table;v=v1;g=meta.k8s.io,application/json", false, false, form{}, true},
+		{"application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", true, false, form{media: mediaProtobuf, view: viewPartialList}, true},
+		{"application/json;as=Table;v=v2;g=meta.k8s.io", true, false, form{}, false},
+		{"text/html", true, false, form{}, false},
+		{"application/cbor,application/json;pretty=1", true, false, form{pretty: true}, true},
+	} {
+		got, ok := parseAccept(c.accept, c.views, c.stream)
+		if ok != c.ok || ok && got != c.want {
+			t.Errorf("parseAccept(%q, %v, %v) = %+v, %v; want %+v, %v", c.accept, c.views, c.stream, got, ok, c.want, c.ok)
+		}
+	}
+}
+
+// Clients read warnings with apimachinery's parser.
+func TestWarnings(t *testing.T) {
+	w := recorder{header: http.Header{}}
+	texts := []string{`unknown field "spec.a\b"`, "line\nbreak, and a comma", `unknown field "spec.a\b"`}
+	for _, text := range texts {
+		addWarning(w, text)
+	}
+	parsed, errs := utilnet.ParseWarningHeaders(w.header["Warning"])
+	if len(errs) > 0 || len(parsed) != 2 {
+		t.Fatalf("parsed %v, errors %v", parsed, errs)
+	}
+	if parsed[0].Code != 299 || parsed[0].Text != texts[0] || parsed[1].Text != "line break, and a comma" {
+		t.Errorf("got %+v", parsed)
+	}
+}
+
+type recorder struct {
+	http.ResponseWriter
+	header http.Header
+}
+
+func (r recorder) Header() http.Header { return r.header }

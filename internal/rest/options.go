@@ -1,0 +1,96 @@
+package rest
+
+import (
+	"net/url"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/conversion"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// convert reads options from a query with apimachinery's generated functions,
+// which need no scope.
+func convert[T any](query url.Values, into *T, fn func(*url.Values, *T, conversion.Scope) error) error {
+	if query == nil {
+		return nil
+	}
+	if err := fn(&query, into, nil); err != nil {
+		return errors.NewBadRequest(err.Error())
+	}
+	return nil
+}
+
+// invalidOptions is upstream's answer to options that make no sense.
+func invalidOptions(kind string, errs field.ErrorList) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return errors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+}
+
+// listOptions reads those of list, watch and deletecollection. A name in the
+// path of an old /watch/ request is a field selector.
+func (q *request) listOptions() (metav1.ListOptions, error) {
+	var o metav1.ListOptions
+	if err := convert(q.query, &o, metav1.Convert_url_Values_To_v1_ListOptions); err != nil {
+		return o, err
+	}
+	if o.Limit < 0 {
+		o.Limit = 0
+	}
+	return o, nil
+}
+
+func (q *request) createOptions() (metav1.CreateOptions, error) {
+	var o metav1.CreateOptions
+	if err := convert(q.query, &o, metav1.Convert_url_Values_To_v1_CreateOptions); err != nil || q.query == nil {
+		return o, err
+	}
+	return o, invalidOptions("CreateOptions", validation.ValidateCreateOptions(&o))
+}
+
+func (q *request) updateOptions() (metav1.UpdateOptions, error) {
+	var o metav1.UpdateOptions
+	if err := convert(q.query, &o, metav1.Convert_url_Values_To_v1_UpdateOptions); err != nil || q.query == nil {
+		return o, err
+	}
+	return o, invalidOptions("UpdateOptions", validation.ValidateUpdateOptions(&o))
+}
+
+func (q *request) patchOptions(patch types.PatchType) (metav1.PatchOptions, error) {
+	var o metav1.PatchOptions
+	if err := convert(q.query, &o, metav1.Convert_url_Values_To_v1_PatchOptions); err != nil {
+		return o, err
+	}
+	return o, invalidOptions("PatchOptions", validation.ValidatePatchOptions(&o, patch))
+}
+
+// includeObject reads ?includeObject, which says what Tables hold of objects.
+func (q *request) includeObject() (metav1.IncludeObjectPolicy, error) {
+	wish := q.query.Get("includeObject")
+	if wish == "" {
+		return metav1.IncludeMetadata, nil
+	}
+	o := metav1.TableOptions{IncludeObject: metav1.IncludeObjectPolicy(wish)}
+	if errs := validation.ValidateTableOptions(&o); len(errs) > 0 {
+		return "", errors.NewBadRequest(errs[0].Error())
+	}
+	return o.IncludeObject, nil
+}
+
+// parseTimeout reads ?timeout, a duration.
+func parseTimeout(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	if seconds, err := strconv.Atoi(text); err == nil {
+		return time.Duration(seconds) * time.Second, nil
+	}
+	return time.ParseDuration(text)
+}

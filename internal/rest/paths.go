@@ -1,0 +1,69 @@
+package rest
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+)
+
+// newPaths returns everything that is served besides resources.
+func (h *Handler) newPaths() map[string]http.HandlerFunc {
+	paths := map[string]http.HandlerFunc{
+		"/version": h.version,
+		"/metrics": h.metrics,
+	}
+	maps.Copy(paths, h.healthPaths())
+	maps.Copy(paths, h.discoveryPaths())
+	maps.Copy(paths, h.openAPIPaths())
+	if h.JWKS != nil {
+		paths["/openid/v1/jwks"] = h.document(h.JWKS, "application/jwk-set+json")
+	}
+	if h.OpenIDConfiguration != nil {
+		paths["/.well-known/openid-configuration"] = h.document(h.OpenIDConfiguration, "application/json")
+	}
+	index := slices.Sorted(maps.Keys(paths))
+	paths["/"] = func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, struct {
+			Paths []string `json:"paths"`
+		}{index})
+	}
+	return paths
+}
+
+// writeJSON answers with indented JSON, as upstream does where people read.
+func writeJSON(w http.ResponseWriter, value any) {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", typeJSON)
+	w.Header()["Cache-Control"] = noCache
+	_, _ = w.Write(data)
+}
+
+// version answers with what runs.
+func (h *Handler) version(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.Version) }
+
+// document answers with a document that its source computes.
+func (h *Handler) document(source func() ([]byte, error), contentType string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		data, err := source()
+		if err != nil {
+			h.fail(w, r, fmt.Errorf("read %s: %w", r.URL.Path, err))
+			return
+		}
+		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Cache-Control", "public, max-age=3600")
+		_, _ = w.Write(data)
+	}
+}
+
+// metrics answers with the few figures that this package keeps.
+func (h *Handler) metrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	fmt.Fprintf(w, "# HELP apiserver_request_panics_total Requests that panicked and were recovered.\n"+
+		"# TYPE apiserver_request_panics_total counter\napiserver_request_panics_total %d\n", h.Panics())
+}

@@ -1,0 +1,81 @@
+package rest
+
+import (
+	"net/http"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+)
+
+// get serves one object.
+func (h *Handler) get(w http.ResponseWriter, q *request) error {
+	f, err := h.negotiate(q.Request, true, false)
+	if err != nil {
+		return err
+	}
+	obj, err := h.API.Get(q.Context(), q.api())
+	if err != nil {
+		return err
+	}
+	return h.answer(w, q, http.StatusOK, f, obj)
+}
+
+// answer sends one stored object in the form that was asked for.
+func (h *Handler) answer(w http.ResponseWriter, q *request, code int, f form, obj kind.Object) error {
+	include, err := q.includeObject()
+	if err != nil {
+		return err
+	}
+	b := takeBuffer()
+	defer giveBuffer(b)
+	if err := h.appendView(b, q.res, obj, f, include); err != nil {
+		return err
+	}
+	if err := finish(b, f); err != nil {
+		return err
+	}
+	write(w, q.Request, code, f, b)
+	return nil
+}
+
+// list serves a page of objects.
+func (h *Handler) list(w http.ResponseWriter, q *request) error {
+	f, err := h.negotiate(q.Request, true, false)
+	if err != nil {
+		return err
+	}
+	options, err := q.listOptions()
+	if err != nil {
+		return err
+	}
+	list, err := h.API.List(q.Context(), q.api(), options)
+	if err != nil {
+		return err
+	}
+	meta := metav1.ListMeta{
+		ResourceVersion:    strconv.FormatInt(int64(list.Revision), 10),
+		Continue:           list.Continue,
+		RemainingItemCount: list.Remaining,
+	}
+	return h.answerList(w, q, f, meta, list.Items)
+}
+
+// answerList sends a list in the form that was asked for.
+func (h *Handler) answerList(w http.ResponseWriter, q *request, f form, meta metav1.ListMeta, items []kind.Object) error {
+	include, err := q.includeObject()
+	if err != nil {
+		return err
+	}
+	b := takeBuffer()
+	defer giveBuffer(b)
+	if err := h.appendListView(b, q.res, meta, items, f, include); err != nil {
+		return err
+	}
+	if err := finish(b, f); err != nil {
+		return err
+	}
+	write(w, q.Request, http.StatusOK, f, b)
+	return nil
+}

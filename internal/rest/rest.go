@@ -1,0 +1,131 @@
+// Package rest is the HTTP face of package api: routes, codecs, tables,
+// discovery, OpenAPI, watch streams, and the way through to the nodes.
+//
+// Handler serves everything; a resource is one group-version's view of a kind,
+// with its conversions; a request is what one HTTP request asks of it; a form
+// is the shape in which its client wants the answer. The invariant: the path is
+// always authenticate → authorize → decode → api → encode, and no answer is
+// made up here that api or the nodes did not give. The package never decides
+// what may be stored.
+package rest
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/version"
+
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/auth"
+	"github.com/skiff-sh/skiff/internal/kind"
+	"go.uber.org/zap"
+)
+
+// Config is what a Handler is made of. Fields not marked optional are needed.
+type Config struct {
+	API           *api.API
+	Kinds         []*kind.Kind
+	Authenticator auth.Authenticator
+	Authorizer    auth.Authorizer
+	Version       version.Info
+	Log           *zap.Logger
+
+	// Tokens tells whose a bearer token is, for TokenReviews (optional).
+	Tokens func(ctx context.Context, token string) (auth.User, bool, error)
+	// Nodes reaches the nodes' own API (optional: logs, exec, attach and
+	// port-forward then answer 503).
+	Nodes Nodes
+	// OpenAPI holds the documents of /openapi/v3 (optional).
+	OpenAPI OpenAPI
+	// Checks are asked by /healthz, /livez and /readyz, in this order.
+	Checks []Check
+	// JWKS and OpenIDConfiguration give the documents with which others verify
+	// service-account tokens (optional).
+	JWKS, OpenIDConfiguration func() ([]byte, error)
+	// Panicked is called after a panic was recovered (optional): tests fail on it.
+	Panicked func(value any, stack []byte)
+}
+
+// Limits of requests, those of upstream.
+const (
+	maxBodyBytes   = 3 << 20
+	requestTimeout = 60 * time.Second
+)
+
+// Handler serves the Kubernetes API. It is safe for concurrent use.
+type Handler struct {
+	Config
+
+	groups    map[groupVersion]*group
+	order     []*group // in the order of discovery
+	paths     map[string]http.HandlerFunc
+	encodings *encodings
+	accepts   accepts
+	decoders  decoders
+	reviews   map[groupVersion]map[string]reviewer
+	proxy     *proxy
+	discovery *discoveryDocuments
+	panics    atomic.Int64
+
+	stop     context.CancelFunc
+	stopping context.Context // ends with the server's life, never a request's
+	streams  sync.WaitGroup  // long-running requests
+}
+
+// New returns the handler of a server.
+func New(c Config) *Handler {
+	h := &Handler{Config: c, encodings: newEncodings(encodingBytes)}
+	h.stopping, h.stop = context.WithCancel(context.Background())
+	h.decoders = newDecoders(kind.Scheme())
+	h.groups, h.order = newGroups(c.Kinds)
+	h.reviews = h.newReviews()
+	h.discovery = newDiscoveryDocuments(h.order)
+	h.proxy = newProxy(h)
+	h.paths = h.newPaths()
+	return h
+}
+
+// Close ends watches and connections to nodes, makes /readyz fail, and waits
+// until the last of them is done. Other requests are http.Server's to drain.
+func (h *Handler) Close() {
+	h.stop()
+	h.streams.Wait()
+	h.proxy.close()
+}
+
+// Panics returns how many requests have panicked.
+func (h *Handler) Panics() int64 { return h.panics.Load() }
+
+// longRunning ties a request that may last to the handler's life.
+func (h *Handler) longRunning(ctx context.Context) (context.Context, context.CancelFunc) {
+	h.streams.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(h.stopping, cancel)
+	return ctx, func() {
+		forget()
+		cancel()
+		h.streams.Done()
+	}
+}
+
+// Check is one named health check.
+type Check struct {
+	Name string
+	// Live says that the check also counts for /livez and /healthz; all checks
+	// count for /readyz.
+	Live bool
+	Ask  func(context.Context) error
+}
+
+// node returns a Node as the API holds it.
+func (h *Handler) node(ctx context.Context, name string) (*corev1.Node, error) {
+	obj, err := h.API.Get(ctx, api.Request{Kind: kind.Node, Name: name})
+	if err != nil {
+		return nil, err
+	}
+	return obj.(*corev1.Node), nil
+}

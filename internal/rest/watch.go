@@ -1,0 +1,205 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	stderrors "errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/skiff-sh/skiff/internal/api"
+)
+
+// minWatchTimeout is how long a watch lasts at least if the client sets no
+// end; up to twice that, so that all do not come back at the same time.
+const minWatchTimeout = 30 * time.Minute
+
+// flushAbove bounds what waits for one flush while events keep coming.
+const flushAbove = 64 << 10
+
+// watch streams events until the client, the time or the server ends it.
+func (h *Handler) watch(w http.ResponseWriter, q *request) error {
+	f, err := h.negotiate(q.Request, true, true)
+	if err != nil {
+		return err
+	}
+	options, err := q.listOptions()
+	if err != nil {
+		return err
+	}
+	include, err := q.includeObject()
+	if err != nil {
+		return err
+	}
+	timeout := minWatchTimeout + rand.N(minWatchTimeout)
+	if s := options.TimeoutSeconds; s != nil && *s > 0 {
+		timeout = time.Duration(*s) * time.Second
+	}
+	ctx, done := h.longRunning(q.Context())
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	stream := &watchStream{h: h, w: w, flush: http.NewResponseController(w), q: q, form: f}
+	if f.view == viewTable {
+		stream.tables = h.newTables(q.res, f, include)
+	}
+	events, err := h.API.Watch(ctx, q.api(), options)
+	if errors.IsResourceExpired(err) || errors.IsGone(err) {
+		// Upstream says this in the stream: clients look for it there.
+		stream.begin()
+		stream.end(err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer events.Stop()
+	stream.begin()
+	stream.run(ctx, events)
+	return nil
+}
+
+// watchStream writes the events of one watch.
+type watchStream struct {
+	h       *Handler
+	w       http.ResponseWriter
+	flush   *http.ResponseController
+	q       *request
+	form    form
+	tables  *tables
+	started bool // the first Table, with the columns, has been sent
+}
+
+// begin sends the headers, so that the client knows that it is watching.
+func (s *watchStream) begin() {
+	header := s.w.Header()
+	header.Set("Content-Type", s.form.contentType(true))
+	header["Cache-Control"] = noCache
+	s.w.WriteHeader(http.StatusOK)
+	_ = s.flush.Flush()
+}
+
+// run writes events as they come and flushes when no more are waiting.
+func (s *watchStream) run(ctx context.Context, events *api.Watch) {
+	b := takeBuffer()
+	defer giveBuffer(b)
+	for {
+		event, err := events.Next(ctx)
+		for err == nil {
+			if err = s.append(b, event); err != nil {
+				break
+			}
+			if b.Len() > flushAbove {
+				break
+			}
+			var more bool
+			if event, more, err = events.Poll(); !more {
+				break
+			}
+		}
+		if b.Len() > 0 {
+			if _, err := s.w.Write(b.Bytes()); err != nil {
+				return // the client went away
+			}
+			b.Reset()
+			if s.flush.Flush() != nil {
+				return
+			}
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				s.end(err)
+			}
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// end tells the client why the watch ends.
+func (s *watchStream) end(err error) {
+	if stderrors.Is(err, context.Canceled) || stderrors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	status := statusOf(err)
+	var object, b bytes.Buffer
+	if appendAny(&object, &status, statusGVK, s.form.media) != nil {
+		return
+	}
+	s.frame(&b, watch.Error, object.Bytes())
+	_, _ = s.w.Write(b.Bytes())
+	_ = s.flush.Flush()
+}
+
+// append writes one event.
+func (s *watchStream) append(b *bytes.Buffer, event api.Event) error {
+	if s.form.view == viewObject && s.form.media == mediaJSON {
+		return s.appendJSON(b, event)
+	}
+	object := takeBuffer()
+	defer giveBuffer(object)
+	if err := s.appendObject(object, event); err != nil {
+		return err
+	}
+	s.frame(b, event.Type, object.Bytes())
+	return nil
+}
+
+// appendJSON is the common case, without copying the object twice.
+func (s *watchStream) appendJSON(b *bytes.Buffer, event api.Event) error {
+	b.WriteString(`{"type":"`)
+	b.WriteString(string(event.Type))
+	b.WriteString(`","object":`)
+	if err := s.h.encodings.appendObject(b, s.q.res, event.Object, s.form, event.Type != watch.Bookmark); err != nil {
+		return err
+	}
+	b.WriteString("}\n")
+	return nil
+}
+
+// appendObject writes an event's object in the form's view.
+func (s *watchStream) appendObject(b *bytes.Buffer, event api.Event) error {
+	switch s.form.view {
+	case viewTable:
+		meta := metav1.ListMeta{ResourceVersion: event.Object.GetResourceVersion()}
+		s.tables.now = time.Now()
+		table, err := s.tables.table(meta, !s.started, event.Object)
+		if err != nil {
+			return err
+		}
+		s.started = true
+		return appendAny(b, table, s.form.gvk("Table"), s.form.media)
+	case viewPartial, viewPartialList:
+		partial := partialOf(event.Object, s.form)
+		partial.TypeMeta = metav1.TypeMeta{}
+		return appendAny(b, partial, s.form.gvk("PartialObjectMetadata"), s.form.media)
+	}
+	return s.h.encodings.appendObject(b, s.q.res, event.Object, s.form, event.Type != watch.Bookmark)
+}
+
+// frame wraps an encoded object as an event: JSON by itself, or a protobuf
+// WatchEvent behind its length in four bytes.
+func (s *watchStream) frame(b *bytes.Buffer, t watch.EventType, object []byte) {
+	if s.form.media == mediaProtobuf {
+		message := appendMessage(nil, 0x0a, []byte(t))
+		raw := appendMessage(nil, 0x0a, object)
+		message = appendMessage(message, 0x12, raw)
+		b.Write(binary.BigEndian.AppendUint32(b.AvailableBuffer(), uint32(len(message))))
+		b.Write(message)
+		return
+	}
+	b.WriteString(`{"type":"`)
+	b.WriteString(string(t))
+	b.WriteString(`","object":`)
+	b.Write(object)
+	b.WriteString("}\n")
+}
