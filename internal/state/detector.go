@@ -18,11 +18,20 @@ const detectEvery = 256
 type detector struct {
 	mu     sync.Mutex // guards all below
 	copies map[kind.Object]runtime.Object
+	stale  []kind.Object // replaced since the last check
 	events int
 }
 
 func newDetector() *detector {
 	return &detector{copies: map[kind.Object]runtime.Object{}}
+}
+
+// loaded remembers what Open found.
+func (d *detector) loaded(t *table) {
+	t.work.all.Scan(func(_ string, e *entry) bool {
+		d.copies[e.object] = e.object.DeepCopyObject()
+		return true
+	})
 }
 
 // observe remembers what was published. Objects that were replaced stay under
@@ -32,6 +41,12 @@ func (d *detector) observe(touched map[*table][]*happening) {
 	for _, happenings := range touched {
 		for _, h := range happenings {
 			d.copies[h.Object] = h.Object.DeepCopyObject()
+			if h.Old != nil {
+				d.stale = append(d.stale, h.Old)
+			}
+			if h.Type == Deleted {
+				d.stale = append(d.stale, h.Object)
+			}
 			d.events++
 		}
 	}
@@ -58,4 +73,8 @@ func (d *detector) check() {
 		panic(fmt.Sprintf("state: a shared object was changed; copy before change\n%T %s/%s\nwas %s\nis  %s",
 			obj, obj.GetNamespace(), obj.GetName(), before, after))
 	}
+	for _, obj := range d.stale {
+		delete(d.copies, obj)
+	}
+	d.stale = nil
 }

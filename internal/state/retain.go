@@ -58,14 +58,9 @@ func (s *State) SnapshotAt(k *kind.Kind, revision store.Revision) (*Snapshot, bo
 func (r *retention) use(w *world) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := range r.worlds {
-		if r.worlds[i].world.revision == w.revision {
-			w = r.worlds[i].world
-			r.worlds = append(r.worlds[:i], r.worlds[i+1:]...)
-			break
-		}
+	if known := r.touch(w.revision); known == nil {
+		r.worlds = append(r.worlds, retainedWorld{w, time.Now()})
 	}
-	r.worlds = append(r.worlds, retainedWorld{w, time.Now()})
 	r.trim()
 }
 
@@ -74,10 +69,16 @@ func (r *retention) find(revision store.Revision) *world {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.trim()
-	for i := range r.worlds {
-		if r.worlds[i].world.revision == revision {
-			r.worlds[i].used = time.Now()
-			return r.worlds[i].world
+	return r.touch(revision)
+}
+
+// touch moves the world of a revision to the end of the list.
+func (r *retention) touch(revision store.Revision) *world {
+	for i, kept := range r.worlds {
+		if kept.world.revision == revision {
+			kept.used = time.Now()
+			r.worlds = append(append(r.worlds[:i:i], r.worlds[i+1:]...), kept)
+			return kept.world
 		}
 	}
 	return nil

@@ -145,6 +145,9 @@ func Open(ctx context.Context, engine store.Engine, kinds []*kind.Kind, options 
 	w := &world{revision: revision, trees: make([]trees, len(kinds)), claims: map[string]*claimTree{}}
 	for _, t := range s.tables {
 		w.trees[t.index] = t.work.copy()
+		if s.detector != nil {
+			s.detector.loaded(t)
+		}
 	}
 	for name, tree := range s.claims {
 		w.claims[name] = tree.Copy()
