@@ -101,7 +101,7 @@ func noBackstep(path *field.Path, value string) field.ErrorList {
 // for themselves.
 func fileName(path *field.Path, value string) field.ErrorList {
 	errs := relativePath(path, value)
-	if strings.HasPrefix(value, "..") && value != ".." && !strings.HasPrefix(value, "../") {
+	if strings.HasPrefix(value, "..") && !strings.HasPrefix(value, "../") {
 		errs = append(errs, field.Invalid(path, value, "must not start with '..'"))
 	}
 	return errs

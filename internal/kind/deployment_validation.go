@@ -1,0 +1,146 @@
+package kind
+
+import (
+	"strconv"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func validateDeployment(d *appsv1.Deployment) field.ErrorList {
+	path, spec := field.NewPath("spec"), &d.Spec
+	var errs field.ErrorList
+	if spec.Replicas != nil {
+		errs = append(errs, nonNegative(path.Child("replicas"), int64(*spec.Replicas))...)
+	}
+	errs = append(errs, validateReplicated(path, spec.Selector, &spec.Template)...)
+	errs = append(errs, validateStrategy(path.Child("strategy"), &spec.Strategy)...)
+	errs = append(errs, nonNegative(path.Child("minReadySeconds"), int64(spec.MinReadySeconds))...)
+	if spec.RevisionHistoryLimit != nil {
+		errs = append(errs, nonNegative(path.Child("revisionHistoryLimit"), int64(*spec.RevisionHistoryLimit))...)
+	}
+	if seconds := spec.ProgressDeadlineSeconds; seconds != nil {
+		at := path.Child("progressDeadlineSeconds")
+		errs = append(errs, nonNegative(at, int64(*seconds))...)
+		if *seconds <= spec.MinReadySeconds {
+			errs = append(errs, field.Invalid(at, seconds, "must be greater than minReadySeconds"))
+		}
+	}
+	return errs
+}
+
+func validateDeploymentUpdate(obj, old Object) field.ErrorList {
+	d, was := obj.(*appsv1.Deployment), old.(*appsv1.Deployment)
+	errs := validateDeployment(d)
+	return append(errs, immutable(field.NewPath("spec", "selector"), d.Spec.Selector, was.Spec.Selector)...)
+}
+
+func validateStrategy(path *field.Path, s *appsv1.DeploymentStrategy) field.ErrorList {
+	at := path.Child("rollingUpdate")
+	switch s.Type {
+	case appsv1.RecreateDeploymentStrategyType:
+		if s.RollingUpdate != nil {
+			return field.ErrorList{field.Forbidden(at, "may not be specified when strategy `type` is 'Recreate'")}
+		}
+		return nil
+	case appsv1.RollingUpdateDeploymentStrategyType:
+		if s.RollingUpdate == nil {
+			return field.ErrorList{field.Required(at, "this should be defaulted and never be nil")}
+		}
+		return validateRollingUpdate(at, s.RollingUpdate)
+	}
+	return field.ErrorList{field.NotSupported(path, s, []appsv1.DeploymentStrategyType{appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
+}
+
+func validateRollingUpdate(path *field.Path, r *appsv1.RollingUpdateDeployment) field.ErrorList {
+	var unavailable, surge intstr.IntOrString
+	if r.MaxUnavailable != nil {
+		unavailable = *r.MaxUnavailable
+	}
+	if r.MaxSurge != nil {
+		surge = *r.MaxSurge
+	}
+	at := path.Child("maxUnavailable")
+	errs := validateCountOrPercent(at, unavailable)
+	errs = append(errs, validateCountOrPercent(path.Child("maxSurge"), surge)...)
+	if countOrPercent(unavailable) == 0 && countOrPercent(surge) == 0 {
+		errs = append(errs, field.Invalid(at, unavailable, "may not be 0 when `maxSurge` is 0"))
+	}
+	if unavailable.Type == intstr.String && len(validation.IsValidPercent(unavailable.StrVal)) == 0 && countOrPercent(unavailable) > 100 {
+		errs = append(errs, field.Invalid(at, unavailable, "must not be greater than 100%"))
+	}
+	return errs
+}
+
+func validateCountOrPercent(path *field.Path, value intstr.IntOrString) field.ErrorList {
+	if value.Type == intstr.String {
+		return invalidEach(path, value, validation.IsValidPercent(value.StrVal))
+	}
+	return nonNegative(path, int64(value.IntValue()))
+}
+
+// countOrPercent is the number in value; what cannot be read is 0.
+func countOrPercent(value intstr.IntOrString) int {
+	if percent, ok := strings.CutSuffix(value.StrVal, "%"); ok && value.Type == intstr.String {
+		n, _ := strconv.Atoi(percent)
+		return n
+	}
+	return value.IntValue()
+}
+
+func validateDeploymentStatus(obj, old Object) field.ErrorList {
+	is, was := &obj.(*appsv1.Deployment).Status, &old.(*appsv1.Deployment).Status
+	path := field.NewPath("status")
+	counts := replicaCounts{path: path, all: is.Replicas}
+	counts.nonNegative("observedGeneration", is.ObservedGeneration)
+	counts.nonNegative("replicas", int64(is.Replicas))
+	counts.nonNegative("unavailableReplicas", int64(is.UnavailableReplicas))
+	counts.optional("terminatingReplicas", is.TerminatingReplicas)
+	counts.optional("collisionCount", is.CollisionCount)
+	counts.part("updatedReplicas", is.UpdatedReplicas)
+	counts.part("readyReplicas", is.ReadyReplicas)
+	counts.part("availableReplicas", is.AvailableReplicas)
+	counts.available(is.AvailableReplicas, is.ReadyReplicas)
+	if was.CollisionCount != nil && (is.CollisionCount == nil || *is.CollisionCount < *was.CollisionCount) {
+		var count int32
+		if is.CollisionCount != nil {
+			count = *is.CollisionCount
+		}
+		counts.errs = append(counts.errs, field.Invalid(path.Child("collisionCount"), count, "cannot be decremented"))
+	}
+	return counts.errs
+}
+
+// replicaCounts checks the numbers in a workload's status.
+type replicaCounts struct {
+	path *field.Path
+	all  int32
+	errs field.ErrorList
+}
+
+func (r *replicaCounts) nonNegative(name string, n int64) {
+	r.errs = append(r.errs, nonNegative(r.path.Child(name), n)...)
+}
+
+func (r *replicaCounts) optional(name string, n *int32) {
+	if n != nil {
+		r.nonNegative(name, int64(*n))
+	}
+}
+
+// part is a number of some of all replicas.
+func (r *replicaCounts) part(name string, n int32) {
+	r.nonNegative(name, int64(n))
+	if n > r.all {
+		r.errs = append(r.errs, field.Invalid(r.path.Child(name), n, "cannot be greater than status.replicas"))
+	}
+}
+
+func (r *replicaCounts) available(available, ready int32) {
+	if available > ready {
+		r.errs = append(r.errs, field.Invalid(r.path.Child("availableReplicas"), available, "cannot be greater than readyReplicas"))
+	}
+}
