@@ -34,7 +34,7 @@ func (h *Handler) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !ok {
-		user = auth.User{Name: auth.Anonymous, Groups: []string{auth.GroupUnauthenticated}}
+		user = auth.AnonymousUser()
 	}
 	if p, ok := parsePath(r.URL.Path); ok {
 		h.serveResource(w, &request{Request: r, path: p, user: user})
