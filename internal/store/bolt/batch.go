@@ -30,7 +30,7 @@ type batch struct {
 func (b *batch) lookup(key store.Key) (revision store.Revision, lazy bool, err error) {
 	w, ok := b.staged[key]
 	if !ok {
-		w, ok = b.engine.pending.writes[key]
+		w, ok = b.engine.pending.get(key)
 	}
 	if ok && w != nil {
 		if w.deleted {

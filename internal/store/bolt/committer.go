@@ -44,8 +44,20 @@ func (e *Engine) drain() {
 			return
 		}
 		e.process(requests)
-		// Let the callers just answered queue what they have next, so that it
-		// comes into one transaction and not into the one after the next.
+		e.gather()
+	}
+}
+
+// gather lets the callers just answered queue what they have next, so that it
+// comes into one transaction and not into the one after the next. It takes
+// microseconds, and nothing when nobody else wants to run.
+func (e *Engine) gather() {
+	for before := -1; ; {
+		n := e.queue.len()
+		if n == before {
+			return
+		}
+		before = n
 		runtime.Gosched()
 	}
 }
@@ -80,7 +92,7 @@ func (e *Engine) finish() error {
 	if e.fatal != nil {
 		return e.fatal
 	}
-	if len(e.pending.writes) == 0 && e.reserved == e.revision {
+	if len(e.pending.byKey) == 0 && e.reserved == e.revision {
 		return nil
 	}
 	if err := e.transact(nil, commitMode{durable: true, all: true, last: true}); err != nil {

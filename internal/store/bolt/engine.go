@@ -65,6 +65,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
 )
@@ -147,6 +148,7 @@ func Open(path string, options Options) (*Engine, error) {
 
 // open opens the file itself.
 func (e *Engine) open() error {
+	readAhead(e.path)
 	db, err := bbolt.Open(e.path, 0o600, &bbolt.Options{
 		Timeout:         time.Nanosecond, // our own lock comes first: never wait for bbolt's
 		NoFreelistSync:  true,
@@ -163,10 +165,23 @@ func (e *Engine) open() error {
 	return nil
 }
 
+// readAhead has the kernel read an existing file in one go: opening and loading
+// visit every page, and bbolt maps them for random access, one read each.
+func readAhead(path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	// Advice only; what does not fit into memory is read when it is needed.
+	_ = unix.Fadvise(int(f.Fd()), 0, readAheadBytes, unix.FADV_WILLNEED)
+}
+
 const (
-	pageSize   = 4096
-	growBy     = 1 << 20  // bytes; the file is sparse, each step costs a sync
-	initialMap = 64 << 20 // address space, so that a growing file rarely waits for its readers
+	readAheadBytes = 256 << 20
+	pageSize       = 4096
+	growBy         = 1 << 20  // bytes; the file is sparse, each step costs a sync
+	initialMap     = 64 << 20 // address space, so that a growing file rarely waits for its readers
 )
 
 // Follow sets the one follower. It is called before the first Commit.
@@ -179,13 +194,17 @@ func (e *Engine) Revision() store.Revision { return store.Revision(e.published.L
 // committed.
 func (e *Engine) Barrier(context.Context) (store.Revision, error) { return e.Revision(), nil }
 
-// Snapshot writes a copy of the file, lazy writes included. Who opens the copy
-// continues behind every revision that had been handed out.
+// Snapshot writes a copy of the file, lazy writes included. When the disk is
+// full or can no longer be written to, which is when a copy is wanted most, the
+// copy has what is on disk. Who opens it continues behind every revision that
+// had been handed out.
 func (e *Engine) Snapshot(ctx context.Context, w io.Writer) error {
-	if err := e.Flush(ctx); err != nil {
+	var fatal *fatalError
+	err := e.Flush(ctx)
+	if err != nil && !errors.Is(err, store.ErrFull) && !errors.As(err, &fatal) {
 		return fmt.Errorf("snapshot store: %w", err)
 	}
-	err := guard(func() error {
+	err = guard(func() error {
 		return e.db.View(func(tx *bbolt.Tx) error {
 			_, err := tx.WriteTo(contextWriter{ctx, w})
 			return err

@@ -43,12 +43,12 @@ func TestLazyWindow(t *testing.T) {
 			t.Fatalf("%d transactions while the window is open", n)
 		}
 		beat(put("other", nil))
-		if n := len(e.pending.writes); n != 1 {
+		if n := len(e.pending.byKey); n != 1 {
 			t.Fatalf("%d pending: a durable commit must not carry what is young", n)
 		}
 		time.Sleep(30 * time.Second)
 		beat(put("other", nil))
-		if n := len(e.pending.writes); n != 0 {
+		if n := len(e.pending.byKey); n != 0 {
 			t.Fatalf("%d pending: a durable commit must carry what waited for half the window", n)
 		}
 		beat(lazily(put("lease", []byte("x"))))
@@ -58,7 +58,7 @@ func TestLazyWindow(t *testing.T) {
 			t.Fatalf("%d transactions before the window's end, want %d", n, before)
 		}
 		time.Sleep(time.Second)
-		if n := commits(); n != before+1 || len(e.pending.writes) != 0 {
+		if n := commits(); n != before+1 || len(e.pending.byKey) != 0 {
 			t.Fatalf("%d transactions at the window's end, want %d", n, before+1)
 		}
 		time.Sleep(24 * time.Hour)

@@ -1,0 +1,147 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+const (
+	benchRecords = 20_000
+	benchBytes   = 1_200
+)
+
+// BenchmarkCommit has as many writers as its name says update random records of
+// 1.2 KB among 20,000, beside a bare log that syncs as many values at once.
+func BenchmarkCommit(b *testing.B) {
+	e := filled(b, filepath.Join(b.TempDir(), testFile))
+	for _, writers := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprintf("log/%d", writers), func(b *testing.B) { benchLog(b, writers) })
+		b.Run(fmt.Sprintf("store/%d", writers), func(b *testing.B) { benchCommit(b, e, writers) })
+	}
+	b.Run("lazy/16", func(b *testing.B) {
+		value := make([]byte, benchBytes)
+		race(b, 16, func(n int) {
+			op := lazily(put(fmt.Sprintf("lease/%d", n%100), value))
+			if err := commit(e, op); err != nil {
+				b.Error(err)
+			}
+		})
+	})
+}
+
+func filled(b *testing.B, path string) *Engine {
+	b.Helper()
+	e := mustOpen(b, path, Options{})
+	for i := 0; i < benchRecords; i += 500 {
+		ops := make([]store.Op, 500)
+		for j := range ops {
+			ops[j] = put(benchName(i+j), make([]byte, benchBytes))
+		}
+		if err := commit(e, ops...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return e
+}
+
+func benchName(i int) string { return fmt.Sprintf("namespace-%02d/record-%05d", i%50, i) }
+
+func benchCommit(b *testing.B, e *Engine, writers int) {
+	value := make([]byte, benchBytes)
+	before := e.Stats()
+	race(b, writers, func(int) {
+		if err := commit(e, put(benchName(rand.IntN(benchRecords)), value)); err != nil {
+			b.Error(err)
+		}
+	})
+	after := e.Stats()
+	b.ReportMetric(float64(b.N)/float64(after.Commits-before.Commits), "ops/tx")
+	b.ReportMetric(float64(after.WrittenBytes-before.WrittenBytes)/float64(b.N), "disk-B/op")
+}
+
+// race runs fn b.N times on so many goroutines and reports percentiles.
+func race(b *testing.B, writers int, fn func(n int)) {
+	b.Helper()
+	latencies := make([]time.Duration, b.N)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	b.ResetTimer()
+	for range writers {
+		all.Go(func() {
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= b.N {
+					return
+				}
+				start := time.Now()
+				fn(n)
+				latencies[n] = time.Since(start)
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	slices.Sort(latencies)
+	b.ReportMetric(float64(latencies[b.N/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(latencies[b.N*99/100].Microseconds()), "p99-µs")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+}
+
+// benchLog is the bound: values appended to a preallocated file, one fdatasync
+// for each group.
+func benchLog(b *testing.B, group int) {
+	f, err := os.Create(filepath.Join(b.TempDir(), "log"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	const size = 64 << 20
+	if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+		b.Fatal(err)
+	}
+	f.Sync()
+	record := make([]byte, group*(benchBytes+32))
+	at := int64(0)
+	b.ResetTimer()
+	for range (b.N + group - 1) / group {
+		if at+int64(len(record)) > size {
+			at = 0
+		}
+		if _, err := f.WriteAt(record, at); err != nil {
+			b.Fatal(err)
+		}
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+			b.Fatal(err)
+		}
+		at += int64(len(record))
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+}
+
+// BenchmarkOpen opens a store of 20,000 records and reads them all.
+func BenchmarkOpen(b *testing.B) {
+	path := filepath.Join(b.TempDir(), testFile)
+	filled(b, path).Close()
+	for b.Loop() {
+		e, err := Open(path, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		n := 0
+		if err := e.Scan(context.Background(), "things", func(store.Record) error { n++; return nil }); err != nil || n != benchRecords {
+			b.Fatal(n, err)
+		}
+		e.Close()
+	}
+}
