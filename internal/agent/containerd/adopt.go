@@ -1,0 +1,254 @@
+package containerd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	task "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/v2/core/containers"
+	"go.uber.org/zap"
+
+	"github.com/skiff-sh/skiff/internal/agent"
+)
+
+// Exit codes of containers whose end nobody saw, as other runtimes tell them.
+const (
+	exitUnknown = 255 // ended with the machine
+	exitKilled  = 137 // killed since its shim had gone
+)
+
+// adopt finds the containers of the last run: those that run are followed,
+// those that were being made or removed are removed.
+func (r *Runtime) adopt(ctx context.Context) error {
+	records, err := r.store.client.ContainerService().List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, record := range records {
+		if record.Runtime.Name != runtimeName {
+			continue
+		}
+		if err := r.adoptContainer(ctx, record); err != nil {
+			return fmt.Errorf("container %s: %w", record.ID, err)
+		}
+	}
+	return r.removeStrangers(ctx)
+}
+
+func (r *Runtime) adoptContainer(ctx context.Context, record containers.Container) error {
+	e := adoptedEntry(record)
+	bundle := r.bundle(e.state.Pod.UID, record.ID)
+	s, err := readState(bundle)
+	switch {
+	case err == nil:
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	case record.Labels[labelBoot] == r.boot:
+		r.config.Log.Info("removing a container that was not finished", zap.String("container", record.ID))
+		return r.destroy(ctx, e.state.Pod.UID, record.ID)
+	default: // the machine was restarted since
+		s = State{CreatedAt: record.CreatedAt, StartedAt: record.CreatedAt, FinishedAt: now(), ExitCode: exitUnknown}
+		if err := writeState(bundle, s); err != nil {
+			return err
+		}
+	}
+	e.made = true
+	e.take(s)
+	r.mu.Lock()
+	r.containers[record.ID] = e
+	r.mu.Unlock()
+	if e.state.Phase == agent.ContainerExited {
+		return nil
+	}
+	p, err := r.pod(e.state.Pod.UID, false)
+	if err == nil {
+		_, err = p.tasks.State(ctx, &task.StateRequest{ID: record.ID})
+	}
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.lose(e)
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watch(e, p)
+	return nil
+}
+
+func adoptedEntry(record containers.Container) *entry {
+	attempt, _ := strconv.Atoi(record.Labels[labelAttempt])
+	return &entry{state: agent.ContainerState{
+		ID: record.ID, Name: record.Labels[labelName], Attempt: attempt,
+		Pod: agent.PodRef{
+			UID: record.Labels[labelPodUID], Namespace: record.Labels[labelPodNamespace], Name: record.Labels[labelPodName],
+		},
+		CreatedAt: record.CreatedAt, ImageRef: record.Image, ImageID: record.Labels[labelImageID],
+		LogPath: record.Labels[labelLog],
+	}}
+}
+
+// take copies what the shim has recorded.
+func (e *entry) take(s State) {
+	e.state.PID = s.PID
+	e.state.StartedAt, e.state.FinishedAt = s.StartedAt, s.FinishedAt
+	e.state.ExitCode, e.state.OOMKilled = s.ExitCode, s.OOMKilled
+	switch {
+	case !s.FinishedAt.IsZero():
+		e.state.Phase = agent.ContainerExited
+	case !s.StartedAt.IsZero():
+		e.state.Phase = agent.ContainerRunning
+	default:
+		e.state.Phase = agent.ContainerCreated
+	}
+}
+
+// watch waits for a container's end; the caller holds r.mu.
+func (r *Runtime) watch(e *entry, p *pod) {
+	if e.watched || r.closed {
+		return
+	}
+	e.watched = true
+	r.tasks.Go(func() {
+		_, err := p.tasks.Wait(r.ended, &task.WaitRequest{ID: e.state.ID})
+		if r.ended.Err() != nil {
+			return
+		}
+		s, stateErr := readState(r.bundle(e.state.Pod.UID, e.state.ID))
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.containers[e.state.ID] != e || e.removing && stateErr != nil {
+			return // who removes it has told its end
+		}
+		if stateErr != nil || s.FinishedAt.IsZero() {
+			if err == nil {
+				err = stateErr
+			}
+			r.config.Log.Warn("a Pod's shim is gone: killing what it looked after",
+				zap.String("container", e.state.ID), zap.Error(err))
+			r.lose(e)
+			return
+		}
+		r.end(e, s)
+	})
+}
+
+// end records an exit and tells followers; the caller holds r.mu.
+func (r *Runtime) end(e *entry, s State) {
+	if e.state.Phase == agent.ContainerExited {
+		return
+	}
+	e.take(s)
+	r.announce(e.state)
+}
+
+// lose ends a container whose shim is gone, since nobody reads its output or
+// would learn of its end; the caller holds r.mu.
+func (r *Runtime) lose(e *entry) {
+	id, bundle := e.state.ID, r.bundle(e.state.Pod.UID, e.state.ID)
+	if _, err := os.Stat(filepath.Join(r.runcDir(), id)); err == nil {
+		if err := r.forceDelete(id); err != nil {
+			r.config.Log.Error("kill a container without a shim", zap.String("container", id), zap.Error(err))
+		}
+	}
+	s, err := readState(bundle)
+	if err != nil {
+		s = State{PID: e.state.PID, CreatedAt: e.state.CreatedAt, StartedAt: e.state.StartedAt}
+	}
+	s.FinishedAt, s.ExitCode = now(), exitKilled
+	if err := writeState(bundle, s); err != nil {
+		r.config.Log.Warn("record exit", zap.String("container", id), zap.Error(err))
+	}
+	r.end(e, s)
+}
+
+// removeStrangers ends shims and bundles of which there is no record, as when
+// the data directory was emptied under them.
+func (r *Runtime) removeStrangers(ctx context.Context) error {
+	pods, err := os.ReadDir(r.podsDir())
+	if err != nil {
+		return err
+	}
+	for _, dir := range pods {
+		uid := dir.Name()
+		if len(r.idsOf(uid)) > 0 {
+			if err := r.removeUnknownBundles(uid); err != nil {
+				return err
+			}
+			continue
+		}
+		r.config.Log.Info("removing a Pod without containers", zap.String("pod", uid))
+		if p, err := r.pod(uid, false); err == nil {
+			if err := r.forgetBundles(ctx, p, uid); err != nil {
+				return err
+			}
+		}
+		if err := r.RemovePod(ctx, uid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetBundles makes a shim let go of containers that have no record.
+func (r *Runtime) forgetBundles(ctx context.Context, p *pod, uid string) error {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := r.deleteTask(ctx, uid, e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Runtime) removeUnknownBundles(uid string) error {
+	entries, err := os.ReadDir(r.podDir(uid))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, err := r.find(e.Name()); err != nil && e.IsDir() {
+			if err := r.removeBundle(e.Name(), r.bundle(uid, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func readState(bundle string) (State, error) {
+	data, err := os.ReadFile(filepath.Join(bundle, StateFile))
+	if err != nil {
+		return State{}, err
+	}
+	var s State
+	if err := json.Unmarshal(data, &s); err != nil {
+		return State{}, fmt.Errorf("decode %s: %w", filepath.Join(bundle, StateFile), err)
+	}
+	return s, nil
+}
+
+func writeState(bundle string, s State) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := makeDirs(bundle); err != nil {
+		return err
+	}
+	path := filepath.Join(bundle, StateFile)
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}

@@ -1,0 +1,251 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	task "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/ttrpc"
+	"go.uber.org/zap"
+)
+
+// shutdownTimeout is how long a shim may take to end before it is killed.
+const shutdownTimeout = 5 * time.Second
+
+// errShimGone says that a Pod's shim does not run.
+var errShimGone = errors.New("the Pod's shim does not run")
+
+// pod is the connection to one Pod's shim.
+type pod struct {
+	dir    string
+	client *ttrpc.Client
+	tasks  task.TTRPCTaskService
+	gone   chan struct{} // closed when the connection is
+}
+
+// pod returns the connection to a Pod's shim, which is started if start is set
+// and it does not run.
+func (r *Runtime) pod(uid string, start bool) (*pod, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, errors.New("the container runtime is closed")
+	}
+	if p, ok := r.pods[uid]; ok && p.alive() {
+		return p, nil
+	}
+	p, err := r.connect(r.podDir(uid))
+	if err != nil && start {
+		p, err = r.startShim(r.podDir(uid))
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.pods[uid] = p
+	return p, nil
+}
+
+func (p *pod) alive() bool {
+	select {
+	case <-p.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+func (p *pod) disconnect() {
+	p.client.Close()
+	<-p.gone
+}
+
+// connect reaches a shim that runs.
+func (r *Runtime) connect(dir string) (*pod, error) {
+	conn, err := net.Dial("unix", filepath.Join(dir, TaskSocket))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errShimGone, err)
+	}
+	return newPod(dir, conn, nil), nil
+}
+
+func newPod(dir string, conn net.Conn, onGone func()) *pod {
+	p := &pod{dir: dir, gone: make(chan struct{})}
+	var once sync.Once
+	p.client = ttrpc.NewClient(conn, ttrpc.WithOnClose(func() {
+		once.Do(func() {
+			close(p.gone)
+			if onGone != nil {
+				onGone()
+			}
+		})
+	}))
+	p.tasks = task.NewTTRPCTaskClient(p.client)
+	return p
+}
+
+// startShim starts a shim in its own session. It inherits its sockets, so that
+// it can be called at once.
+func (r *Runtime) startShim(dir string) (*pod, error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	for _, name := range []string{TaskSocket, StreamSocket} {
+		f, err := listen(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	log, err := os.OpenFile(filepath.Join(dir, ShimLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd := exec.Command(r.config.Shim, "-runc", r.config.Runc, "-root", r.runcDir())
+	cmd.Dir = dir
+	cmd.ExtraFiles = files
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start shim: %w", err)
+	}
+	r.protectShim(cmd.Process.Pid)
+	conn, err := net.Dial("unix", filepath.Join(dir, TaskSocket))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to shim: %w", err), cmd.Process.Kill(), cmd.Wait())
+	}
+	return newPod(dir, conn, func() {
+		// A shim that ended must not stay a zombie; one that runs on while we
+		// close is not ours any more.
+		if r.ended.Err() == nil {
+			cmd.Wait()
+		}
+	}), nil
+}
+
+// protectShim keeps the kernel from choosing the shim when memory is short, as
+// far as we may.
+func (r *Runtime) protectShim(pid int) {
+	path := filepath.Join("/proc", strconv.Itoa(pid), "oom_score_adj")
+	if err := os.WriteFile(path, []byte(strconv.Itoa(max(-998, r.machine.oomScoreAdj))), 0o644); err != nil {
+		r.config.Log.Debug("protect shim from the OOM killer", zap.Error(err))
+	}
+}
+
+func listen(path string) (*os.File, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	l.SetUnlinkOnClose(false)
+	return l.File()
+}
+
+// RemovePod implements agent.Runtime.
+func (r *Runtime) RemovePod(ctx context.Context, podUID string) error {
+	for _, id := range r.idsOf(podUID) {
+		if err := r.Remove(ctx, id); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	p := r.pods[podUID]
+	delete(r.pods, podUID)
+	r.mu.Unlock()
+	dir := r.podDir(podUID)
+	if p == nil || !p.alive() {
+		var err error
+		if p, err = r.connect(dir); err != nil {
+			return r.removePodDir(dir)
+		}
+	}
+	if err := p.shutdown(ctx); err != nil {
+		return fmt.Errorf("shut down shim of Pod %s: %w", podUID, err)
+	}
+	return r.removePodDir(dir)
+}
+
+func (r *Runtime) idsOf(podUID string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var ids []string
+	for id, e := range r.containers {
+		if e.state.Pod.UID == podUID {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// removePodDir removes what remains in a Pod's directory, bundles of unknown
+// containers included.
+func (r *Runtime) removePodDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := r.removeBundle(e.Name(), filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// shutdown ends a shim, by force if it does not listen.
+func (p *pod) shutdown(ctx context.Context) error {
+	defer p.client.Close()
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	defer cancel()
+	if _, err := p.tasks.Shutdown(ctx, &task.ShutdownRequest{}); err == nil {
+		select {
+		case <-p.gone:
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	pid, err := shimPID(p.dir)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	<-p.gone
+	return nil
+}
+
+// shimPID reads a shim's process number; it only means something while the
+// shim is connected.
+func shimPID(dir string) (int, error) {
+	data, err := os.ReadFile(filepath.Join(dir, PIDFile))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(data)))
+}

@@ -1,0 +1,35 @@
+package containerd
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/containerd/containerd/v2/contrib/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/skiff-sh/skiff/internal/agent"
+)
+
+// seccompProfile returns the filter of a container's system calls, nil for none.
+func seccompProfile(c agent.Container, m machine) (*specs.LinuxSeccomp, error) {
+	switch {
+	case c.Privileged || c.Seccomp == "unconfined":
+		return nil, nil
+	case c.Seccomp == "":
+		// The default profile allows more to those who hold a capability.
+		granted := grantedCapabilities(false, c.CapAdd, c.CapDrop, m.capabilities)
+		return seccomp.DefaultProfile(&specs.Spec{
+			Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: granted}},
+		}), nil
+	}
+	data, err := os.ReadFile(c.Seccomp)
+	if err != nil {
+		return nil, fmt.Errorf("cannot load seccomp profile %q: %w", c.Seccomp, err)
+	}
+	profile := new(specs.LinuxSeccomp)
+	if err := json.Unmarshal(data, profile); err != nil {
+		return nil, fmt.Errorf("decoding seccomp profile %q failed: %w", c.Seccomp, err)
+	}
+	return profile, nil
+}

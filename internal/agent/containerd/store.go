@@ -1,0 +1,129 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/diff/apply"
+	"github.com/containerd/containerd/v2/core/events/exchange"
+	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/containerd/v2/plugins/diff/walking"
+	"github.com/containerd/containerd/v2/plugins/snapshots/native"
+	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
+	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
+	bolt "go.etcd.io/bbolt"
+	"go.uber.org/zap"
+)
+
+// openTimeout is how long another process may hold the metadata file.
+const openTimeout = 5 * time.Second
+
+// store is containerd's state inside this process: what a daemon would hold.
+type store struct {
+	client      *client.Client
+	snapshotter string
+	close       func() error
+}
+
+// openStore assembles content, metadata, snapshots, leases, images and
+// containers below root. The parts are joined by hand: containerd's plugin
+// registry would link much that a node of ours never uses.
+func openStore(ctx context.Context, root string, log *zap.Logger) (*store, error) {
+	blobs, err := local.NewStore(filepath.Join(root, "content"))
+	if err != nil {
+		return nil, fmt.Errorf("open content store: %w", err)
+	}
+	name, snapshotter, err := openSnapshotter(root, log)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(root, "meta.db")
+	db, err := bolt.Open(path, 0o600, &bolt.Options{
+		Timeout: openTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w (does another skiff use this data directory?)", path, err), snapshotter.Close())
+	}
+	meta := metadata.NewDB(db, blobs, map[string]snapshots.Snapshotter{name: snapshotter})
+	if err := meta.Init(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close(), snapshotter.Close())
+	}
+	collector := startCollector(meta, log)
+	c, err := client.New("", client.WithServices(services(meta)...))
+	if err != nil {
+		collector.stop()
+		return nil, errors.Join(err, db.Close(), snapshotter.Close())
+	}
+	return &store{client: c, snapshotter: name, close: func() error {
+		collector.stop()
+		return errors.Join(c.Close(), db.Close(), snapshotter.Close())
+	}}, nil
+}
+
+// openSnapshotter returns overlayfs, or plain copies where the file system
+// cannot carry it.
+func openSnapshotter(root string, log *zap.Logger) (string, snapshots.Snapshotter, error) {
+	dir := filepath.Join(root, "overlayfs")
+	if err := overlayutils.Supported(dir); err != nil {
+		log.Warn("overlayfs cannot be used here: containers get copies of their images", zap.Error(err))
+		s, err := native.NewSnapshotter(filepath.Join(root, "native"))
+		if err != nil {
+			return "", nil, fmt.Errorf("open native snapshotter: %w", err)
+		}
+		return "native", s, nil
+	}
+	s, err := overlay.NewSnapshotter(dir, overlay.AsynchronousRemove)
+	if err != nil {
+		return "", nil, fmt.Errorf("open overlayfs snapshotter: %w", err)
+	}
+	return "overlayfs", s, nil
+}
+
+// differ is the client's view of comparing and applying layers.
+type differ struct {
+	comparer
+	applier
+}
+
+func services(meta *metadata.DB) []client.ServicesOpt {
+	blobs := meta.ContentStore()
+	return []client.ServicesOpt{
+		client.WithContentStore(blobs),
+		client.WithImageStore(metadata.NewImageStore(meta)),
+		client.WithContainerStore(metadata.NewContainerStore(meta)),
+		client.WithLeasesService(metadata.NewLeaseManager(meta)),
+		client.WithSnapshotters(meta.Snapshotters()),
+		client.WithDiffService(differ{walking.NewWalkingDiff(blobs), apply.NewFileSystemApplier(blobs)}),
+		client.WithEventService(exchange.NewExchange()),
+	}
+}
+
+// dialStore uses a daemon that is already there.
+func dialStore(ctx context.Context, address string) (*store, error) {
+	c, err := client.New(address, client.WithTimeout(openTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("connect to containerd at %s: %w", address, err)
+	}
+	serving, err := c.IsServing(ctx)
+	if err != nil || !serving {
+		return nil, errors.Join(fmt.Errorf("containerd at %s does not serve (is the address right, does the daemon run?): %w", address, err), c.Close())
+	}
+	return &store{client: c, snapshotter: "overlayfs", close: c.Close}, nil
+}
+
+// makeDirs makes a node's directories for containers.
+func makeDirs(dirs ...string) error {
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return err
+		}
+	}
+	return nil
+}
