@@ -70,11 +70,7 @@ type Tokens interface {
 }
 
 // Token is an issued service-account token.
-type Token struct {
-	Value     string
-	Audiences []string
-	Expires   time.Time
-}
+type Token = auth.Token
 
 // API is the door. It is safe for concurrent use.
 type API struct {
