@@ -125,7 +125,7 @@ func (q *queue[K]) push(e *entry[K]) {
 }
 
 // schedule sets the key's deadline, the earlier one if it has one already.
-func (q *queue[K]) schedule(e *entry, at time.Time) {
+func (q *queue[K]) schedule(e *entry[K], at time.Time) {
 	switch {
 	case e.at.IsZero():
 		e.at = at
