@@ -109,8 +109,11 @@ func (c *claims) scan(from, to uint64, name func(uint64) state.Claim) (uint64, b
 	return 0, false
 }
 
-// writes returns what makes the claims true.
+// writes returns what makes the claims true; none for a kind without.
 func (c *claims) writes() []state.Write {
+	if c == nil {
+		return nil
+	}
 	var writes []state.Write
 	for claim := range c.wants {
 		if !c.held[claim] {

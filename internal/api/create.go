@@ -105,10 +105,10 @@ func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (ki
 	if k.PrepareCreate != nil {
 		k.PrepareCreate(obj)
 	}
-	if k == kind.Namespace {
-		nameLabel(obj)
+	claims, err := a.claimPorts(obj, nil)
+	if err != nil {
+		return nil, err
 	}
-	prepareService(obj, nil)
 	if err := a.fields.create(req, obj); err != nil {
 		return nil, err
 	}
@@ -122,8 +122,7 @@ func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (ki
 	if k.Warnings != nil {
 		req.warn(k.Warnings(obj, nil))
 	}
-	claims, err := a.allocate(req, obj, nil)
-	if err != nil {
+	if err := a.claimAddresses(claims, obj, nil); err != nil {
 		return nil, err
 	}
 	if err := a.admission.Validate(ctx, admit); err != nil {
@@ -136,7 +135,7 @@ func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (ki
 	if k.Lazy != nil {
 		put.Lazy = k.Lazy(obj, nil)
 	}
-	writes = append(writes, claims...)
+	writes = append(writes, claims.writes()...)
 	writes = append(writes, put)
 	out, err := a.state.Commit(ctx, writes...)
 	if err != nil {
@@ -167,20 +166,6 @@ func (a *API) complete(obj kind.Object) {
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
-}
-
-// nameLabel repeats a Namespace's label of its name, which a generated name did
-// not have when defaults were set.
-func nameLabel(obj kind.Object) {
-	labels := obj.GetLabels()
-	if labels[corev1.LabelMetadataName] == obj.GetName() || obj.GetName() == "" {
-		return
-	}
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	labels[corev1.LabelMetadataName] = obj.GetName()
-	obj.SetLabels(labels)
 }
 
 // openNamespace checks that the object's namespace takes new content, and

@@ -148,23 +148,23 @@ func (a *API) replace(ctx context.Context, req *Request, obj, old kind.Object) (
 	if same(obj, old) {
 		return old, nil
 	}
+	claims, err := a.claimPorts(obj, old)
+	if err != nil {
+		return nil, err
+	}
 	if err := invalid(req, obj, validateUpdate(req, obj, old)); err != nil {
 		return nil, err
 	}
 	if k.Warnings != nil && req.Subresource == "" {
 		req.warn(k.Warnings(obj, old))
 	}
-	var claims []state.Write
-	if req.Subresource == "" {
-		var err error
-		if claims, err = a.allocate(req, obj, old); err != nil {
-			return nil, err
-		}
+	if err := a.claimAddresses(claims, obj, old); err != nil {
+		return nil, err
 	}
 	if err := a.admission.Validate(ctx, admit); err != nil {
 		return nil, err
 	}
-	return a.commitUpdate(ctx, req, obj, old, claims)
+	return a.commitUpdate(ctx, req, obj, old, claims.writes())
 }
 
 // commitUpdate stores the new object, or removes it if all that its deletion
@@ -215,7 +215,6 @@ func prepareUpdate(req *Request, obj, old kind.Object) {
 		}
 		return
 	}
-	prepareService(obj, old)
 	if req.Kind.PrepareUpdate != nil {
 		req.Kind.PrepareUpdate(obj, old)
 	}

@@ -1,0 +1,223 @@
+package api_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/kind"
+)
+
+func grace(seconds int64) metav1.DeleteOptions {
+	return metav1.DeleteOptions{GracePeriodSeconds: &seconds}
+}
+
+func propagate(policy metav1.DeletionPropagation) metav1.DeleteOptions {
+	return metav1.DeleteOptions{PropagationPolicy: &policy}
+}
+
+func (c *cluster) delete(k *kind.Kind, namespace, name string, options metav1.DeleteOptions) (kind.Object, bool) {
+	c.t.Helper()
+	obj, gone, err := c.Delete(context.Background(), to(k, namespace, name), options)
+	if err != nil {
+		c.t.Fatalf("delete %s %s/%s: %v", k.Kind, namespace, name, err)
+	}
+	return obj, gone
+}
+
+func TestDeletePlain(t *testing.T) {
+	c := newCluster(t)
+	cm := c.create(kind.ConfigMap, configMap("a"))
+	obj, gone := c.delete(kind.ConfigMap, "default", "a", metav1.DeleteOptions{})
+	if !gone || revision(t, obj) <= revision(t, cm) {
+		t.Errorf("gone %v at %s, created at %s", gone, obj.GetResourceVersion(), cm.GetResourceVersion())
+	}
+	status, ok := api.DeleteAnswer(kind.ConfigMap, obj, gone).(*metav1.Status)
+	if !ok || status.Status != "Success" || status.Details.UID != cm.GetUID() || status.Details.Kind != "configmaps" {
+		t.Errorf("answer %+v", status)
+	}
+	_, _, err := c.Delete(context.Background(), to(kind.ConfigMap, "default", "a"), metav1.DeleteOptions{})
+	wantStatus(t, err, metav1.StatusReasonNotFound, `configmaps "a" not found`)
+}
+
+func TestDeletePreconditions(t *testing.T) {
+	c := newCluster(t)
+	cm := c.create(kind.ConfigMap, configMap("a"))
+	uid, version := types.UID("other"), "1"
+	_, _, err := c.Delete(context.Background(), at(kind.ConfigMap, cm), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	wantStatus(t, err, metav1.StatusReasonConflict, `Operation cannot be fulfilled on ConfigMap "a": the UID in the precondition (other) does not match the UID in record (`)
+	_, _, err = c.Delete(context.Background(), at(kind.ConfigMap, cm), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
+	wantStatus(t, err, metav1.StatusReasonConflict, "the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (")
+	bad := metav1.DeletionPropagation("Sideways")
+	_, _, err = c.Delete(context.Background(), at(kind.ConfigMap, cm), metav1.DeleteOptions{PropagationPolicy: &bad})
+	wantStatus(t, err, metav1.StatusReasonInvalid, "propagationPolicy")
+}
+
+func TestDeleteWaitsForFinalizers(t *testing.T) {
+	c := newCluster(t)
+	cm := configMap("a")
+	cm.Finalizers = []string{"example.com/hold", "example.com/too"}
+	c.create(kind.ConfigMap, cm)
+	obj, gone := c.delete(kind.ConfigMap, "default", "a", metav1.DeleteOptions{})
+	if gone || obj.GetDeletionTimestamp() == nil || *obj.GetDeletionGracePeriodSeconds() != 0 {
+		t.Fatalf("gone %v, %+v", gone, obj)
+	}
+	before := c.state.Revision()
+	if _, gone := c.delete(kind.ConfigMap, "default", "a", metav1.DeleteOptions{}); gone || c.state.Revision() != before {
+		t.Error("a second delete changed something")
+	}
+	drop := func(keep ...string) error {
+		_, err := c.Modify(context.Background(), at(kind.ConfigMap, cm), func(obj kind.Object) error {
+			obj.SetFinalizers(keep)
+			return nil
+		})
+		return err
+	}
+	if err := drop("example.com/hold"); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, drop("example.com/hold", "example.com/new"), metav1.StatusReasonInvalid, "no new finalizers can be added if the object is being deleted")
+	if err := drop(); err != nil {
+		t.Fatal(err)
+	}
+	c.isGone(kind.ConfigMap, "default", "a")
+}
+
+func TestDeletePropagation(t *testing.T) {
+	yes := true
+	tests := map[string]struct {
+		options metav1.DeleteOptions
+		want    []string
+	}{
+		"foreground":    {propagate(metav1.DeletePropagationForeground), []string{metav1.FinalizerDeleteDependents}},
+		"orphan":        {propagate(metav1.DeletePropagationOrphan), []string{metav1.FinalizerOrphanDependents}},
+		"legacy orphan": {metav1.DeleteOptions{OrphanDependents: &yes}, []string{metav1.FinalizerOrphanDependents}},
+		"background":    {propagate(metav1.DeletePropagationBackground), nil},
+		"default":       {metav1.DeleteOptions{}, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			c.create(kind.Deployment, deployment("d", 1))
+			obj, gone := c.delete(kind.Deployment, "default", "d", test.options)
+			if gone != (test.want == nil) {
+				t.Fatalf("gone %v", gone)
+			}
+			if !gone && (!slices.Equal(obj.GetFinalizers(), test.want) || obj.(*appsv1.Deployment).Generation != 2) {
+				t.Errorf("finalizers %v, generation %d", obj.GetFinalizers(), obj.GetGeneration())
+			}
+		})
+	}
+}
+
+func TestDeletePodGracefully(t *testing.T) {
+	c := newCluster(t)
+	created := c.create(kind.Pod, pod("p", onNode("n1")))
+	obj, gone := c.delete(kind.Pod, "default", "p", metav1.DeleteOptions{})
+	if gone || *obj.GetDeletionGracePeriodSeconds() != 30 || obj.GetGeneration() != created.GetGeneration()+1 {
+		t.Fatalf("gone %v, grace %v, generation %d", gone, obj.GetDeletionGracePeriodSeconds(), obj.GetGeneration())
+	}
+	deadline := obj.GetDeletionTimestamp()
+	longer, _ := c.delete(kind.Pod, "default", "p", grace(60))
+	if *longer.GetDeletionGracePeriodSeconds() != 30 {
+		t.Error("a second delete made the grace period longer")
+	}
+	shorter, gone := c.delete(kind.Pod, "default", "p", grace(5))
+	if gone || *shorter.GetDeletionGracePeriodSeconds() != 5 || deadline.Sub(shorter.GetDeletionTimestamp().Time).Seconds() != 25 {
+		t.Errorf("gone %v, grace %d, deadline %v after %v", gone, *shorter.GetDeletionGracePeriodSeconds(), shorter.GetDeletionTimestamp(), deadline)
+	}
+	if _, gone := c.delete(kind.Pod, "default", "p", grace(0)); !gone {
+		t.Error("the Pod is still there after a delete without grace")
+	}
+}
+
+func TestDeletePodAtOnce(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.Pod, pod("unbound"))
+	if _, gone := c.delete(kind.Pod, "default", "unbound", metav1.DeleteOptions{}); !gone {
+		t.Error("a Pod on no node waits for its grace period")
+	}
+	p := pod("held", onNode("n1"))
+	p.Finalizers = []string{"example.com/hold"}
+	c.create(kind.Pod, p)
+	c.delete(kind.Pod, "default", "held", grace(10))
+	release := func() {
+		if _, err := c.Modify(context.Background(), to(kind.Pod, "default", "held"), func(obj kind.Object) error {
+			obj.SetFinalizers(nil)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	obj, gone := c.delete(kind.Pod, "default", "held", grace(0))
+	if gone || *obj.GetDeletionGracePeriodSeconds() != 0 {
+		t.Fatalf("gone %v with a finalizer, grace %d", gone, *obj.GetDeletionGracePeriodSeconds())
+	}
+	release()
+	c.isGone(kind.Pod, "default", "held")
+
+	c.create(kind.Pod, pod("running", onNode("n1"), func(p *corev1.Pod) { p.Finalizers = []string{"example.com/hold"}; p.Name = "held" }))
+	c.delete(kind.Pod, "default", "held", grace(10))
+	release()
+	c.get(kind.Pod, "default", "held") // its grace period is still running
+}
+
+func TestDeleteNamespace(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	for _, name := range []string{"default", "kube-system"} {
+		_, _, err := c.Delete(ctx, to(kind.Namespace, "", name), metav1.DeleteOptions{})
+		wantStatus(t, err, metav1.StatusReasonForbidden, `namespaces "`+name+`" is forbidden: this namespace may not be deleted`)
+	}
+	c.create(kind.Namespace, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team"}})
+	obj, gone := c.delete(kind.Namespace, "", "team", metav1.DeleteOptions{})
+	ns := obj.(*corev1.Namespace)
+	if gone || ns.Status.Phase != corev1.NamespaceTerminating || ns.DeletionTimestamp == nil || len(ns.Spec.Finalizers) != 1 {
+		t.Fatalf("gone %v, %+v", gone, ns)
+	}
+	if _, gone := c.delete(kind.Namespace, "", "team", metav1.DeleteOptions{}); gone {
+		t.Fatal("a second delete removed a namespace that still has a finalizer")
+	}
+	req := to(kind.Namespace, "", "team")
+	req.Subresource = "finalize"
+	if _, err := c.Modify(ctx, req, func(obj kind.Object) error {
+		obj.(*corev1.Namespace).Spec.Finalizers = nil
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c.isGone(kind.Namespace, "", "team")
+}
+
+func TestDeleteCollection(t *testing.T) {
+	c := newCluster(t)
+	for _, name := range []string{"a", "b", "c"} {
+		cm := configMap(name)
+		cm.Labels = map[string]string{"keep": map[bool]string{true: "yes", false: "no"}[name == "b"]}
+		c.create(kind.ConfigMap, cm)
+	}
+	list, err := c.DeleteCollection(context.Background(), to(kind.ConfigMap, "default", ""), metav1.ListOptions{LabelSelector: "keep=no"}, metav1.DeleteOptions{})
+	if err != nil || len(list.Items) != 2 {
+		t.Fatalf("deleted %v, %v", list, err)
+	}
+	c.get(kind.ConfigMap, "default", "b")
+	c.isGone(kind.ConfigMap, "default", "a")
+	c.isGone(kind.ConfigMap, "default", "c")
+}
+
+func TestDeleteDryRun(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.ConfigMap, configMap("a"))
+	req := to(kind.ConfigMap, "default", "a")
+	req.DryRun = true
+	if _, gone, err := c.Delete(context.Background(), req, metav1.DeleteOptions{}); err != nil || !gone {
+		t.Fatalf("gone %v, %v", gone, err)
+	}
+	c.get(kind.ConfigMap, "default", "a")
+}

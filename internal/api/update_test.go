@@ -1,0 +1,183 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+)
+
+func revision(t testing.TB, obj kind.Object) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(obj.GetResourceVersion(), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func edited(obj kind.Object, value string) *corev1.ConfigMap {
+	cm := obj.(*corev1.ConfigMap).DeepCopy()
+	cm.Data = map[string]string{"k": value}
+	return cm
+}
+
+func TestUpdateConflicts(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	first := c.create(kind.ConfigMap, configMap("a", "k", "1"))
+	if _, err := c.Update(ctx, at(kind.ConfigMap, first), edited(first, "2")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Update(ctx, at(kind.ConfigMap, first), edited(first, "3"))
+	wantStatus(t, err, metav1.StatusReasonConflict,
+		`Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again`)
+
+	unconditional := edited(first, "4")
+	unconditional.ResourceVersion = ""
+	if _, err := c.Update(ctx, at(kind.ConfigMap, first), unconditional); err != nil {
+		t.Fatal(err)
+	}
+	other := edited(c.get(kind.ConfigMap, "default", "a"), "5")
+	other.UID = "another"
+	_, err = c.Update(ctx, at(kind.ConfigMap, first), other)
+	wantStatus(t, err, metav1.StatusReasonConflict, "Precondition failed: UID in precondition: another, UID in object meta: "+string(first.GetUID()))
+
+	misnamed := edited(first, "6")
+	misnamed.Name = "b"
+	_, err = c.Update(ctx, at(kind.ConfigMap, first), misnamed)
+	wantStatus(t, err, metav1.StatusReasonBadRequest, "the name of the object (b) does not match the name on the URL (a)")
+	_, err = c.Update(ctx, to(kind.ConfigMap, "default", "missing"), configMap("missing"))
+	wantStatus(t, err, metav1.StatusReasonNotFound, `configmaps "missing" not found`)
+}
+
+func TestUpdateWithoutChangeIsNotWritten(t *testing.T) {
+	c := newCluster(t)
+	first := c.create(kind.ConfigMap, configMap("a", "k", "1"))
+	before := c.state.Revision()
+	same := first.(*corev1.ConfigMap).DeepCopy()
+	same.ResourceVersion = ""
+	out, err := c.Update(context.Background(), at(kind.ConfigMap, first), same)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.state.Revision() != before || out.GetResourceVersion() != first.GetResourceVersion() {
+		t.Errorf("an update without a change took revision %s", out.GetResourceVersion())
+	}
+}
+
+func TestUpdateKeepsMetadata(t *testing.T) {
+	c := newCluster(t)
+	first := c.create(kind.ConfigMap, configMap("a", "k", "1"))
+	cm := edited(first, "2")
+	cm.CreationTimestamp, cm.UID = metav1.Time{}, ""
+	out, err := c.Update(context.Background(), at(kind.ConfigMap, first), cm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	created := first.GetCreationTimestamp()
+	if out.GetUID() != first.GetUID() || !created.Equal(new(out.GetCreationTimestamp())) {
+		t.Errorf("uid %s and creation %v of %s and %v", out.GetUID(), out.GetCreationTimestamp(), first.GetUID(), created)
+	}
+	cm = edited(out, "3")
+	now := metav1.Now()
+	cm.DeletionTimestamp = &now
+	_, err = c.Update(context.Background(), at(kind.ConfigMap, first), cm)
+	wantStatus(t, err, metav1.StatusReasonInvalid, "metadata.deletionTimestamp: Invalid value")
+}
+
+func TestPutCreatesWhatMayBeCreated(t *testing.T) {
+	c := newCluster(t)
+	_, created, err := c.Put(context.Background(), to(kind.Lease, "default", "l"), lease("l", "me"))
+	if err != nil || !created {
+		t.Fatalf("put of a missing lease: created %v, %v", created, err)
+	}
+	_, _, err = c.Put(context.Background(), to(kind.Lease, "default", "l"), lease("l", "you"))
+	wantStatus(t, err, metav1.StatusReasonInvalid, "metadata.resourceVersion: Invalid value: 0: must be specified for an update")
+	renewed := c.get(kind.Lease, "default", "l").DeepCopyObject().(kind.Object)
+	renewed.SetLabels(map[string]string{"a": "b"})
+	if _, created, err = c.Put(context.Background(), to(kind.Lease, "default", "l"), renewed); err != nil || created {
+		t.Fatalf("put of an existing lease: created %v, %v", created, err)
+	}
+}
+
+func TestModifyRetriesAndCountsEveryChange(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.ConfigMap, configMap("n", "n", "0"))
+	const writers, each = 8, 20
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for range each {
+				_, err := c.Modify(context.Background(), to(kind.ConfigMap, "default", "n"), func(obj kind.Object) error {
+					cm := obj.(*corev1.ConfigMap)
+					n, err := strconv.Atoi(cm.Data["n"])
+					cm.Data["n"] = strconv.Itoa(n + 1)
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := c.get(kind.ConfigMap, "default", "n").(*corev1.ConfigMap).Data["n"]; got != strconv.Itoa(writers*each) {
+		t.Errorf("counted to %s", got)
+	}
+	before := c.state.Revision()
+	if _, err := c.Modify(context.Background(), to(kind.ConfigMap, "default", "n"), func(kind.Object) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if c.state.Revision() != before {
+		t.Error("a change of nothing was committed")
+	}
+	stop := errors.New("stop")
+	if _, err := c.Modify(context.Background(), to(kind.ConfigMap, "default", "n"), func(kind.Object) error { return stop }); err != stop {
+		t.Errorf("error %v, want the caller's own", err)
+	}
+}
+
+func TestStatusAndSpecAreApart(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	d := c.create(kind.Deployment, deployment("d", 2))
+	if d.GetGeneration() != 1 {
+		t.Fatalf("generation %d at creation", d.GetGeneration())
+	}
+	req := at(kind.Deployment, d)
+	req.Subresource = "status"
+	out, err := c.Modify(ctx, req, func(obj kind.Object) error {
+		replicas := int32(9)
+		o := asDeployment(obj)
+		o.Spec.Replicas, o.Status.Replicas, o.Status.ObservedGeneration = &replicas, 2, 1
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := asDeployment(out); *o.Spec.Replicas != 2 || o.Status.Replicas != 2 || o.Generation != 1 {
+		t.Errorf("status update made replicas %d, status %d, generation %d", *o.Spec.Replicas, o.Status.Replicas, o.Generation)
+	}
+	out, err = c.Modify(ctx, at(kind.Deployment, d), func(obj kind.Object) error {
+		replicas := int32(3)
+		o := asDeployment(obj)
+		o.Spec.Replicas, o.Status.Replicas = &replicas, 77
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := asDeployment(out); *o.Spec.Replicas != 3 || o.Status.Replicas != 2 || o.Generation != 2 {
+		t.Errorf("spec update made replicas %d, status %d, generation %d", *o.Spec.Replicas, o.Status.Replicas, o.Generation)
+	}
+	req.Subresource = "unknown"
+	_, err = c.Modify(ctx, req, func(kind.Object) error { return nil })
+	wantStatus(t, err, metav1.StatusReasonNotFound, "")
+}
