@@ -175,6 +175,23 @@ func TestRingBounds(t *testing.T) {
 	})
 }
 
+// TestListedIsNotRepeated: a list may show a revision whose event reaches the
+// ring only after the watch that goes with it.
+func TestListedIsNotRepeated(t *testing.T) {
+	r := newRing(Ring{}, 0)
+	w := &Watch{ring: r, ready: make(chan struct{}, 1), after: 5}
+	r.subs.add(w)
+	for revision := range store.Revision(7) {
+		h := &happening{}
+		h.Revision = revision
+		r.publish(happenings(h))
+	}
+	if e, ok, err := w.Poll(); !ok || e.Revision != 6 {
+		t.Errorf("got %d, %v", e.Revision, err)
+	}
+	none(t, w)
+}
+
 func happenings(h ...*happening) []*happening { return h }
 
 func TestWatchEnds(t *testing.T) {

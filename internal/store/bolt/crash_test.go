@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 // the newest of two values of a name is the larger one.
 func writeUntilKilled(dir string) {
 	first, _ := strconv.Atoi(os.Getenv("SKIFF_TEST_CRASH_FIRST"))
-	e, err := Open(filepath.Join(dir, testFile), Options{LazyWindow: 20 * time.Millisecond, Reserve: 50})
+	e, err := Open(filepath.Join(dir, testFile), Options{LazyWindow: 20 * time.Millisecond, Reserve: 5})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -46,7 +46,7 @@ func writeUntilKilled(dir string) {
 	for w := range 8 {
 		all.Go(func() {
 			for n := first; ; n++ {
-				kind, ops := randomCommit(w, n)
+				kind, ops := randomCommit(w, n, first%2 == 1)
 				revisions, err := e.Commit(context.Background(), ops)
 				var conflict *store.ConflictError
 				if errors.As(err, &conflict) {
@@ -67,9 +67,9 @@ func writeUntilKilled(dir string) {
 	all.Wait()
 }
 
-// randomCommit returns a pair of names that must always agree, a lazy write or
-// a deletion.
-func randomCommit(w, n int) (kind string, ops []store.Op) {
+// randomCommit returns a pair of names that must always agree, a deletion, or a
+// lazy write, which may be most of what happens.
+func randomCommit(w, n int, mostlyLazy bool) (kind string, ops []store.Op) {
 	op := func(name string, action store.Action) store.Op {
 		op := store.Op{Key: store.Key{Bucket: "things", Name: fmt.Sprintf("%d/%s", w, name)}, Action: action, Expect: store.Any}
 		if action == store.Put {
@@ -77,7 +77,11 @@ func randomCommit(w, n int) (kind string, ops []store.Op) {
 		}
 		return op
 	}
-	switch rand.IntN(8) {
+	choice := rand.IntN(8)
+	if mostlyLazy && n%50 != 0 {
+		choice = 7
+	}
+	switch choice {
 	case 0, 1, 2:
 		return "put", []store.Op{op("left", store.Put), op("right", store.Put)}
 	case 3:
