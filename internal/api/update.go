@@ -43,11 +43,15 @@ func (a *API) Put(ctx context.Context, req Request, obj kind.Object) (out kind.O
 		})
 	}
 	// Only these can need a second attempt, which must start from what was sent.
-	again := obj.GetResourceVersion() == "" || req.Kind == kind.Service
+	sent := obj.GetResourceVersion()
+	again := sent == "" || req.Kind == kind.Service
 	out, err = a.rewrite(ctx, &req, func(kind.Object) (kind.Object, error) {
 		if again {
 			return obj.DeepCopyObject().(kind.Object), nil
 		}
+		// A commit that lost a race has taken the version out: what was sent
+		// for that version is to be refused, not to be stored over the winner.
+		obj.SetResourceVersion(sent)
 		return obj, nil
 	})
 	return out, false, err
