@@ -20,6 +20,9 @@ import (
 // claims is what a token says.
 type claims struct {
 	jwt.Claims
+	// Audience hides the one of jwt.Claims, which writes a single audience as a
+	// text; upstream's tokens always have a list.
+	Audience   []string         `json:"aud,omitempty"`
 	Kubernetes kubernetesClaims `json:"kubernetes.io,omitempty"`
 }
 
@@ -82,8 +85,8 @@ func (t *Tokens) check(c *claims) error {
 	if c.Expiry == nil || now.Add(-leeway).After(c.Expiry.Time()) {
 		return errors.New("service account token has expired")
 	}
-	if !slices.ContainsFunc(t.Audiences, c.Audience.Contains) {
-		return fmt.Errorf("token audiences %q is invalid for the target audiences %q", []string(c.Audience), t.Audiences)
+	if !slices.ContainsFunc(t.Audiences, func(a string) bool { return slices.Contains(c.Audience, a) }) {
+		return fmt.Errorf("token audiences %q is invalid for the target audiences %q", c.Audience, t.Audiences)
 	}
 	return t.checkObjects(&c.Kubernetes, now.Add(-leeway))
 }

@@ -135,12 +135,12 @@ func (t *Tokens) Issue(account *corev1.ServiceAccount, bound kind.Object, audien
 		Claims: jwt.Claims{
 			Issuer:    t.Issuer,
 			Subject:   accountUser(account.Namespace, account.Name),
-			Audience:  audiences,
 			IssuedAt:  jwt.NewNumericDate(now),
 			NotBefore: jwt.NewNumericDate(now),
 			Expiry:    jwt.NewNumericDate(now.Add(lifetime)),
 			ID:        string(uuid.NewUUID()),
 		},
+		Audience: audiences,
 		Kubernetes: kubernetesClaims{
 			Namespace: account.Namespace,
 			Account:   reference{account.Name, string(account.UID)},
