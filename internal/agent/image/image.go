@@ -1,0 +1,194 @@
+// Package image keeps a node's images in containerd: it implements
+// agent.Images, and imports archives.
+//
+// Store gives every image a normalized name (docker.io/library/busybox:latest),
+// fetches it for this machine's platform, and unpacks it, so that an image that
+// is present can be run at once. Concurrent pulls of one image are one. What no
+// name refers to is deleted by containerd; Store never deletes a name by
+// itself, and never decides whether to pull.
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"go.uber.org/zap"
+
+	"github.com/skiff-sh/skiff/internal/agent"
+)
+
+// Config is what a Store needs.
+type Config struct {
+	Client      *client.Client
+	Namespace   string // containerd namespace of the node
+	Snapshotter string // where images are unpacked
+	Log         *zap.Logger
+}
+
+// Store is a node's images. It implements agent.Images. All methods are safe
+// for concurrent use.
+type Store struct {
+	config Config
+
+	mu    sync.Mutex // of pulls
+	pulls map[string]*pull
+}
+
+// New returns the image store of a containerd.
+func New(c Config) *Store {
+	return &Store{config: c, pulls: map[string]*pull{}}
+}
+
+func (s *Store) scope(ctx context.Context) context.Context {
+	return namespaces.WithNamespace(ctx, s.config.Namespace)
+}
+
+// Normalize completes a name as in a Pod's image field: a missing registry,
+// repository prefix and tag are Docker Hub's, library and latest. Of a name
+// with both a tag and a digest the digest counts.
+func Normalize(ref string) (string, error) {
+	named, err := reference.ParseDockerRef(ref)
+	if err != nil {
+		return "", fmt.Errorf("couldn't parse image name %q: %w", ref, err)
+	}
+	return named.String(), nil
+}
+
+// Get implements agent.Images. Besides names it knows images by their ID and by
+// the digest of what a tag refers to.
+func (s *Store) Get(ctx context.Context, ref string) (agent.Image, bool, error) {
+	ctx = s.scope(ctx)
+	found, err := s.find(ctx, ref)
+	if err != nil {
+		if errdefs.IsNotFound(err) {
+			err = nil
+		}
+		return agent.Image{}, false, err
+	}
+	i, err := s.describe(ctx, found)
+	if errdefs.IsNotFound(err) { // begun, or of another platform: it must be pulled
+		return agent.Image{}, false, nil
+	}
+	if err != nil {
+		return agent.Image{}, false, fmt.Errorf("image %q: %w", ref, err)
+	}
+	if err := s.unpack(ctx, found); err != nil {
+		return agent.Image{}, false, err
+	}
+	return i, true, nil
+}
+
+// find returns the record that a name, an ID or a digest means.
+func (s *Store) find(ctx context.Context, ref string) (images.Image, error) {
+	service := s.config.Client.ImageService()
+	if strings.HasPrefix(ref, "sha256:") {
+		return s.search(ctx, func(i images.Image) bool {
+			id, err := client.NewImage(s.config.Client, i).Config(ctx)
+			return err == nil && id.Digest.String() == ref
+		})
+	}
+	name, err := Normalize(ref)
+	if err != nil {
+		return images.Image{}, err
+	}
+	found, err := service.Get(ctx, name)
+	if err == nil || !errdefs.IsNotFound(err) || !strings.Contains(name, "@") {
+		return found, err
+	}
+	repository, digest, _ := strings.Cut(name, "@")
+	return s.search(ctx, func(i images.Image) bool {
+		return i.Target.Digest.String() == digest && repositoryOf(i.Name) == repository
+	})
+}
+
+func (s *Store) search(ctx context.Context, match func(images.Image) bool) (images.Image, error) {
+	all, err := s.config.Client.ImageService().List(ctx)
+	if err != nil {
+		return images.Image{}, err
+	}
+	if i := slices.IndexFunc(all, match); i >= 0 {
+		return all[i], nil
+	}
+	return images.Image{}, errdefs.ErrNotFound
+}
+
+func repositoryOf(name string) string {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return ""
+	}
+	return named.Name()
+}
+
+// List implements agent.Images: one entry for each image, whatever the number
+// of its names.
+func (s *Store) List(ctx context.Context) ([]agent.Image, error) {
+	ctx = s.scope(ctx)
+	records, err := s.config.Client.ImageService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	var all []agent.Image
+	for _, record := range records {
+		i, err := s.describe(ctx, record)
+		if errdefs.IsNotFound(err) {
+			continue // being pulled or removed
+		}
+		if err != nil {
+			return nil, fmt.Errorf("image %q: %w", record.Name, err)
+		}
+		at := slices.IndexFunc(all, func(other agent.Image) bool { return other.ID == i.ID })
+		if at < 0 {
+			all = append(all, i)
+			continue
+		}
+		for _, name := range i.Names {
+			if !slices.Contains(all[at].Names, name) {
+				all[at].Names = append(all[at].Names, name)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Remove takes a name away, or with an ID all names of an image. Containers
+// keep what they use of it.
+func (s *Store) Remove(ctx context.Context, ref string) error {
+	ctx = s.scope(ctx)
+	found, err := s.find(ctx, ref)
+	if errdefs.IsNotFound(err) {
+		return fmt.Errorf("image %q: %w (skiff images ls shows the names)", ref, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	names := []string{found.Name}
+	if strings.HasPrefix(ref, "sha256:") {
+		all, err := s.config.Client.ImageService().List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, other := range all {
+			if other.Target.Digest == found.Target.Digest && other.Name != found.Name {
+				names = append(names, other.Name)
+			}
+		}
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, s.config.Client.ImageService().Delete(ctx, name))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove image %q: %w", ref, err)
+	}
+	return nil
+}
