@@ -2,6 +2,7 @@ package nft
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -204,8 +205,7 @@ func Random(n int) []expr.Any {
 // Number is a number as Random loads it.
 func Number(n int) []byte { return binaryutil.NativeEndian.PutUint32(uint32(n)) }
 
-// Reject answers with ICMP's port unreachable, which a TCP client sees as a
-// refused connection.
+// Reject answers with ICMP's port unreachable.
 func Reject(f Family) []expr.Any {
 	code := uint8(3) // ICMP_PORT_UNREACH
 	if f == IPv6 {
@@ -252,3 +252,47 @@ func PortKey() []nftables.SetDatatype {
 func EndpointValue(f Family) []nftables.SetDatatype {
 	return []nftables.SetDatatype{addressOf(f), nftables.TypeInetService}
 }
+
+// New matches packets that begin a connection.
+func New() []expr.Any {
+	return append([]expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: reg}}, bits(expr.CtStateBitNEW)...)
+}
+
+// ClientKey are the types of what Client loads.
+func ClientKey(f Family) []nftables.SetDatatype {
+	return append([]nftables.SetDatatype{addressOf(f)}, AddressPortKey(f)...)
+}
+
+// Client loads source, destination, protocol and destination port as the key
+// of a set.
+func Client(f Family) []expr.Any {
+	h := headerOf(f)
+	words := h.size / 4
+	dst := uint32(reg32Base) + words
+	if f == IPv6 {
+		dst = reg2
+	}
+	return []expr.Any{
+		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: h.src, Len: h.size},
+		&expr.Payload{DestRegister: dst, Base: expr.PayloadBaseNetworkHeader, Offset: h.dst, Len: h.size},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg32Base + 2*words},
+		&expr.Payload{DestRegister: reg32Base + 2*words + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+	}
+}
+
+// Remember puts the loaded key into the set for the time given, anew if it is
+// there.
+func Remember(set string, keep time.Duration) []expr.Any {
+	return []expr.Any{&expr.Dynset{SrcRegKey: reg, SetName: set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: keep}}
+}
+
+// TCP matches packets of that protocol.
+func TCP() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: []byte{unix.IPPROTO_TCP}},
+	}
+}
+
+// Reset answers a TCP packet by ending its connection.
+func Reset() []expr.Any { return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}} }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -106,11 +107,12 @@ type Set struct {
 }
 
 // Element is a member of a set or an entry of a map. Chain is the goto target
-// in a verdict map.
+// in a verdict map. Expires is what is left of its time in a set with timeouts.
 type Element struct {
-	Key   []byte
-	Value []byte
-	Chain string
+	Key     []byte
+	Value   []byte
+	Chain   string
+	Expires time.Duration
 }
 
 // Change is one transaction. Its parts happen in the order of the fields, so a
@@ -242,7 +244,7 @@ func (c *Conn) eachChunk(e Entries, do func(*nftables.Set, []nftables.SetElement
 		n := min(chunk, len(rest))
 		part := make([]nftables.SetElement, n)
 		for i, el := range rest[:n] {
-			part[i] = nftables.SetElement{Key: el.Key, Val: el.Value}
+			part[i] = nftables.SetElement{Key: el.Key, Val: el.Value, Timeout: el.Expires}
 			if el.Chain != "" {
 				part[i].VerdictData = &expr.Verdict{Kind: expr.VerdictGoto, Chain: el.Chain}
 			}
@@ -284,7 +286,7 @@ func elements(s Set, found []nftables.SetElement) (out []Element, err error) {
 	verdicts := len(s.Data) == 1 && s.Data[0] == nftables.TypeVerdict
 	out = make([]Element, len(found))
 	for i, f := range found {
-		out[i] = Element{Key: f.Key, Value: f.Val}
+		out[i] = Element{Key: f.Key, Value: f.Val, Expires: f.Expires}
 		if verdicts {
 			if out[i].Chain, err = verdictChain(f.Val); err != nil {
 				return nil, err

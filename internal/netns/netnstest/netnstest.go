@@ -206,15 +206,7 @@ func host(a net.Addr) string {
 // Ask connects from the namespace (from here if path is empty) and returns
 // what an Echo server answers: its name and whom it saw.
 func Ask(path, network, addr string) (name, sees string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
-	defer cancel()
-	var c net.Conn
-	if path == "" {
-		var d net.Dialer
-		c, err = d.DialContext(ctx, network, addr)
-	} else {
-		c, err = skiffnetns.DialIn(ctx, path, network, addr)
-	}
+	c, err := Dial(path, network, addr)
 	if err != nil {
 		return "", "", err
 	}
@@ -223,8 +215,11 @@ func Ask(path, network, addr string) (name, sees string, err error) {
 }
 
 // Talk asks the Echo server at the other end of a connection.
-func Talk(c net.Conn) (name, sees string, err error) {
-	_ = c.SetDeadline(time.Now().Add(Timeout))
+func Talk(c net.Conn) (name, sees string, err error) { return TalkWithin(c, Timeout) }
+
+// TalkWithin is Talk with a time of one's own.
+func TalkWithin(c net.Conn, d time.Duration) (name, sees string, err error) {
+	_ = c.SetDeadline(time.Now().Add(d))
 	if c.LocalAddr().Network() == "udp" {
 		if _, err := c.Write([]byte("who?")); err != nil {
 			return "", "", err
@@ -247,4 +242,15 @@ func NFT(t testing.TB, args ...string) string {
 		t.Fatalf("nft %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+// Dial connects from the namespace, or from here if path is empty.
+func Dial(path, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
+	defer cancel()
+	if path == "" {
+		var d net.Dialer
+		return d.DialContext(ctx, network, addr)
+	}
+	return skiffnetns.DialIn(ctx, path, network, addr)
 }
