@@ -165,6 +165,9 @@ func (a *API) replace(ctx context.Context, req *Request, obj, old kind.Object) (
 	if err := a.claimAddresses(claims, obj, old); err != nil {
 		return nil, err
 	}
+	if claims != nil && same(obj, old) { // what was left out is what is there
+		return old, nil
+	}
 	if err := a.admission.Validate(ctx, admit); err != nil {
 		return nil, err
 	}

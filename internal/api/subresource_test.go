@@ -1,0 +1,178 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/auth"
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+)
+
+func TestBind(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	c.create(kind.Pod, pod("p"))
+	b := binding("p", "n1")
+	b.Annotations = map[string]string{"from": "binding"}
+	if err := c.Bind(ctx, to(kind.Pod, "default", "p"), b); err != nil {
+		t.Fatal(err)
+	}
+	p := c.get(kind.Pod, "default", "p").(*corev1.Pod)
+	if p.Spec.NodeName != "n1" || p.Annotations["from"] != "binding" {
+		t.Errorf("pod %+v", p)
+	}
+	if len(p.Status.Conditions) != 1 || p.Status.Conditions[0].Type != corev1.PodScheduled || p.Status.Conditions[0].Status != corev1.ConditionTrue {
+		t.Errorf("conditions %+v", p.Status.Conditions)
+	}
+	err := c.Bind(ctx, to(kind.Pod, "default", "p"), binding("p", "n2"))
+	wantStatus(t, err, metav1.StatusReasonConflict, `Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n1"`)
+
+	ending := pod("ending")
+	ending.Finalizers = []string{"example.com/hold"}
+	c.create(kind.Pod, ending)
+	c.delete(kind.Pod, "default", "ending", metav1.DeleteOptions{})
+	err = c.Bind(ctx, to(kind.Pod, "default", "ending"), binding("ending", "n1"))
+	wantStatus(t, err, metav1.StatusReasonConflict, "pod ending is being deleted, cannot be assigned to a host")
+
+	err = c.Bind(ctx, to(kind.Pod, "default", "p"), binding("other", "n1"))
+	wantStatus(t, err, metav1.StatusReasonBadRequest, "name in URL does not match name in Binding object")
+	err = c.Bind(ctx, to(kind.Pod, "default", "none"), binding("none", "n1"))
+	wantStatus(t, err, metav1.StatusReasonNotFound, `pods "none" not found`)
+	err = c.Bind(ctx, to(kind.Pod, "default", "p"), binding("p", ""))
+	wantStatus(t, err, metav1.StatusReasonInvalid, "target.name: Required value")
+
+	c.create(kind.Pod, pod("replaced"))
+	other := binding("replaced", "n1")
+	other.UID = "of-another"
+	err = c.Bind(ctx, to(kind.Pod, "default", "replaced"), other)
+	wantStatus(t, err, metav1.StatusReasonConflict, "Precondition failed: UID in precondition: of-another")
+}
+
+func TestEvict(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	c.create(kind.Pod, pod("p", onNode("n1")))
+	req := to(kind.Pod, "default", "p")
+	req.Subresource = "status"
+	if _, err := c.Modify(ctx, req, func(obj kind.Object) error {
+		obj.(*corev1.Pod).Status.Phase = corev1.PodRunning
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	seconds := int64(7)
+	eviction := &policyv1.Eviction{
+		ObjectMeta:    metav1.ObjectMeta{Name: "p", Namespace: "default"},
+		DeleteOptions: &metav1.DeleteOptions{GracePeriodSeconds: &seconds},
+	}
+	uid := types.UID("other")
+	wrong := eviction.DeepCopy()
+	wrong.DeleteOptions.Preconditions = &metav1.Preconditions{UID: &uid}
+	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), wrong), metav1.StatusReasonConflict, "the UID in the precondition (other)")
+	if err := c.Evict(ctx, to(kind.Pod, "default", "p"), eviction); err != nil {
+		t.Fatal(err)
+	}
+	p := c.get(kind.Pod, "default", "p").(*corev1.Pod)
+	if p.DeletionTimestamp == nil || *p.DeletionGracePeriodSeconds != 7 {
+		t.Errorf("pod %+v", p.ObjectMeta)
+	}
+	i := len(p.Status.Conditions) - 1
+	if i < 0 || p.Status.Conditions[i].Type != corev1.DisruptionTarget || p.Status.Conditions[i].Reason != "EvictionByEvictionAPI" {
+		t.Errorf("conditions %+v", p.Status.Conditions)
+	}
+	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "q"), eviction), metav1.StatusReasonBadRequest, "name in URL does not match name in Eviction object")
+}
+
+func TestScale(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	d := c.create(kind.Deployment, deployment("d", 2))
+	scale, err := c.Scale(ctx, at(kind.Deployment, d))
+	if err != nil || scale.Spec.Replicas != 2 || scale.Status.Selector != "app=d" || scale.ResourceVersion != d.GetResourceVersion() {
+		t.Fatalf("scale %+v, %v", scale, err)
+	}
+	old := scale.DeepCopy()
+	scale.Spec.Replicas = 5
+	if scale, err = c.UpdateScale(ctx, at(kind.Deployment, d), scale); err != nil || scale.Spec.Replicas != 5 {
+		t.Fatalf("scale %+v, %v", scale, err)
+	}
+	if now := asDeployment(c.get(kind.Deployment, "default", "d")); *now.Spec.Replicas != 5 || now.Generation != 2 {
+		t.Errorf("replicas %d, generation %d", *now.Spec.Replicas, now.Generation)
+	}
+	_, err = c.UpdateScale(ctx, at(kind.Deployment, d), old)
+	wantStatus(t, err, metav1.StatusReasonConflict, "the object has been modified")
+	old.ResourceVersion, old.Spec.Replicas = "", -1
+	_, err = c.UpdateScale(ctx, at(kind.Deployment, d), old)
+	wantStatus(t, err, metav1.StatusReasonInvalid, "spec.replicas: Invalid value: -1: must be greater than or equal to 0")
+	if scale, err = c.PatchScale(ctx, at(kind.Deployment, d), api.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"replicas":3}}`)}); err != nil || scale.Spec.Replicas != 3 {
+		t.Errorf("patched scale %+v, %v", scale, err)
+	}
+	_, err = c.Scale(ctx, to(kind.Deployment, "default", "none"))
+	wantStatus(t, err, metav1.StatusReasonNotFound, `deployments/scale.apps "none" not found`)
+}
+
+// tokens notes what it was asked for.
+type tokens struct {
+	account  string
+	bound    kind.Object
+	lifetime time.Duration
+	err      error
+}
+
+func (f *tokens) Issue(account *corev1.ServiceAccount, bound kind.Object, audiences []string, lifetime time.Duration) (auth.Token, error) {
+	f.account, f.bound, f.lifetime = account.Name, bound, lifetime
+	if len(audiences) == 0 {
+		audiences = []string{"https://kubernetes.default.svc"}
+	}
+	return auth.Token{Value: "signed", Audiences: audiences, Expires: time.Unix(2e9, 0)}, f.err
+}
+
+func TestToken(t *testing.T) {
+	issuer := &tokens{}
+	c := newCluster(t, func(c *api.Config, _ *state.Options) { c.Tokens = issuer })
+	ctx := context.Background()
+	p := c.create(kind.Pod, pod("p", onNode("n1")))
+	req := to(kind.ServiceAccount, "default", "default")
+	out, err := c.Token(ctx, req, &authenticationv1.TokenRequest{})
+	if err != nil || out.Status.Token != "signed" || issuer.lifetime != time.Hour || issuer.bound != nil || len(out.Spec.Audiences) != 1 {
+		t.Fatalf("token %+v, lifetime %v, %v", out, issuer.lifetime, err)
+	}
+	seconds := int64(3607)
+	bound := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		ExpirationSeconds: &seconds,
+		BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: "p", UID: p.GetUID()},
+	}}
+	node := req
+	node.User = auth.User{Name: "system:node:n1", Groups: []string{auth.GroupNodes}}
+	if _, err := c.Token(ctx, node, bound); err != nil || issuer.bound != p || issuer.lifetime != 3607*time.Second {
+		t.Errorf("bound %v, lifetime %v, %v", issuer.bound, issuer.lifetime, err)
+	}
+	node.User.Name = "system:node:n2"
+	_, err = c.Token(ctx, node, bound)
+	wantStatus(t, err, metav1.StatusReasonForbidden, "node requested token bound to a pod scheduled on a different node")
+
+	short := int64(60)
+	_, err = c.Token(ctx, req, &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &short}})
+	wantStatus(t, err, metav1.StatusReasonInvalid, "spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes")
+	replaced := bound.DeepCopy()
+	replaced.Spec.BoundObjectRef.UID = "old"
+	_, err = c.Token(ctx, req, replaced)
+	wantStatus(t, err, metav1.StatusReasonConflict, "the UID in the bound object reference (old) does not match the UID in record (")
+	_, err = c.Token(ctx, to(kind.ServiceAccount, "default", "none"), bound)
+	wantStatus(t, err, metav1.StatusReasonNotFound, `serviceaccounts "none" not found`)
+	issuer.err = errors.New("no key")
+	if _, err = c.Token(ctx, req, bound); !apierrors.IsInternalError(err) {
+		t.Errorf("error %v", err)
+	}
+}
