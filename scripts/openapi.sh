@@ -1,24 +1,31 @@
 #!/bin/sh
 # Builds the OpenAPI documents that the executable carries into
-# embed/openapi/data. Inputs: this file, embed/openapi/gen, internal/kind,
-# internal/rest/discovery.go, and the versions in embed/openapi/gen/go.mod.
+# embed/openapi/data. Inputs: this file, embed/openapi, internal/kind,
+# internal/rest/{discovery,resource,review}.go, and the versions in go.mod.
 set -eu
-cd "$(dirname "$0")/../embed/openapi/gen"
+cd "$(dirname "$0")/.."
 
 api=k8s.io/api
 machinery=k8s.io/apimachinery/pkg
+definitions=embed/openapi/gen/definitions
+mkdir -p build
 
-header=$(mktemp)
-trap 'rm -f "$header"' EXIT
+# kube-openapi's generator has a module of its own, so that what it needs stays
+# out of the product's.
+go build -C embed/openapi/tool -o ../../../build/openapi-gen k8s.io/kube-openapi/cmd/openapi-gen
 
-go tool openapi-gen --output-dir definitions \
-	--output-pkg github.com/skiff-sh/skiff/embed/openapi/gen/definitions \
-	--output-file zz_generated.go --go-header-file "$header" --report-filename /dev/null \
+: >build/openapi-header
+build/openapi-gen --output-dir $definitions \
+	--output-pkg github.com/skiff-sh/skiff/$definitions \
+	--output-file zz_generated.go --go-header-file build/openapi-header --report-filename /dev/null \
 	$api/core/v1 $api/apps/v1 $api/authentication/v1 $api/authorization/v1 \
 	$api/autoscaling/v1 $api/coordination/v1 $api/discovery/v1 $api/events/v1 \
 	$api/policy/v1 $api/scheduling/v1 \
 	$machinery/apis/meta/v1 $machinery/api/resource $machinery/util/intstr \
 	$machinery/runtime $machinery/version
 
-rm -f ../data/*.zst
-go run -tags grpcnotrace . -o ../data
+# Nothing but the document generator compiles it.
+sed -i -e 's|^//go:build .*|//go:build openapi|' -e '/^// +build/d' $definitions/zz_generated.go
+
+rm -f embed/openapi/data/*.zst
+go run -tags openapi,grpcnotrace ./embed/openapi/gen -o embed/openapi/data

@@ -1,3 +1,5 @@
+//go:build openapi
+
 // Command gen builds the OpenAPI v3 documents that the executable carries: one
 // for each group-version, from the types of k8s.io/api (package definitions is
 // kube-openapi's generated reading of them) and from what package rest serves.

@@ -1,3 +1,5 @@
+//go:build openapi
+
 package main
 
 import (
@@ -35,18 +37,21 @@ func (b *builder) operation(path string, r *metav1.APIResource, action string) *
 	if _, sub, ok := strings.Cut(r.Name, "/"); ok {
 		description = words[1][:len(words[1])-1] + " " + sub + " of " + gvk.Kind
 	}
+	if connects(r) && r.Name != "pods/log" {
+		words[0], action = "connect"+upper(action), "connect"
+		description = "connect to " + r.Name
+	}
 	o := &spec3.Operation{OperationProps: spec3.OperationProps{
 		Tags:        []string{b.tag()},
 		Description: description,
 		OperationId: words[0] + b.operationSuffix(path, r),
 		Parameters:  parametersOf(action),
 	}}
-	if body := b.body(gvk, action); body != nil {
-		o.RequestBody = body
+	if !connects(r) {
+		o.RequestBody = b.body(gvk, action)
 	}
 	o.Responses = b.responses(r, gvk, action)
-	verb := action
-	o.AddExtension("x-kubernetes-action", verb)
+	o.AddExtension("x-kubernetes-action", action)
 	o.AddExtension("x-kubernetes-group-version-kind", kindExtension(gvk))
 	return o
 }
@@ -125,12 +130,15 @@ func (b *builder) content(gvk schema.GroupVersionKind, mediaTypes ...string) map
 	return content
 }
 
-// textual are the subresources that answer with something else than an object.
-var textual = []string{"pods/log", "pods/exec", "pods/attach", "pods/portforward"}
+// connects reports whether a subresource is a connection to something else and
+// reads and answers no objects: pods/log and those whose kind is only options.
+func connects(r *metav1.APIResource) bool {
+	return r.Name == "pods/log" || strings.Contains(r.Name, "/") && strings.HasSuffix(r.Kind, "Options")
+}
 
 // responses describes what an operation answers.
 func (b *builder) responses(r *metav1.APIResource, gvk schema.GroupVersionKind, action string) *spec3.Responses {
-	if slices.Contains(textual, r.Name) {
+	if connects(r) {
 		text := map[string]*spec3.MediaType{"text/plain": {MediaTypeProps: spec3.MediaTypeProps{
 			Schema: &spec.Schema{SchemaProps: spec.SchemaProps{Type: []string{"string"}}},
 		}}}

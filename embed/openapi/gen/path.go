@@ -1,3 +1,5 @@
+//go:build openapi
+
 package main
 
 import (
@@ -68,7 +70,7 @@ func (b *builder) resource(r *metav1.APIResource) {
 	named := slices.Concat([]*spec3.Parameter{pathParameter("name", "name of the "+b.kindOf(r).Kind)}, scope, []*spec3.Parameter{pretty()})
 	scope = append(scope, pretty())
 	if isSub {
-		b.add(item+"/"+sub, r, named, map[string]string{"get": "get", "create": "post", "update": "put", "patch": "patch"})
+		b.add(item+"/"+sub, r, named, map[string]string{"get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"})
 		return
 	}
 	b.add(base, r, scope, map[string]string{"list": "list", "create": "post", "deletecollection": "deletecollection"})
