@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -132,7 +133,7 @@ func (c *container) follow(ended <-chan syscall.WaitStatus) {
 }
 
 func (c *container) start() error {
-	if err := c.runc.start(c.id, c.bundle); err != nil {
+	if err := c.runc.start(c.id, c.done); err != nil {
 		return fmt.Errorf("OCI runtime start failed: %w", err)
 	}
 	c.mu.Lock()
@@ -154,10 +155,13 @@ func (c *container) kill(signal syscall.Signal) error {
 
 // remove ends the container if it runs and removes what runc made.
 func (c *container) remove() error {
+	if err := c.kill(syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	<-c.done
 	if err := c.runc.delete(c.id, c.bundle); err != nil {
 		return fmt.Errorf("OCI runtime delete failed: %w", err)
 	}
-	<-c.done
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -59,17 +60,46 @@ func (r *runc) spawn(bundle, name string, args []string, consoleSocket string, f
 	return pid, r.reaper.claim(pid), nil
 }
 
-// start runs the created container's process.
-func (r *runc) start(id, bundle string) error {
-	logFile := filepath.Join(bundle, "start.log")
-	defer os.Remove(logFile)
-	return r.run(logFile, stdio{}, "start", id)
+// start lets the created container's process go on: it waits at a FIFO for a
+// reader, which `runc start` would be too, at the price of a process.
+func (r *runc) start(id string, gone <-chan struct{}) error {
+	path := filepath.Join(r.root, id, "exec.fifo")
+	read := make(chan error, 1)
+	go func() { read <- readByte(path) }()
+	select {
+	case err := <-read:
+		return errors.Join(err, os.Remove(path))
+	case <-gone:
+	}
+	// Nobody will open the other side any more: let the reader go.
+	if f, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+		f.Close()
+	}
+	if err := <-read; err != nil {
+		return fmt.Errorf("the container's process has ended: %w", err)
+	}
+	return nil
 }
 
-// delete ends what still runs and removes runc's state and the cgroups.
+func readByte(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.ReadFull(f, make([]byte, 1))
+	return err
+}
+
+// delete removes runc's state and the cgroups of a container that has ended.
+// Of one that may not have, or is half-made, --force removes what there is; it
+// sleeps for a tenth of a second.
 func (r *runc) delete(id, bundle string) error {
 	logFile := filepath.Join(bundle, "delete.log")
 	defer os.Remove(logFile)
+	if err := r.run(logFile, stdio{}, "delete", id); err == nil {
+		return nil
+	}
 	return r.run(logFile, stdio{}, "delete", "--force", id)
 }
 

@@ -38,14 +38,14 @@ const deadline = 20 * time.Second
 // node is a runtime under test with the image that its containers use.
 type node struct {
 	*Runtime
-	t      *testing.T
+	t      testing.TB
 	config Config
 	image  agent.Image
 }
 
 // newNode opens a runtime of its own. At the end of the test nothing of it may
 // be left on the machine.
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("these tests run containers: run them as root")
@@ -120,7 +120,7 @@ func (n *node) expectNothingLeft() {
 }
 
 // processes returns command lines by process number.
-func processes(t *testing.T) map[string]string {
+func processes(t testing.TB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
 	dirs, err := filepath.Glob("/proc/[0-9]*")
@@ -141,7 +141,7 @@ func (n *node) importBusybox() agent.Image {
 	return importImage(n.t, n.Runtime, busyboxImage(n.t), "docker.io/library/busybox:test")
 }
 
-func importImage(t *testing.T, r *Runtime, image v1.Image, ref string) agent.Image {
+func importImage(t testing.TB, r *Runtime, image v1.Image, ref string) agent.Image {
 	t.Helper()
 	tag, err := name.NewTag(ref)
 	if err != nil {
@@ -171,7 +171,7 @@ func importImage(t *testing.T, r *Runtime, image v1.Image, ref string) agent.Ima
 	return agent.Image{Ref: ref, ID: id.Digest.String(), RootFSChain: identity.ChainID(layers).String()}
 }
 
-func busyboxImage(t *testing.T) v1.Image {
+func busyboxImage(t testing.TB) v1.Image {
 	t.Helper()
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
@@ -254,7 +254,7 @@ func (n *node) run(c agent.Container) agent.Container {
 
 // follow collects states so that tests can wait for them.
 type follow struct {
-	t    *testing.T
+	t    testing.TB
 	mu   sync.Mutex // of seen
 	seen []agent.ContainerState
 	more chan struct{}
