@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 )
 
 // Endpoints describes the kind of that name.
@@ -125,11 +126,10 @@ func protocolErrors(p corev1.Protocol, path *field.Path) field.ErrorList {
 // specialIPErrors refuses addresses that mean something else on every node:
 // through an endpoint they would open a node's own services to the cluster.
 func specialIPErrors(ip string, path *field.Path) field.ErrorList {
-	addr, err := netip.ParseAddr(ip)
-	if err != nil {
+	addr, ok := looseIP(ip)
+	if !ok {
 		return field.ErrorList{field.Invalid(path, ip, "must be a valid IP address")}
 	}
-	addr = addr.Unmap()
 	var errs field.ErrorList
 	if addr.IsUnspecified() {
 		errs = append(errs, field.Invalid(path, ip, fmt.Sprintf("may not be unspecified (%v)", ip)))
@@ -144,6 +144,13 @@ func specialIPErrors(ip string, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(path, ip, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"))
 	}
 	return errs
+}
+
+// looseIP reads an address as it was once accepted, with leading zeros; whether
+// it still is, ipAddress tells.
+func looseIP(ip string) (netip.Addr, bool) {
+	addr, ok := netip.AddrFromSlice(netutils.ParseIPSloppy(ip))
+	return addr.Unmap(), ok
 }
 
 // shownEndpoints is how many addresses or ports a table cell lists.

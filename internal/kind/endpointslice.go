@@ -1,7 +1,6 @@
 package kind
 
 import (
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -147,7 +146,7 @@ func sliceAddressErrors(address string, t discoveryv1.AddressType, known []strin
 	switch t {
 	case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:
 		errs := ipAddress(path, address, known...)
-		if addr, err := netip.ParseAddr(address); err == nil && addr.Is4() != (t == discoveryv1.AddressTypeIPv4) {
+		if addr, ok := looseIP(address); ok && addr.Is4() != (t == discoveryv1.AddressTypeIPv4) {
 			errs = append(errs, field.Invalid(path, address, "must be an "+string(t)+" address"))
 		}
 		return append(errs, specialIPErrors(address, path)...)
