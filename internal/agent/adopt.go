@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// adopt takes over what an earlier run of the agent left: containers from the
+// runtime, and what only the API still knows of them.
+func (w *worker) adopt(left []ContainerState) {
+	slices.SortFunc(left, func(a, b ContainerState) int { return a.Attempt - b.Attempt })
+	for _, s := range left {
+		r := w.record(s.Name)
+		if s.Phase == ContainerCreated {
+			// It was never started. start removes it.
+			r.NextAttempt = s.Attempt
+			w.leftovers = append(w.leftovers, s.ID)
+			continue
+		}
+		r.Last, r.Current = r.Current, &run{ContainerState: s}
+		r.NextAttempt = s.Attempt + 1
+		w.exits[s.ID] = make(chan struct{})
+		if s.Phase == ContainerExited {
+			w.setEnded(r, s)
+		}
+	}
+	if terminal(w.pod) && len(left) == 0 {
+		return // all is told
+	}
+	for _, statuses := range [][]corev1.ContainerStatus{w.pod.Status.InitContainerStatuses, w.pod.Status.ContainerStatuses} {
+		for i := range statuses {
+			w.adoptStatus(&statuses[i])
+		}
+	}
+	if w.boxStands(w.uid) {
+		// Its containers go on as if nothing had happened.
+		w.box = sandbox{Ready: true, Stale: true}
+		for _, ip := range w.pod.Status.PodIPs {
+			if addr, err := netip.ParseAddr(ip.IP); err == nil {
+				w.box.IPs = append(w.box.IPs, addr)
+			}
+		}
+	}
+}
+
+// adoptStatus completes a record by what was last reported of the container.
+func (w *worker) adoptStatus(s *corev1.ContainerStatus) {
+	r := w.record(s.Name)
+	if r.Current == nil {
+		r.NextAttempt = max(r.NextAttempt, int(s.RestartCount))
+		if t := s.LastTerminationState.Terminated; t != nil {
+			r.Last = runFromStatus(s.Name, int(s.RestartCount)-1, t)
+		}
+		switch {
+		case s.State.Waiting != nil && r.Last != nil:
+			// It waited for its next attempt.
+			r.Current, r.Last = runFromStatus(s.Name, int(s.RestartCount), s.LastTerminationState.Terminated), nil
+			r.NextAttempt = r.Current.Attempt + 1
+		case s.State.Terminated != nil:
+			r.Current = runFromStatus(s.Name, int(s.RestartCount), s.State.Terminated)
+			r.NextAttempt = r.Current.Attempt + 1
+		case s.State.Running != nil:
+			// It ran, and nothing is known of its end: the machine died.
+			r.Current = runFromStatus(s.Name, int(s.RestartCount), &corev1.ContainerStateTerminated{
+				ExitCode: 255, Reason: "Unknown", ContainerID: s.ContainerID,
+				StartedAt: s.State.Running.StartedAt, FinishedAt: s.State.Running.StartedAt,
+			})
+			r.NextAttempt = r.Current.Attempt + 1
+		}
+		return
+	}
+	if s.ContainerID != "containerd://"+r.Current.ID {
+		return
+	}
+	if t := s.LastTerminationState.Terminated; t != nil && r.Last == nil {
+		r.Last = runFromStatus(s.Name, r.Current.Attempt-1, t)
+	}
+	r.Started = r.Current.running() && s.Started != nil && *s.Started
+	r.Ready = r.Current.running() && s.Ready
+}
+
+func runFromStatus(name string, attempt int, t *corev1.ContainerStateTerminated) *run {
+	id := t.ContainerID
+	if len(id) > len("containerd://") {
+		id = id[len("containerd://"):]
+	}
+	return &run{Reason: t.Reason, Message: t.Message, ContainerState: ContainerState{
+		ID: id, Name: name, Attempt: max(attempt, 0), Phase: ContainerExited, ExitCode: int(t.ExitCode),
+		StartedAt: t.StartedAt.Time, FinishedAt: t.FinishedAt.Time,
+	}}
+}
+
+// observe takes news of a container from the runtime.
+func (w *worker) observe(s ContainerState) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.records[s.Name]
+	if r == nil || r.Current == nil || r.Current.ID != s.ID || r.Current.exited() {
+		return
+	}
+	switch s.Phase {
+	case ContainerExited:
+		w.setEnded(r, s)
+	case ContainerRunning:
+		if !r.Current.running() {
+			return // start says when it counts as started
+		}
+		next := *r.Current
+		next.PID = s.PID
+		r.Current = &next
+	}
+	w.poke()
+}
+
+// setEnded notes a container's end; w.mu is held.
+func (w *worker) setEnded(r *record, s ContainerState) {
+	next := *r.Current
+	next.Phase, next.ExitCode, next.OOMKilled = ContainerExited, s.ExitCode, s.OOMKilled
+	next.FinishedAt = s.FinishedAt
+	if !s.StartedAt.IsZero() {
+		next.StartedAt = s.StartedAt
+	}
+	next.Reason = endReason(s)
+	next.Message = w.terminationMessage(&next)
+	r.Current, r.Started, r.Ready, r.Condemned, r.Grace = &next, false, false, "", nil
+	if ch := w.exits[s.ID]; ch != nil {
+		close(ch)
+		delete(w.exits, s.ID)
+	}
+}

@@ -1,0 +1,121 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	events "k8s.io/client-go/tools/record"
+
+	"github.com/skiff-sh/skiff/internal/agent/cgroup"
+	"github.com/skiff-sh/skiff/internal/agent/stream"
+	"github.com/skiff-sh/skiff/internal/agent/volume"
+)
+
+// Agent runs the Pods of one node. Make it with New.
+type Agent struct {
+	Config
+	log       *zap.Logger
+	machine   machine
+	cgroups   cgroups
+	objects   *volume.Objects
+	volumes   *volume.Volumes
+	rotator   *stream.Rotator
+	recorder  events.EventRecorder
+	announcer events.EventBroadcaster
+	listener  net.Listener
+	pods      pods
+
+	registered  chan struct{} // closed once the Node exists
+	nodeChanged chan struct{}
+	nodeUID     atomic.Pointer[types.UID]
+	images      atomic.Pointer[[]corev1.ContainerImage]
+	runtimeErr  atomic.Pointer[error] // why the node is not ready
+	panics      atomic.Int64          // recovered in workers
+}
+
+// cgroups are the Pods' control groups; *cgroup.Tree is the real one.
+type cgroups interface {
+	Create(cgroup.Pod) error
+	Parent(cgroup.Pod) string
+	Remove(uid string) error
+	UIDs() ([]string, error)
+}
+
+// New makes an Agent. It looks at the machine, makes the root of the Pods'
+// cgroups and opens the node API's port, but does nothing else before Run.
+func New(c Config) (*Agent, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	tree, err := cgroup.Open(c.Host.CgroupRoot)
+	if err != nil {
+		return nil, fmt.Errorf("open cgroups: %w", err)
+	}
+	return newAgent(c, tree)
+}
+
+func newAgent(c Config, tree cgroups) (*Agent, error) {
+	if c.Namespaces == nil {
+		c.Namespaces = hostNamespaces{}
+	}
+	a := &Agent{
+		Config: c, log: c.Log, cgroups: tree,
+		objects:     volume.NewObjects(c.Client),
+		registered:  make(chan struct{}),
+		nodeChanged: make(chan struct{}, 1),
+		pods:        pods{workers: map[string]*worker{}, left: map[string][]ContainerState{}},
+	}
+	var err error
+	if a.machine, err = readMachine(c.Host.DataDir, c.Version, c.Runtime.Version()); err != nil {
+		return nil, err
+	}
+	a.volumes = volume.New(volume.Config{
+		Client: c.Client, Objects: a.objects, Root: a.podDir(""),
+		Allocatable: a.machine.allocatable(), Log: c.Log,
+	})
+	a.rotator = stream.NewRotator(stream.RotatorConfig{Reopen: c.Runtime.ReopenLog, Log: c.Log})
+	// Ask for the informer now, so that Start begins it.
+	c.Informers.Core().V1().Services().Informer()
+	a.announcer = events.NewBroadcaster()
+	a.recorder = a.announcer.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: c.NodeName})
+	if c.Listen != "" {
+		if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
+			return nil, fmt.Errorf("open the node API's port: %w; is another node running on this machine?", err)
+		}
+	}
+	return a, nil
+}
+
+// Run runs the node until the context ends; its Pods go on. It does not end
+// because the API server or the runtime is away.
+func (a *Agent) Run(ctx context.Context) error {
+	sink := a.announcer.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: a.Client.CoreV1().Events("")})
+	defer a.announcer.Shutdown()
+	defer sink.Stop()
+	g, ctx := errgroup.WithContext(ctx)
+	a.Informers.Start(ctx.Done())
+	g.Go(func() error { return a.objects.Run(ctx) })
+	g.Go(func() error { return a.volumes.Run(ctx) })
+	g.Go(func() error { return a.rotator.Run(ctx) })
+	g.Go(func() error { return a.runFollow(ctx) })
+	g.Go(func() error { return a.runPods(ctx) })
+	g.Go(func() error { return a.runNode(ctx) })
+	g.Go(func() error { return a.runLease(ctx) })
+	if a.listener != nil {
+		g.Go(func() error { return a.serve(ctx) })
+	}
+	return g.Wait()
+}
+
+// servicesSynced is closed once the Services have been read.
+func (a *Agent) servicesSynced() <-chan struct{} {
+	return a.Informers.Core().V1().Services().Informer().HasSyncedChecker().Done()
+}

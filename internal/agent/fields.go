@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// unsupported names the first field of the Pod that this node does not
+// implement, with the reason; "" if there is none.
+func (a *Agent) unsupported(pod *corev1.Pod) string {
+	c := fieldCheck{seLinux: fileExists("/sys/fs/selinux/enforce"), appArmor: fileExists("/sys/module/apparmor/parameters/enabled")}
+	c.pod(&pod.Spec)
+	if len(c.found) == 0 {
+		return ""
+	}
+	return c.found[0]
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// fieldCheck collects fields that are not implemented.
+type fieldCheck struct {
+	seLinux, appArmor bool // the kernel has it
+	found             []string
+}
+
+func (c *fieldCheck) refuse(bad bool, path, why string) {
+	if bad {
+		c.found = append(c.found, path+": "+why)
+	}
+}
+
+const notImplemented = "not implemented by this node"
+
+func (c *fieldCheck) pod(s *corev1.PodSpec) {
+	c.refuse(isTrue(s.ShareProcessNamespace), "spec.shareProcessNamespace", notImplemented)
+	c.refuse(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers", "user namespaces are not implemented by this node")
+	c.refuse(s.RuntimeClassName != nil && *s.RuntimeClassName != "", "spec.runtimeClassName", notImplemented)
+	c.refuse(len(s.ResourceClaims) > 0, "spec.resourceClaims", notImplemented)
+	c.refuse(s.OS != nil && s.OS.Name != corev1.Linux, "spec.os.name", "this node runs linux")
+	c.podSecurity(s.SecurityContext, s.HostNetwork, s.HostIPC)
+	for i := range s.Volumes {
+		c.volume(fmt.Sprintf("spec.volumes[%d](%s)", i, s.Volumes[i].Name), &s.Volumes[i].VolumeSource)
+	}
+	for i := range s.InitContainers {
+		c.container(fmt.Sprintf("spec.initContainers[%d](%s)", i, s.InitContainers[i].Name), &s.InitContainers[i])
+	}
+	for i := range s.Containers {
+		c.container(fmt.Sprintf("spec.containers[%d](%s)", i, s.Containers[i].Name), &s.Containers[i])
+	}
+	c.refuse(len(s.EphemeralContainers) > 0, "spec.ephemeralContainers", notImplemented)
+	if s.Resources != nil {
+		c.resources("spec.resources", s.Resources)
+	}
+}
+
+func (c *fieldCheck) podSecurity(s *corev1.PodSecurityContext, hostNetwork, hostIPC bool) {
+	if s == nil {
+		return
+	}
+	const at = "spec.securityContext"
+	c.refuse(s.SELinuxOptions != nil && c.seLinux, at+".seLinuxOptions", notImplemented)
+	c.refuse(s.WindowsOptions != nil, at+".windowsOptions", "this node runs linux")
+	c.appArmorProfile(at, s.AppArmorProfile)
+	for _, ctl := range s.Sysctls {
+		name := strings.ReplaceAll(ctl.Name, "/", ".")
+		bad := !slices.Contains(safeSysctls[:], name) ||
+			hostNetwork && strings.HasPrefix(name, "net.") || hostIPC && strings.HasPrefix(name, "kernel.")
+		c.refuse(bad, at+".sysctls", fmt.Sprintf("forbidden sysctl: %q not allowlisted", ctl.Name))
+	}
+}
+
+func (c *fieldCheck) appArmorProfile(at string, p *corev1.AppArmorProfile) {
+	if p == nil || p.Type == corev1.AppArmorProfileTypeUnconfined && !c.appArmor {
+		return
+	}
+	c.refuse(p.Type != corev1.AppArmorProfileTypeUnconfined, at+".appArmorProfile", notImplemented)
+}
+
+func (c *fieldCheck) container(at string, s *corev1.Container) {
+	c.refuse(len(s.VolumeDevices) > 0, at+".volumeDevices", notImplemented)
+	c.refuse(len(s.RestartPolicyRules) > 0, at+".restartPolicyRules", notImplemented)
+	c.resources(at+".resources", &s.Resources)
+	for i := range s.Env {
+		if from := s.Env[i].ValueFrom; from != nil {
+			c.refuse(from.FileKeyRef != nil, fmt.Sprintf("%s.env[%d].valueFrom.fileKeyRef", at, i), notImplemented)
+		}
+	}
+	for i := range s.VolumeMounts {
+		mode := s.VolumeMounts[i].RecursiveReadOnly
+		c.refuse(mode != nil && *mode == corev1.RecursiveReadOnlyEnabled,
+			fmt.Sprintf("%s.volumeMounts[%d].recursiveReadOnly", at, i), notImplemented)
+	}
+	sec := s.SecurityContext
+	if sec == nil {
+		return
+	}
+	at += ".securityContext"
+	c.refuse(sec.SELinuxOptions != nil && c.seLinux, at+".seLinuxOptions", notImplemented)
+	c.refuse(sec.WindowsOptions != nil, at+".windowsOptions", "this node runs linux")
+	c.appArmorProfile(at, sec.AppArmorProfile)
+}
+
+func (c *fieldCheck) resources(at string, r *corev1.ResourceRequirements) {
+	c.refuse(len(r.Claims) > 0, at+".claims", notImplemented)
+	for _, list := range []corev1.ResourceList{r.Limits, r.Requests} {
+		for name, q := range list {
+			switch name {
+			case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+			default:
+				c.refuse(!q.IsZero(), at, fmt.Sprintf("resource %q is %s", name, notImplemented))
+			}
+		}
+	}
+}
+
+func (c *fieldCheck) volume(at string, s *corev1.VolumeSource) {
+	switch {
+	case s.EmptyDir != nil:
+		medium := s.EmptyDir.Medium
+		c.refuse(medium != corev1.StorageMediumDefault && medium != corev1.StorageMediumMemory, at+".emptyDir.medium",
+			fmt.Sprintf("%q is %s", medium, notImplemented))
+	case s.Projected != nil:
+		for i, p := range s.Projected.Sources {
+			source := fmt.Sprintf("%s.projected.sources[%d]", at, i)
+			c.refuse(p.ClusterTrustBundle != nil, source+".clusterTrustBundle", notImplemented)
+			c.refuse(p.PodCertificate != nil, source+".podCertificate", notImplemented)
+		}
+	case s.HostPath != nil, s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil:
+	case *s == corev1.VolumeSource{}: // the API's default: an emptyDir
+	default:
+		c.refuse(true, at+"."+volumeKind(s), notImplemented)
+	}
+}
+
+// volumeKind is the name of the source in a Pod's text.
+func volumeKind(s *corev1.VolumeSource) string {
+	kinds := []struct {
+		set  bool
+		name string
+	}{
+		{s.GCEPersistentDisk != nil, "gcePersistentDisk"},
+		{s.AWSElasticBlockStore != nil, "awsElasticBlockStore"},
+		{s.GitRepo != nil, "gitRepo"},
+		{s.NFS != nil, "nfs"},
+		{s.ISCSI != nil, "iscsi"},
+		{s.Glusterfs != nil, "glusterfs"},
+		{s.PersistentVolumeClaim != nil, "persistentVolumeClaim"},
+		{s.RBD != nil, "rbd"},
+		{s.FlexVolume != nil, "flexVolume"},
+		{s.Cinder != nil, "cinder"},
+		{s.CephFS != nil, "cephfs"},
+		{s.Flocker != nil, "flocker"},
+		{s.FC != nil, "fc"},
+		{s.AzureFile != nil, "azureFile"},
+		{s.VsphereVolume != nil, "vsphereVolume"},
+		{s.Quobyte != nil, "quobyte"},
+		{s.AzureDisk != nil, "azureDisk"},
+		{s.PhotonPersistentDisk != nil, "photonPersistentDisk"},
+		{s.PortworxVolume != nil, "portworxVolume"},
+		{s.ScaleIO != nil, "scaleIO"},
+		{s.StorageOS != nil, "storageos"},
+		{s.CSI != nil, "csi"},
+		{s.Ephemeral != nil, "ephemeral"},
+		{s.Image != nil, "image"},
+	}
+	for _, k := range kinds {
+		if k.set {
+			return k.name
+		}
+	}
+	return "unknown"
+}

@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// machine is what does not change while the machine is up.
+type machine struct {
+	Info     corev1.NodeSystemInfo
+	Capacity corev1.ResourceList
+	MemTotal int64 // bytes
+}
+
+// Thresholds below which the node says that it is short of something. They
+// are upstream's default hard eviction thresholds.
+const (
+	minMemoryAvailable = 100 << 20
+	minDiskPercent     = 10
+	minInodePercent    = 5
+	maxPods            = 110
+)
+
+func readMachine(dataDir, version, runtimeVersion string) (machine, error) {
+	m := machine{MemTotal: meminfo("MemTotal")}
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return m, fmt.Errorf("uname: %w", err)
+	}
+	m.Info = corev1.NodeSystemInfo{
+		MachineID:               firstFile("/etc/machine-id", "/var/lib/dbus/machine-id"),
+		SystemUUID:              strings.ToLower(firstFile("/sys/class/dmi/id/product_uuid", "/etc/machine-id")),
+		BootID:                  firstFile("/proc/sys/kernel/random/boot_id"),
+		KernelVersion:           unix.ByteSliceToString(uts.Release[:]),
+		OSImage:                 osImage("/etc/os-release"),
+		ContainerRuntimeVersion: runtimeVersion,
+		KubeletVersion:          version,
+		OperatingSystem:         runtime.GOOS,
+		Architecture:            runtime.GOARCH,
+	}
+	disk, err := readDisk(dataDir)
+	if err != nil {
+		return m, err
+	}
+	m.Capacity = corev1.ResourceList{
+		corev1.ResourceCPU:              *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity(m.MemTotal, resource.BinarySI),
+		corev1.ResourceEphemeralStorage: *resource.NewQuantity(disk.Total, resource.BinarySI),
+		corev1.ResourcePods:             *resource.NewQuantity(maxPods, resource.DecimalSI),
+	}
+	addHugePages(m.Capacity, "/sys/kernel/mm/hugepages")
+	return m, nil
+}
+
+// allocatable is the capacity less what must stay free for the node not to be
+// under pressure.
+func (m machine) allocatable() corev1.ResourceList {
+	out := m.Capacity.DeepCopy()
+	out[corev1.ResourceMemory] = *resource.NewQuantity(max(m.MemTotal-minMemoryAvailable, 0), resource.BinarySI)
+	storage := m.Capacity[corev1.ResourceEphemeralStorage]
+	out[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(
+		storage.Value()/100*(100-minDiskPercent), resource.DecimalSI)
+	return out
+}
+
+func addHugePages(capacity corev1.ResourceList, dir string) {
+	entries, _ := os.ReadDir(dir) // a kernel without huge pages has none
+	for _, e := range entries {
+		kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimPrefix(e.Name(), "hugepages-"), "kB"), 10, 64)
+		if err != nil {
+			continue
+		}
+		n, _ := strconv.ParseInt(firstFile(filepath.Join(dir, e.Name(), "nr_hugepages")), 10, 64)
+		size := resource.NewQuantity(kb<<10, resource.BinarySI)
+		name := corev1.ResourceName(corev1.ResourceHugePagesPrefix + size.String())
+		capacity[name] = *resource.NewQuantity(n*kb<<10, resource.BinarySI)
+	}
+}
+
+type disk struct {
+	Total, Free        int64 // bytes
+	Inodes, InodesFree uint64
+}
+
+func readDisk(dir string) (disk, error) {
+	var s unix.Statfs_t
+	for unix.Statfs(dir, &s) == unix.ENOENT && dir != "/" {
+		dir = filepath.Dir(dir)
+	}
+	if err := unix.Statfs(dir, &s); err != nil {
+		return disk{}, fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	size := int64(s.Bsize)
+	return disk{Total: int64(s.Blocks) * size, Free: int64(s.Bavail) * size, Inodes: s.Files, InodesFree: s.Ffree}, nil
+}
+
+func (d disk) pressure() bool {
+	return d.Free*100 < d.Total*minDiskPercent || d.InodesFree*100 < d.Inodes*minInodePercent
+}
+
+// meminfo returns a value of /proc/meminfo in bytes.
+func meminfo(key string) int64 {
+	data, _ := os.ReadFile("/proc/meminfo")
+	s := bufio.NewScanner(bytes.NewReader(data))
+	for s.Scan() {
+		name, rest, _ := strings.Cut(s.Text(), ":")
+		if fields := strings.Fields(rest); name == key && len(fields) > 0 {
+			kb, _ := strconv.ParseInt(fields[0], 10, 64)
+			return kb << 10
+		}
+	}
+	return 0
+}
+
+// pidsPressure says whether processes use up nearly all process IDs.
+func pidsPressure(loadavg, pidMax string) bool {
+	fields := strings.Fields(loadavg)
+	if len(fields) < 4 {
+		return false
+	}
+	_, total, _ := strings.Cut(fields[3], "/")
+	used, err1 := strconv.ParseInt(total, 10, 64)
+	limit, err2 := strconv.ParseInt(pidMax, 10, 64)
+	return err1 == nil && err2 == nil && used*100 > limit*95
+}
+
+func firstFile(paths ...string) string {
+	for _, p := range paths {
+		if data, err := os.ReadFile(p); err == nil && len(bytes.TrimSpace(data)) > 0 {
+			return string(bytes.TrimSpace(data))
+		}
+	}
+	return ""
+}
+
+func osImage(path string) string {
+	data, _ := os.ReadFile(path)
+	for line := range strings.Lines(string(data)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "PRETTY_NAME="); ok {
+			return strings.Trim(v, `"'`)
+		}
+	}
+	return "Linux"
+}

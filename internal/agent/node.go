@@ -1,0 +1,305 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+)
+
+const (
+	// nodeReportInterval is how long an unchanged status stays unwritten.
+	nodeReportInterval = 5 * time.Minute
+	// nodeCheckInterval is how often memory, disk and processes are looked at.
+	nodeCheckInterval = 10 * time.Second
+	maxNodeImages     = 50
+)
+
+// runNode keeps the Node object: it makes it or brings it up to date, and then
+// writes its status when that changes, or every five minutes.
+func (a *Agent) runNode(ctx context.Context) error {
+	delay := newRetry(200*time.Millisecond, 10*time.Second)
+	a.refreshImages(ctx)
+	var node *corev1.Node
+	for node == nil {
+		var err error
+		if node, err = a.register(ctx); err != nil {
+			a.log.Warn("register node: the API server does not answer; retrying", zap.Error(err))
+			if !delay.wait(ctx) {
+				return nil
+			}
+		}
+	}
+	a.log.Info("node registered", zap.String("node", node.Name))
+	a.nodeUID.Store(&node.UID)
+	close(a.registered)
+	reported := time.Now()
+	tick := time.NewTicker(nodeCheckInterval)
+	defer tick.Stop()
+	delay.reset()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-a.nodeChanged:
+			a.refreshImages(ctx)
+		}
+		want := a.nodeStatus(node)
+		if sameNodeStatus(node.Status, want) && time.Since(reported) < nodeReportInterval {
+			continue
+		}
+		updated, err := a.patchNodeStatus(ctx, node, want)
+		switch {
+		case apierrors.IsNotFound(err):
+			// Someone deleted the Node: as long as the agent runs, it exists.
+			if updated, err = a.register(ctx); err == nil {
+				a.nodeUID.Store(&updated.UID)
+			}
+		case err != nil:
+			a.log.Debug("report node status", zap.Error(err))
+		}
+		if err == nil {
+			node, reported = updated, time.Now()
+		}
+	}
+}
+
+// pokeNode asks for the Node's status to be looked at again.
+func (a *Agent) pokeNode() {
+	select {
+	case a.nodeChanged <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Agent) refreshImages(ctx context.Context) {
+	list, err := a.Images.List(ctx)
+	if err != nil {
+		a.log.Debug("list images", zap.Error(err))
+		return
+	}
+	images := nodeImages(list)
+	a.images.Store(&images)
+}
+
+// register creates the Node, or patches what this node says of itself into the
+// one that exists, leaving everything else alone.
+func (a *Agent) register(ctx context.Context) (*corev1.Node, error) {
+	nodes := a.Client.CoreV1().Nodes()
+	old, err := nodes.Get(ctx, a.NodeName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
+			Name: a.NodeName, Labels: a.nodeLabels(),
+			Annotations: map[string]string{"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+		}}
+		node.Spec.Taints = a.Taints
+		node.Status = a.nodeStatus(node)
+		if old, err = nodes.Create(ctx, node, metav1.CreateOptions{}); err != nil {
+			return nil, fmt.Errorf("create node %s: %w", a.NodeName, err)
+		}
+		if len(old.Status.Conditions) > 0 {
+			return old, nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get node %s: %w", a.NodeName, err)
+	}
+	labels := maps.Clone(old.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, a.nodeLabels())
+	if !maps.Equal(labels, old.Labels) {
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": a.nodeLabels()}})
+		if err != nil {
+			return nil, fmt.Errorf("encode labels of node %s: %w", a.NodeName, err)
+		}
+		if old, err = nodes.Patch(ctx, a.NodeName, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			return nil, fmt.Errorf("label node %s: %w", a.NodeName, err)
+		}
+	}
+	return a.patchNodeStatus(ctx, old, a.nodeStatus(old))
+}
+
+func (a *Agent) patchNodeStatus(ctx context.Context, old *corev1.Node, want corev1.NodeStatus) (*corev1.Node, error) {
+	updated := old.DeepCopy()
+	updated.Status = want
+	now := metav1.Now()
+	for i := range updated.Status.Conditions {
+		if ownCondition(updated.Status.Conditions[i].Type) {
+			updated.Status.Conditions[i].LastHeartbeatTime = now
+		}
+	}
+	oldData, err := json.Marshal(old)
+	if err != nil {
+		return nil, fmt.Errorf("encode node %s: %w", old.Name, err)
+	}
+	newData, err := json.Marshal(updated)
+	if err != nil {
+		return nil, fmt.Errorf("encode node %s: %w", old.Name, err)
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(oldData, newData, corev1.Node{})
+	if err != nil {
+		return nil, fmt.Errorf("compare status of node %s: %w", old.Name, err)
+	}
+	node, err := a.Client.CoreV1().Nodes().Patch(ctx, old.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if err != nil {
+		return nil, fmt.Errorf("patch status of node %s: %w", old.Name, err)
+	}
+	return node, nil
+}
+
+func (a *Agent) nodeLabels() map[string]string {
+	labels := map[string]string{
+		corev1.LabelHostname:      a.NodeName,
+		corev1.LabelOSStable:      a.machine.Info.OperatingSystem,
+		corev1.LabelArchStable:    a.machine.Info.Architecture,
+		"beta.kubernetes.io/os":   a.machine.Info.OperatingSystem,
+		"beta.kubernetes.io/arch": a.machine.Info.Architecture,
+	}
+	maps.Copy(labels, a.Labels)
+	return labels
+}
+
+// nodeStatus is what the node says of itself now, over what is known of it.
+func (a *Agent) nodeStatus(known *corev1.Node) corev1.NodeStatus {
+	s := *known.Status.DeepCopy()
+	s.Capacity = a.machine.Capacity.DeepCopy()
+	s.Allocatable = a.machine.allocatable()
+	s.NodeInfo = a.machine.Info
+	s.Addresses = nil
+	for _, ip := range a.NodeIPs {
+		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip.String()})
+	}
+	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: a.NodeName})
+	if port := listenPort(a.Listen); port != 0 {
+		s.DaemonEndpoints.KubeletEndpoint.Port = port
+	}
+	if images := a.images.Load(); images != nil {
+		s.Images = *images
+	}
+	s.Conditions = nodeConditions(s.Conditions, a.health(), metav1.Now())
+	return s
+}
+
+// health is what the Node's conditions are made from.
+type health struct {
+	Memory, Disk, PIDs bool  // under pressure
+	Err                error // why the node is not ready
+}
+
+func (a *Agent) health() health {
+	h := health{
+		Memory: meminfo("MemAvailable") < minMemoryAvailable,
+		PIDs:   pidsPressure(firstFile("/proc/loadavg"), firstFile("/proc/sys/kernel/pid_max")),
+	}
+	if d, err := readDisk(a.Host.DataDir); err == nil {
+		h.Disk = d.pressure()
+	}
+	if err := a.runtimeErr.Load(); err != nil {
+		h.Err = *err
+	}
+	return h
+}
+
+func ownCondition(t corev1.NodeConditionType) bool {
+	switch t {
+	case corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure, corev1.NodeReady:
+		return true
+	}
+	return false
+}
+
+// nodeConditions returns old with this node's four conditions brought up to
+// date; those of others stay.
+func nodeConditions(old []corev1.NodeCondition, h health, now metav1.Time) []corev1.NodeCondition {
+	out := slices.Clone(old)
+	set := func(c corev1.NodeCondition) {
+		c.LastHeartbeatTime, c.LastTransitionTime = now, now
+		i := slices.IndexFunc(out, func(o corev1.NodeCondition) bool { return o.Type == c.Type })
+		if i < 0 {
+			out = append(out, c)
+			return
+		}
+		if out[i].Status == c.Status {
+			c.LastTransitionTime, c.LastHeartbeatTime = out[i].LastTransitionTime, out[i].LastHeartbeatTime
+		}
+		out[i] = c
+	}
+	pressure := func(t corev1.NodeConditionType, bad bool, badReason, badMessage, goodReason, goodMessage string) {
+		if bad {
+			set(corev1.NodeCondition{Type: t, Status: corev1.ConditionTrue, Reason: badReason, Message: badMessage})
+		} else {
+			set(corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse, Reason: goodReason, Message: goodMessage})
+		}
+	}
+	pressure(corev1.NodeMemoryPressure, h.Memory,
+		"KubeletHasInsufficientMemory", "kubelet has insufficient memory available",
+		"KubeletHasSufficientMemory", "kubelet has sufficient memory available")
+	pressure(corev1.NodeDiskPressure, h.Disk,
+		"KubeletHasDiskPressure", "kubelet has disk pressure",
+		"KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+	pressure(corev1.NodePIDPressure, h.PIDs,
+		"KubeletHasInsufficientPID", "kubelet has insufficient PID available",
+		"KubeletHasSufficientPID", "kubelet has sufficient PID available")
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue,
+		Reason: "KubeletReady", Message: "kubelet is posting ready status"}
+	if h.Err != nil {
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", h.Err.Error()
+	}
+	set(ready)
+	return out
+}
+
+func nodeImages(images []Image) []corev1.ContainerImage {
+	out := make([]corev1.ContainerImage, 0, len(images))
+	for _, i := range images {
+		names := i.Names
+		if len(names) == 0 {
+			names = []string{i.Ref}
+		}
+		out = append(out, corev1.ContainerImage{Names: names[:min(len(names), 5)], SizeBytes: i.Size})
+	}
+	slices.SortFunc(out, func(x, y corev1.ContainerImage) int {
+		if x.SizeBytes != y.SizeBytes {
+			return int(y.SizeBytes/1024 - x.SizeBytes/1024)
+		}
+		return strings.Compare(x.Names[0], y.Names[0])
+	})
+	return out[:min(len(out), maxNodeImages)]
+}
+
+// sameNodeStatus compares without heartbeats.
+func sameNodeStatus(a, b corev1.NodeStatus) bool {
+	strip := func(s corev1.NodeStatus) corev1.NodeStatus {
+		s.Conditions = slices.Clone(s.Conditions)
+		for i := range s.Conditions {
+			s.Conditions[i].LastHeartbeatTime = metav1.Time{}
+		}
+		return s
+	}
+	return apiequality.Semantic.DeepEqual(strip(a), strip(b))
+}
+
+func listenPort(addr string) int32 {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseInt(port, 10, 32)
+	return int32(n)
+}

@@ -1,0 +1,280 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+)
+
+// pods are the workers of a node, and the containers found at the start that
+// wait for theirs.
+type pods struct {
+	wg sync.WaitGroup
+
+	mu      sync.Mutex
+	workers map[string]*worker // by Pod UID
+	left    map[string][]ContainerState
+}
+
+// runPods watches the Pods bound to this node and keeps a worker for each.
+func (a *Agent) runPods(ctx context.Context) error {
+	defer a.pods.wg.Wait()
+	if !a.findLeft(ctx) {
+		return nil
+	}
+	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: a.podListWatch(),
+		ObjectType:    &corev1.Pod{},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc: func(obj any) { a.assign(ctx, obj.(*corev1.Pod)) },
+			UpdateFunc: func(old, obj any) {
+				if was, is := old.(*corev1.Pod), obj.(*corev1.Pod); was.UID != is.UID {
+					a.dismiss(string(was.UID))
+				}
+				a.assign(ctx, obj.(*corev1.Pod))
+			},
+			DeleteFunc: func(obj any) {
+				if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+					obj = last.Obj
+				}
+				if pod, ok := obj.(*corev1.Pod); ok {
+					a.dismiss(string(pod.UID))
+				}
+			},
+		},
+	})
+	a.pods.wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-controller.HasSyncedChecker().Done():
+			a.clean(ctx, store.List())
+		}
+	})
+	controller.RunWithContext(ctx)
+	return nil
+}
+
+// findLeft reads which containers run already. It returns false if the context
+// ended first.
+func (a *Agent) findLeft(ctx context.Context) bool {
+	delay := newRetry(100*time.Millisecond, 10*time.Second)
+	for {
+		states, err := a.Runtime.List(ctx)
+		a.setRuntimeErr(err)
+		if err == nil {
+			a.pods.mu.Lock()
+			for _, s := range states {
+				a.pods.left[s.Pod.UID] = append(a.pods.left[s.Pod.UID], s)
+				if s.Phase == ContainerRunning {
+					a.rotator.Add(s.ID, s.LogPath)
+				}
+			}
+			a.pods.mu.Unlock()
+			return true
+		}
+		a.log.Warn("list containers: the container runtime does not answer; retrying", zap.Error(err))
+		if !delay.wait(ctx) {
+			return false
+		}
+	}
+}
+
+func (a *Agent) podListWatch() cache.ListerWatcher {
+	mine := fields.OneTermEqualSelector("spec.nodeName", a.NodeName).String()
+	client := a.Client.CoreV1().Pods(metav1.NamespaceAll)
+	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+			opts.FieldSelector = mine
+			return client.List(ctx, opts)
+		},
+		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+			opts.FieldSelector = mine
+			return client.Watch(ctx, opts)
+		},
+	}, a.Client)
+}
+
+// assign gives a Pod to its worker, made if need be.
+func (a *Agent) assign(ctx context.Context, pod *corev1.Pod) {
+	if pod.Spec.NodeName != a.NodeName {
+		return // a server that does not know the field selector
+	}
+	a.pods.mu.Lock()
+	defer a.pods.mu.Unlock()
+	uid := string(pod.UID)
+	if w := a.pods.workers[uid]; w != nil {
+		w.set(pod)
+		return
+	}
+	a.hire(ctx, pod)
+}
+
+// hire makes and starts a worker; a.pods.mu is held.
+func (a *Agent) hire(ctx context.Context, pod *corev1.Pod) *worker {
+	uid := string(pod.UID)
+	w := a.newWorker(pod, a.pods.left[uid])
+	delete(a.pods.left, uid)
+	a.pods.workers[uid] = w
+	if w.refused != "" {
+		w.eventPod(corev1.EventTypeWarning, reasonUnsupported, "%s", w.refused)
+	}
+	a.pods.wg.Go(func() {
+		w.run(ctx)
+		a.pods.mu.Lock()
+		defer a.pods.mu.Unlock()
+		if a.pods.workers[uid] == w {
+			delete(a.pods.workers, uid)
+		}
+	})
+	return w
+}
+
+func (a *Agent) dismiss(uid string) {
+	if w := a.worker(uid); w != nil {
+		w.vanish()
+	}
+}
+
+func (a *Agent) worker(uid string) *worker {
+	a.pods.mu.Lock()
+	defer a.pods.mu.Unlock()
+	return a.pods.workers[uid]
+}
+
+// workerOf finds a Pod's worker by name; of two of that name the one that is
+// not gone.
+func (a *Agent) workerOf(namespace, name string) *worker {
+	a.pods.mu.Lock()
+	defer a.pods.mu.Unlock()
+	var found *worker
+	for _, w := range a.pods.workers {
+		if w.reference.Namespace == namespace && w.reference.Name == name {
+			w.mu.Lock()
+			gone := w.gone
+			w.mu.Unlock()
+			if found == nil || !gone {
+				found = w
+			}
+		}
+	}
+	return found
+}
+
+// clean ends what is left of Pods that the API does not know any more, once
+// everything it knows has been seen.
+func (a *Agent) clean(ctx context.Context, known []any) {
+	keep := map[string]bool{}
+	var uids []string
+	for _, obj := range known {
+		uid := string(obj.(*corev1.Pod).UID)
+		keep[uid] = true
+		uids = append(uids, uid)
+	}
+	a.pods.mu.Lock()
+	for uid := range a.pods.workers {
+		if !keep[uid] {
+			keep[uid] = true
+			uids = append(uids, uid)
+		}
+	}
+	for uid, states := range a.pods.left {
+		if !keep[uid] {
+			keep[uid] = true
+			uids = append(uids, uid) // its worker detaches it
+			w := a.hire(ctx, orphan(uid, states))
+			w.vanish()
+		}
+	}
+	a.pods.mu.Unlock()
+	if err := a.Network.Retain(ctx, uids); err != nil {
+		a.log.Warn("free addresses of former pods", zap.Error(err))
+	}
+	for _, list := range []func() ([]string, error){a.volumes.UIDs, a.cgroups.UIDs} {
+		found, err := list()
+		if err != nil {
+			a.log.Warn("look for leftovers of former pods", zap.Error(err))
+		}
+		for _, uid := range found {
+			if keep[uid] || a.worker(uid) != nil {
+				continue
+			}
+			keep[uid] = true
+			if err := a.tearDown(ctx, uid); err != nil {
+				a.log.Warn("remove leftovers of a former pod", zap.String("uid", uid), zap.Error(err))
+			}
+		}
+	}
+}
+
+// orphan stands in for a Pod of which only containers are left.
+func orphan(uid string, states []ContainerState) *corev1.Pod {
+	pod := &corev1.Pod{}
+	pod.UID = types.UID(uid)
+	seen := map[string]bool{}
+	for _, s := range states {
+		pod.Namespace, pod.Name = s.Pod.Namespace, s.Pod.Name
+		if !seen[s.Name] {
+			seen[s.Name] = true
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: s.Name, Image: s.ImageRef})
+		}
+	}
+	return pod
+}
+
+// runFollow passes what happens to containers to their workers. While the
+// runtime does not answer, the node is not ready.
+func (a *Agent) runFollow(ctx context.Context) error {
+	delay := newRetry(100*time.Millisecond, 10*time.Second)
+	for {
+		err := a.Runtime.Follow(ctx, func(s ContainerState) {
+			delay.reset()
+			if w := a.worker(s.Pod.UID); w != nil {
+				w.observe(s)
+			}
+			if s.Phase == ContainerExited {
+				a.rotator.Remove(s.ID)
+			}
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		a.setRuntimeErr(err)
+		a.log.Warn("follow containers: the container runtime went away; retrying", zap.Error(err))
+		if !delay.wait(ctx) {
+			return nil
+		}
+		a.catchUp(ctx)
+	}
+}
+
+// catchUp tells workers what they may have missed.
+func (a *Agent) catchUp(ctx context.Context) {
+	states, err := a.Runtime.List(ctx)
+	a.setRuntimeErr(err)
+	for _, s := range states {
+		if w := a.worker(s.Pod.UID); w != nil {
+			w.observe(s)
+		}
+	}
+}
+
+func (a *Agent) setRuntimeErr(err error) {
+	old := a.runtimeErr.Load()
+	if err == nil {
+		a.runtimeErr.Store(nil)
+	} else {
+		a.runtimeErr.Store(&err)
+	}
+	if (old == nil) != (err == nil) {
+		a.pokeNode()
+	}
+}

@@ -1,0 +1,124 @@
+// Package probe asks containers how they are. Run drives one probe of one
+// container by timers: an initial delay, then one attempt per period, counted
+// against the thresholds. Attempt makes a single one: a command in the
+// container, an HTTP or TCP connection from the node to the Pod's address, or a
+// gRPC health check. A container without probes costs nothing.
+package probe
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Kind is what a probe is for.
+type Kind string
+
+// The kinds; they begin upstream's event messages.
+const (
+	Liveness  Kind = "Liveness"
+	Readiness Kind = "Readiness"
+	Startup   Kind = "Startup"
+)
+
+// Target is the container that is asked.
+type Target struct {
+	Host  string // the Pod's address
+	Ports []corev1.ContainerPort
+	// Exec runs a command in the container and returns its output.
+	Exec func(ctx context.Context, command []string) (output string, exitCode int, err error)
+}
+
+// Result is what one attempt says. Err is set where the attempt itself could
+// not be made; then it counts as neither success nor failure for HTTP and TCP,
+// and as a failure for commands, as upstream has it.
+type Result struct {
+	OK     bool
+	Output string
+	Err    error
+}
+
+// Report tells of one attempt, and where the probe stands after it.
+type Report struct {
+	Kind   Kind
+	Result Result
+	// Verdict is what the thresholds make of it; nil as long as neither is
+	// reached.
+	Verdict *bool
+}
+
+// counter applies the thresholds. The zero value has seen nothing.
+type counter struct {
+	last bool
+	run  int32
+}
+
+// count takes one more result; decided says whether its threshold is reached.
+func (c *counter) count(ok bool, p *corev1.Probe) (decided bool) {
+	if c.run == 0 || c.last != ok {
+		c.last, c.run = ok, 0
+	}
+	c.run++
+	threshold := p.FailureThreshold
+	if ok {
+		threshold = p.SuccessThreshold
+	}
+	return c.run >= max(threshold, 1)
+}
+
+// Run probes until the context ends. StartedAt is when the container started:
+// the initial delay counts from then.
+func Run(ctx context.Context, kind Kind, p *corev1.Probe, t Target, startedAt time.Time, report func(Report)) {
+	first := startedAt.Add(seconds(p.InitialDelaySeconds, 0))
+	timer := time.NewTimer(max(time.Until(first), 0))
+	defer timer.Stop()
+	period := seconds(p.PeriodSeconds, 10)
+	var c counter
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		begun := time.Now()
+		result := Attempt(ctx, p, t)
+		if ctx.Err() != nil {
+			return // an attempt cut short says nothing
+		}
+		r := Report{Kind: kind, Result: result}
+		if result.Err == nil {
+			if c.count(result.OK, p) {
+				ok := result.OK
+				r.Verdict = &ok
+			}
+		}
+		report(r)
+		timer.Reset(max(time.Until(begun.Add(period)), 0))
+	}
+}
+
+func seconds(n, fallback int32) time.Duration {
+	if n == 0 {
+		n = fallback
+	}
+	return time.Duration(n) * time.Second
+}
+
+// Attempt makes one attempt, within the probe's timeout.
+func Attempt(ctx context.Context, p *corev1.Probe, t Target) Result {
+	timeout := seconds(p.TimeoutSeconds, 1)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	switch {
+	case p.Exec != nil:
+		return execute(ctx, p.Exec.Command, t, timeout)
+	case p.HTTPGet != nil:
+		return httpGet(ctx, p.HTTPGet, t)
+	case p.TCPSocket != nil:
+		return tcpSocket(ctx, p.TCPSocket, t)
+	case p.GRPC != nil:
+		return grpcCheck(ctx, p.GRPC, t, timeout)
+	}
+	return Result{OK: true}
+}

@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skiff-sh/skiff/internal/agent/probe"
+)
+
+// probeKey is one probe of one attempt of a container.
+type probeKey struct {
+	id   string
+	kind probe.Kind
+}
+
+// syncProbes starts the probes that the view calls for and stops the others:
+// a startup probe until it has succeeded, then liveness and readiness.
+func (w *worker) syncProbes(ctx context.Context, v view) {
+	wanted := map[probeKey]bool{}
+	for _, list := range [][]corev1.Container{v.Pod.Spec.InitContainers, v.Pod.Spec.Containers} {
+		for i := range list {
+			c := &list[i]
+			r := v.Records[c.Name]
+			if !r.Current.running() || r.Condemned != "" || v.Stopped {
+				continue
+			}
+			for kind, p := range probesOf(c, r.Started, v.stopping()) {
+				key := probeKey{r.Current.ID, kind}
+				wanted[key] = true
+				if _, on := w.probes[key]; !on {
+					w.startProbe(ctx, v.Pod, c, r.Current, key, p)
+				}
+			}
+		}
+	}
+	for key, cancel := range w.probes {
+		if !wanted[key] {
+			cancel()
+			delete(w.probes, key)
+		}
+	}
+}
+
+// probesOf are the probes to run now. A Pod that is ending keeps only its
+// readiness.
+func probesOf(c *corev1.Container, started, stopping bool) map[probe.Kind]*corev1.Probe {
+	out := map[probe.Kind]*corev1.Probe{}
+	if !started {
+		if c.StartupProbe != nil && !stopping {
+			out[probe.Startup] = c.StartupProbe
+		}
+		return out
+	}
+	if c.ReadinessProbe != nil {
+		out[probe.Readiness] = c.ReadinessProbe
+	}
+	if c.LivenessProbe != nil && !stopping {
+		out[probe.Liveness] = c.LivenessProbe
+	}
+	return out
+}
+
+func (w *worker) startProbe(ctx context.Context, pod *corev1.Pod, c *corev1.Container, r *run, key probeKey, p *corev1.Probe) {
+	ctx, cancel := context.WithCancel(ctx)
+	w.probes[key] = cancel
+	w.probesWG.Go(func() {
+		probe.Run(ctx, key.kind, p, w.target(pod, c, key.id), r.StartedAt, func(report probe.Report) {
+			if ctx.Err() == nil {
+				w.probed(c, p, key, report)
+			}
+		})
+	})
+}
+
+func (w *worker) stopProbes() {
+	for _, cancel := range w.probes {
+		cancel()
+	}
+	w.probesWG.Wait()
+}
+
+// probed draws the consequences of one attempt.
+func (w *worker) probed(c *corev1.Container, p *corev1.Probe, key probeKey, report probe.Report) {
+	switch {
+	case report.Result.Err != nil:
+		w.event(c, corev1.EventTypeWarning, "Unhealthy", "%s probe errored and resulted in unknown state: %v", key.kind, report.Result.Err)
+	case !report.Result.OK:
+		w.event(c, corev1.EventTypeWarning, "Unhealthy", "%s probe failed: %s", key.kind, report.Result.Output)
+	}
+	if report.Verdict == nil {
+		return
+	}
+	ok := *report.Verdict
+	w.setRun(c.Name, key.id, func(r *record) {
+		switch {
+		case !r.Current.running():
+		case key.kind == probe.Readiness:
+			r.Ready = ok
+		case key.kind == probe.Startup && ok:
+			r.Started = true
+		case !ok:
+			r.Condemned = fmt.Sprintf("Container %s failed %s probe, will be restarted", c.Name, lowerKind(key.kind))
+			r.Grace = p.TerminationGracePeriodSeconds
+		}
+	})
+}
+
+func lowerKind(k probe.Kind) string {
+	if k == probe.Startup {
+		return "startup"
+	}
+	return "liveness"
+}
+
+// lockedWriter lets two streams of a command share one writer.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// run is one attempt of a container and why it ended.
+type run struct {
+	ContainerState
+	Reason  string // of the end: Completed, Error, OOMKilled, StartError, …
+	Message string // termination message
+}
+
+func (r *run) running() bool { return r != nil && r.Phase == ContainerRunning }
+func (r *run) exited() bool  { return r != nil && r.Phase == ContainerExited }
+
+// record is what a worker knows of one container of its Pod. The worker hands
+// copies to decide and podStatus; runs are not changed once they are in it.
+type record struct {
+	Current *run // the latest attempt; nil before the first
+	Last    *run // the attempt before it
+	// NextAttempt is the number the next run gets, and what of it has been
+	// counted as restarts.
+	NextAttempt int
+	Crash       crashBackoff
+
+	// Why the next run could not be started, and when to try again.
+	Wait    corev1.ContainerStateWaiting
+	RetryAt time.Time
+	Retry   time.Duration
+
+	Started bool // running, and its startup probe and postStart hook have succeeded
+	Ready   bool // its readiness probe, if any, has succeeded
+	// Condemned says why the running attempt must be killed and, by policy,
+	// restarted: its liveness or startup probe failed. Grace overrides the
+	// Pod's grace period.
+	Condemned string
+	Grace     *int64
+	// Announced is the attempt for which the BackOff event was sent.
+	Announced int
+}
+
+func (r record) restarts() int32 {
+	if r.Current != nil {
+		return int32(r.Current.Attempt)
+	}
+	return int32(r.NextAttempt)
+}
+
+// endReason says in upstream's words how a container ended.
+func endReason(s ContainerState) string {
+	switch {
+	case s.OOMKilled:
+		return "OOMKilled"
+	case s.ExitCode == 0:
+		return "Completed"
+	}
+	return "Error"
+}
+
+// shouldRestart says whether a container that ended starts again by policy.
+func shouldRestart(pod *corev1.Pod, c *corev1.Container, init bool, exitCode int) bool {
+	if c.RestartPolicy != nil {
+		switch *c.RestartPolicy {
+		case corev1.ContainerRestartPolicyAlways:
+			return true
+		case corev1.ContainerRestartPolicyNever:
+			return false
+		case corev1.ContainerRestartPolicyOnFailure:
+			return exitCode != 0
+		}
+	}
+	switch pod.Spec.RestartPolicy {
+	case corev1.RestartPolicyNever:
+		return false
+	case corev1.RestartPolicyOnFailure:
+		return exitCode != 0
+	}
+	return !init || exitCode != 0
+}
+
+// sidecar says whether an init container goes on beside the main ones.
+func sidecar(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}

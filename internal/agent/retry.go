@@ -1,0 +1,32 @@
+package agent
+
+import (
+	"context"
+	"time"
+)
+
+// retry doubles a delay up to a limit.
+type retry struct{ first, most, next time.Duration }
+
+func newRetry(first, most time.Duration) *retry { return &retry{first, most, first} }
+
+func (r *retry) reset() { r.next = r.first }
+
+// step returns the delay to keep now.
+func (r *retry) step() time.Duration {
+	d := r.next
+	r.next = min(2*d, r.most)
+	return d
+}
+
+// wait keeps the next delay; it returns false if the context ended first.
+func (r *retry) wait(ctx context.Context) bool {
+	t := time.NewTimer(r.step())
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

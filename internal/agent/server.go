@@ -1,0 +1,229 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skiff-sh/skiff/internal/agent/stream"
+)
+
+// The one client that may use the node API, and the group that may do all.
+const (
+	apiServerClient = "kube-apiserver-kubelet-client"
+	mastersGroup    = "system:masters"
+)
+
+// serve answers the node API until the context ends.
+func (a *Agent) serve(ctx context.Context) error {
+	server := &http.Server{
+		Handler:           a.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          zap.NewStdLog(a.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		TLSConfig: &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: a.ServingCert,
+			ClientAuth:     tls.VerifyClientCertIfGiven,
+			ClientCAs:      a.ClientCA,
+			NextProtos:     []string{"http/1.1"}, // streams take connections over
+		},
+	}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	err := server.ServeTLS(a.listener, "", "")
+	if ctx.Err() != nil || errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve node API: %w", err)
+}
+
+// handler routes the node API; all of it wants the API server's
+// certificate.
+func (a *Agent) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	mux.HandleFunc("GET /pods", a.servePods)
+	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", a.serveLogs)
+	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
+		stream.ServeExec(w, r, backend{a}, containerOf(r))
+	})
+	mux.HandleFunc("/attach/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
+		stream.ServeAttach(w, r, backend{a}, containerOf(r))
+	})
+	mux.HandleFunc("/portForward/{namespace}/{pod}", func(w http.ResponseWriter, r *http.Request) {
+		stream.ServePortForward(w, r, backend{a}, r.PathValue("namespace"), r.PathValue("pod"))
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				a.panics.Add(1)
+				a.log.Error("request panicked", zap.Any("panic", p), zap.String("path", r.URL.Path), zap.Stack("stack"))
+			}
+		}()
+		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+			http.Error(w, "Unauthorized", http.StatusUnauthorized)
+			return
+		}
+		if cert := r.TLS.VerifiedChains[0][0]; !mayUse(cert) {
+			http.Error(w, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource=proxy)", cert.Subject.CommonName, r.Method), http.StatusForbidden)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func mayUse(cert *x509.Certificate) bool {
+	return cert.Subject.CommonName == apiServerClient || slices.Contains(cert.Subject.Organization, mastersGroup)
+}
+
+func containerOf(r *http.Request) stream.Container {
+	return stream.Container{Namespace: r.PathValue("namespace"), Pod: r.PathValue("pod"), Name: r.PathValue("container")}
+}
+
+// servePods lists the Pods of this node with the statuses it has for them.
+func (a *Agent) servePods(w http.ResponseWriter, _ *http.Request) {
+	list := corev1.PodList{Items: []corev1.Pod{}}
+	list.Kind, list.APIVersion = "PodList", "v1"
+	a.pods.mu.Lock()
+	workers := make([]*worker, 0, len(a.pods.workers))
+	for _, w := range a.pods.workers {
+		workers = append(workers, w)
+	}
+	a.pods.mu.Unlock()
+	for _, worker := range workers {
+		pod, _ := worker.livePod()
+		list.Items = append(list.Items, *pod)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(&list); err != nil {
+		a.log.Debug("answer pods", zap.Error(err))
+	}
+}
+
+// serveLogs sends the log of a container's present or previous attempt.
+func (a *Agent) serveLogs(w http.ResponseWriter, r *http.Request) {
+	o, previous, err := logOptions(r, time.Now())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	c := containerOf(r)
+	path, done, err := a.logOf(c, previous)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	control := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "text/plain")
+	flush := func() { _ = control.Flush() }
+	if err := stream.Copy(r.Context(), path, o, done, w, flush); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			http.Error(w, fmt.Sprintf("failed to try resolving symlinks in path %q: no such file", path), http.StatusInternalServerError)
+			return
+		}
+		a.log.Debug("send log", zap.String("path", path), zap.Error(err))
+	}
+}
+
+// logOf finds a log file and what is closed when nothing more will come.
+func (a *Agent) logOf(c stream.Container, previous bool) (path string, done <-chan struct{}, err error) {
+	w := a.workerOf(c.Namespace, c.Pod)
+	if w == nil {
+		return "", nil, fmt.Errorf("pod %q in namespace %q not found", c.Pod, c.Namespace)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if findContainer(w.pod, c.Name) == nil {
+		return "", nil, fmt.Errorf("container %q in pod %q is not available", c.Name, c.Pod)
+	}
+	over := make(chan struct{})
+	close(over)
+	var r record
+	if known := w.records[c.Name]; known != nil {
+		r = *known
+	}
+	one := r.Current
+	// A container that is made but not running yet shows the log before it.
+	if previous {
+		if one = r.Last; one == nil {
+			return "", nil, fmt.Errorf("previous terminated container %q in pod %q not found", c.Name, c.Pod)
+		}
+	}
+	if one == nil {
+		if one = r.Last; one == nil {
+			reason := r.Wait.Reason
+			if reason == "" {
+				reason = "ContainerCreating"
+			}
+			if r.Wait.Reason == "ErrImagePull" || r.Wait.Reason == "ImagePullBackOff" {
+				return "", nil, fmt.Errorf("container %q in pod %q is waiting to start: trying and failing to pull image", c.Name, c.Pod)
+			}
+			return "", nil, fmt.Errorf("container %q in pod %q is waiting to start: %s", c.Name, c.Pod, reason)
+		}
+	}
+	path = a.logPath(w.pod, c.Name, one.Attempt)
+	if ch := w.exits[one.ID]; ch != nil && one == r.Current {
+		return path, ch, nil
+	}
+	return path, over, nil
+}
+
+// logOptions reads the query of a log request.
+func logOptions(r *http.Request, now time.Time) (o stream.LogOptions, previous bool, err error) {
+	q := r.URL.Query()
+	flag := func(name string) bool {
+		v := q.Get(name)
+		if v == "" {
+			return false
+		}
+		b, parseErr := strconv.ParseBool(v)
+		if parseErr != nil {
+			err = fmt.Errorf("%s: %q is not a truth value", name, v)
+		}
+		return b
+	}
+	number := func(name string, least int64) *int64 {
+		v := q.Get(name)
+		if v == "" {
+			return nil
+		}
+		n, parseErr := strconv.ParseInt(v, 10, 64)
+		if parseErr != nil || n < least {
+			err = fmt.Errorf("%s: %q must be a number of at least %d", name, v, least)
+		}
+		return &n
+	}
+	o = stream.LogOptions{Follow: flag("follow"), Timestamps: flag("timestamps"), Tail: number("tailLines", 0), Limit: number("limitBytes", 1)}
+	previous = flag("previous")
+	if seconds := number("sinceSeconds", 1); seconds != nil {
+		o.Since = now.Add(-time.Duration(*seconds) * time.Second)
+	}
+	if v := q.Get("sinceTime"); v != "" {
+		if o.Since, err = time.Parse(time.RFC3339, v); err != nil {
+			err = fmt.Errorf("sinceTime: %w", err)
+		}
+	}
+	switch v := q.Get("stream"); v {
+	case "", corev1.LogStreamAll:
+	case corev1.LogStreamStdout:
+		o.Stream = "stdout"
+	case corev1.LogStreamStderr:
+		o.Stream = "stderr"
+	default:
+		err = fmt.Errorf("stream: %q must be one of All, Stdout, Stderr", v)
+	}
+	return o, previous, err
+}

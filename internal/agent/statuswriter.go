@@ -1,0 +1,250 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/client-go/kubernetes"
+)
+
+// statusWriter brings one Pod's status to the API: always the newest, one
+// write at a time, and none where nothing changed.
+type statusWriter struct {
+	client kubernetes.Interface
+	log    *zap.Logger
+	wake   chan struct{}
+
+	mu      sync.Mutex
+	base    *corev1.Pod       // the newest the API is known to have
+	next    *corev1.PodStatus // nil when there is nothing to write
+	start   *metav1.Time      // start time, once it has been wanted
+	closed  bool              // the API has no such Pod
+	written chan struct{}     // closed when next has become nil; then replaced
+}
+
+func newStatusWriter(client kubernetes.Interface, pod *corev1.Pod, log *zap.Logger) *statusWriter {
+	return &statusWriter{
+		client: client, log: log, base: pod, start: pod.Status.StartTime,
+		wake: make(chan struct{}, 1), written: make(chan struct{}),
+	}
+}
+
+func (s *statusWriter) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// want asks for a status to be written.
+func (s *statusWriter) want(status corev1.PodStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.start == nil {
+		s.start = status.StartTime
+	} else {
+		status.StartTime = s.start
+	}
+	if s.closed || s.next == nil && sameStatus(s.base.Status, status) {
+		return
+	}
+	s.next = &status
+	s.poke()
+}
+
+func (s *statusWriter) startTime() *metav1.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.start
+}
+
+// seen takes what the watch brought, unless an answer to a write was newer.
+func (s *statusWriter) seen(pod *corev1.Pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if newer(pod.ResourceVersion, s.base.ResourceVersion) {
+		s.base = pod
+	}
+}
+
+// newer compares resource versions, which are numbers that grow.
+func newer(a, b string) bool {
+	x, err1 := strconv.ParseUint(a, 10, 64)
+	y, err2 := strconv.ParseUint(b, 10, 64)
+	return err1 != nil || err2 != nil || x >= y
+}
+
+// close ends all writing: the Pod is gone.
+func (s *statusWriter) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		s.settled()
+	}
+	s.poke()
+}
+
+// settled tells those in flush; s.mu is held.
+func (s *statusWriter) settled() {
+	s.next = nil
+	close(s.written)
+	s.written = make(chan struct{})
+}
+
+// flush waits until what was wanted is written, the Pod is gone, or the
+// context ends.
+func (s *statusWriter) flush(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		idle, written := s.next == nil, s.written
+		s.mu.Unlock()
+		if idle {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-written:
+		}
+	}
+}
+
+// run writes until it is closed or the context ends.
+func (s *statusWriter) run(ctx context.Context) {
+	delay := newRetry(100*time.Millisecond, 10*time.Second)
+	for {
+		s.mu.Lock()
+		next, base, closed := s.next, s.base, s.closed
+		s.mu.Unlock()
+		if closed {
+			return
+		}
+		if next == nil {
+			select {
+			case <-ctx.Done():
+				return
+			case <-s.wake:
+			}
+			continue
+		}
+		updated, err := s.patch(ctx, base, *next)
+		if err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && !apierrors.IsInvalid(err) {
+			s.log.Debug("write pod status", zap.Error(err))
+			if !delay.wait(ctx) {
+				return
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		delay.reset()
+		s.mu.Lock()
+		switch {
+		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+			// Gone, or another of the same name: nothing to say any more.
+			if !s.closed {
+				s.closed = true
+				s.settled()
+			}
+		case err != nil:
+			s.log.Error("pod status was rejected", zap.Error(err))
+			s.finish(next)
+		default:
+			if newer(updated.ResourceVersion, s.base.ResourceVersion) {
+				s.base = updated
+			}
+			s.finish(next)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// finish notes that next is written, if nothing newer is wanted; s.mu is held.
+func (s *statusWriter) finish(next *corev1.PodStatus) {
+	if s.next == next {
+		s.settled()
+	}
+}
+
+func (s *statusWriter) patch(ctx context.Context, base *corev1.Pod, status corev1.PodStatus) (*corev1.Pod, error) {
+	if sameStatus(base.Status, status) {
+		return base, nil
+	}
+	old := &corev1.Pod{Status: base.Status}
+	updated := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: base.UID}, Status: status}
+	updated.Status.Conditions = othersConditions(base.Status.Conditions, status.Conditions)
+	oldData, err := json.Marshal(old)
+	if err != nil {
+		return nil, fmt.Errorf("encode pod status: %w", err)
+	}
+	newData, err := json.Marshal(updated)
+	if err != nil {
+		return nil, fmt.Errorf("encode pod status: %w", err)
+	}
+	// The UID in the patch makes it fail on another Pod of the same name.
+	patch, err := strategicpatch.CreateTwoWayMergePatch(oldData, newData, corev1.Pod{})
+	if err != nil {
+		return nil, fmt.Errorf("compare pod status: %w", err)
+	}
+	return s.client.CoreV1().Pods(base.Namespace).Patch(ctx, base.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+}
+
+// othersConditions keeps, of conditions that are not the node's, what the API
+// has: the view they were copied from may be older.
+func othersConditions(known, wanted []corev1.PodCondition) []corev1.PodCondition {
+	var out []corev1.PodCondition
+	for _, c := range wanted {
+		if ownPodCondition(c.Type) {
+			out = append(out, c)
+		}
+	}
+	for _, c := range known {
+		if !ownPodCondition(c.Type) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func ownPodCondition(t corev1.PodConditionType) bool {
+	switch t {
+	case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady, corev1.PodScheduled:
+		return true
+	}
+	return false
+}
+
+// sameStatus compares what the node reports.
+func sameStatus(a, b corev1.PodStatus) bool {
+	if !apiequality.Semantic.DeepEqual(ownConditions(a.Conditions), ownConditions(b.Conditions)) {
+		return false
+	}
+	a.Conditions, b.Conditions = nil, nil
+	return apiequality.Semantic.DeepEqual(a, b)
+}
+
+// ownConditions are the node's conditions in one order, without the times that
+// change with nothing else.
+func ownConditions(in []corev1.PodCondition) map[corev1.PodConditionType]corev1.PodCondition {
+	out := map[corev1.PodConditionType]corev1.PodCondition{}
+	for _, c := range in {
+		if ownPodCondition(c.Type) {
+			c.LastProbeTime, c.LastTransitionTime = metav1.Time{}, metav1.Time{}
+			out[c.Type] = c
+		}
+	}
+	return out
+}

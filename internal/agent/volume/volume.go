@@ -1,0 +1,364 @@
+// Package volume puts the volumes of Pods on the node's disk and keeps their
+// contents current. Volumes mounts and unmounts whole Pods; Objects watches the
+// ConfigMaps and Secrets that Pods refer to, each by its name and only while a
+// Pod needs it. What comes from the API is written the way upstream does: a
+// directory with a time in its name, which the link ..data is turned to in one
+// rename, so that a reader sees all of the old or all of the new.
+//
+// Everything of a Pod lies under ROOT/UID, and Unmount leaves nothing of it.
+// The package never asks the API server again and again: changes come from
+// watches, and tokens are renewed when 80 % of their life is over.
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// Config is what Volumes needs.
+type Config struct {
+	Client      kubernetes.Interface
+	Objects     *Objects
+	Root        string              // of the Pods' directories
+	Allocatable corev1.ResourceList // the node's, for the downward API
+	Log         *zap.Logger
+}
+
+// Volumes are the mounted volumes of a node's Pods. Its methods are safe for
+// concurrent use; those for one Pod must not run at the same time.
+type Volumes struct {
+	Config
+	tokens tokens
+	wake   chan struct{}
+
+	mu      sync.Mutex
+	pods    map[string]*mounted // by UID
+	changed map[Ref]bool        // since Run last looked
+}
+
+// mounted is a Pod whose volumes are up.
+type mounted struct {
+	mu        sync.Mutex // held while its contents are written
+	pod       *corev1.Pod
+	unmounted bool
+	refresh   time.Time // when its first token wants renewal
+}
+
+// New makes Volumes that learn of changes from c.Objects.
+func New(c Config) *Volumes {
+	v := &Volumes{Config: c, wake: make(chan struct{}, 1), pods: map[string]*mounted{}, changed: map[Ref]bool{}}
+	v.tokens.client = c.Client
+	c.Objects.subscribe(func(r Ref) {
+		v.mu.Lock()
+		v.changed[r] = true
+		v.mu.Unlock()
+		v.poke()
+	})
+	return v
+}
+
+func (v *Volumes) poke() {
+	select {
+	case v.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Dir is where a volume of a Pod is.
+func (v *Volumes) Dir(podUID string, vol *corev1.Volume) string {
+	return filepath.Join(v.Root, podUID, "volumes", "kubernetes.io~"+pluginName(vol), vol.Name)
+}
+
+func pluginName(vol *corev1.Volume) string {
+	switch {
+	case vol.ConfigMap != nil:
+		return "configmap"
+	case vol.Secret != nil:
+		return "secret"
+	case vol.Projected != nil:
+		return "projected"
+	case vol.DownwardAPI != nil:
+		return "downward-api"
+	case vol.HostPath != nil:
+		return "host-path"
+	}
+	return "empty-dir"
+}
+
+// Mount brings up all volumes of the Pod and returns where each is on the
+// host, by name. It is idempotent: a Pod whose volumes are up keeps them.
+func (v *Volumes) Mount(ctx context.Context, pod *corev1.Pod) (map[string]string, error) {
+	v.mu.Lock()
+	m := v.pods[string(pod.UID)]
+	if m == nil {
+		m = &mounted{}
+		v.pods[string(pod.UID)] = m
+	}
+	v.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pod = pod
+	paths := map[string]string{}
+	for i := range pod.Spec.Volumes {
+		vol := &pod.Spec.Volumes[i]
+		path, err := v.setUp(ctx, m, vol)
+		if err != nil {
+			return nil, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", vol.Name, err)
+		}
+		paths[vol.Name] = path
+	}
+	v.poke()
+	return paths, nil
+}
+
+func (v *Volumes) setUp(ctx context.Context, m *mounted, vol *corev1.Volume) (string, error) {
+	dir := v.Dir(string(m.pod.UID), vol)
+	switch {
+	case vol.HostPath != nil:
+		return vol.HostPath.Path, checkHostPath(vol.HostPath)
+	case fromAPI(vol):
+		if vol.ConfigMap == nil {
+			// What may be secret never reaches a disk.
+			if err := mountTmpfs(dir, 0, 0o777); err != nil {
+				return "", err
+			}
+		} else if err := makeDir(dir); err != nil {
+			return "", err
+		}
+		return dir, v.fill(ctx, m, vol)
+	}
+	return dir, setUpEmptyDir(dir, m.pod, vol.EmptyDir)
+}
+
+// fromAPI says whether the volume's contents come from the API.
+func fromAPI(vol *corev1.Volume) bool {
+	return vol.ConfigMap != nil || vol.Secret != nil || vol.Projected != nil || vol.DownwardAPI != nil
+}
+
+// fill writes the present contents of a volume that comes from the API.
+func (v *Volumes) fill(ctx context.Context, m *mounted, vol *corev1.Volume) error {
+	c := collector{volumes: v, pod: m.pod, files: map[string]file{}}
+	if err := c.collect(ctx, vol); err != nil {
+		return err
+	}
+	if !c.refresh.IsZero() && (m.refresh.IsZero() || c.refresh.Before(m.refresh)) {
+		m.refresh = c.refresh
+	}
+	return writeAtomic(v.Dir(string(m.pod.UID), vol), c.files, fsGroup(m.pod))
+}
+
+func fsGroup(pod *corev1.Pod) *int64 {
+	if pod.Spec.SecurityContext == nil {
+		return nil
+	}
+	return pod.Spec.SecurityContext.FSGroup
+}
+
+// Update tells of a Pod's new metadata, which downward API volumes show.
+func (v *Volumes) Update(pod *corev1.Pod) {
+	ref := Ref{Kind: "Pod", Namespace: pod.Namespace, Name: string(pod.UID)}
+	v.mu.Lock()
+	m := v.pods[string(pod.UID)]
+	v.mu.Unlock()
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	m.pod = pod
+	m.mu.Unlock()
+	v.mu.Lock()
+	v.changed[ref] = true
+	v.mu.Unlock()
+	v.poke()
+}
+
+// Unmount takes down all of a Pod's volumes and removes what was in them. A Pod
+// that has none is no error.
+func (v *Volumes) Unmount(podUID string) error {
+	v.mu.Lock()
+	m := v.pods[podUID]
+	delete(v.pods, podUID)
+	v.mu.Unlock()
+	if m != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.unmounted = true
+	}
+	v.tokens.forget(podUID)
+	return removeTree(filepath.Join(v.Root, podUID))
+}
+
+// UIDs lists the Pods that have a directory.
+func (v *Volumes) UIDs() ([]string, error) {
+	entries, err := os.ReadDir(v.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list pod directories: %w", err)
+	}
+	var uids []string
+	for _, e := range entries {
+		uids = append(uids, e.Name())
+	}
+	return uids, nil
+}
+
+// Run rewrites volumes when what they show changes, until the context ends.
+func (v *Volumes) Run(ctx context.Context) error {
+	for {
+		next := v.refresh(ctx, time.Now())
+		var due <-chan time.Time
+		var timer *time.Timer
+		if !next.IsZero() {
+			timer = time.NewTimer(time.Until(next))
+			due = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-v.wake:
+		case <-due:
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}
+
+// retryUpdate is when a volume that could not be rewritten is tried again.
+const retryUpdate = 10 * time.Second
+
+// refresh rewrites what has changed or is due and returns when the next is.
+func (v *Volumes) refresh(ctx context.Context, now time.Time) time.Time {
+	v.mu.Lock()
+	changed := v.changed
+	v.changed = map[Ref]bool{}
+	all := make([]*mounted, 0, len(v.pods))
+	for _, m := range v.pods {
+		all = append(all, m)
+	}
+	v.mu.Unlock()
+	var next time.Time
+	for _, m := range all {
+		if at := v.refreshPod(ctx, m, changed, now); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
+func (v *Volumes) refreshPod(ctx context.Context, m *mounted, changed map[Ref]bool, now time.Time) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unmounted || m.pod == nil {
+		return time.Time{}
+	}
+	due := !m.refresh.IsZero() && !now.Before(m.refresh)
+	if !due && !touches(m.pod, changed) {
+		return m.refresh
+	}
+	m.refresh = time.Time{}
+	for i := range m.pod.Spec.Volumes {
+		vol := &m.pod.Spec.Volumes[i]
+		if !fromAPI(vol) {
+			continue
+		}
+		if _, err := os.Stat(v.Dir(string(m.pod.UID), vol)); err != nil {
+			continue // Mount has not come to it yet
+		}
+		if err := v.fill(ctx, m, vol); err != nil {
+			v.Log.Debug("update volume", zap.String("pod", m.pod.Namespace+"/"+m.pod.Name),
+				zap.String("volume", vol.Name), zap.Error(err))
+			m.refresh = now.Add(retryUpdate)
+		}
+	}
+	return m.refresh
+}
+
+func touches(pod *corev1.Pod, changed map[Ref]bool) bool {
+	if len(changed) == 0 {
+		return false
+	}
+	if changed[Ref{Kind: "Pod", Namespace: pod.Namespace, Name: string(pod.UID)}] {
+		return true
+	}
+	for _, r := range volumeRefs(pod) {
+		if changed[r] {
+			return true
+		}
+	}
+	return false
+}
+
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("make volume directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		return fmt.Errorf("open up volume directory: %w", err)
+	}
+	return nil
+}
+
+// mountTmpfs mounts a tmpfs of at most size bytes (0: half the memory) unless
+// one is there.
+func mountTmpfs(dir string, size int64, mode os.FileMode) error {
+	if err := makeDir(dir); err != nil {
+		return err
+	}
+	if there, err := mountinfo.Mounted(dir); err != nil {
+		return fmt.Errorf("look for a mount at %s: %w", dir, err)
+	} else if there {
+		return nil
+	}
+	options := fmt.Sprintf("mode=%o", mode)
+	if size > 0 {
+		options += fmt.Sprintf(",size=%d", size)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		return fmt.Errorf("mount tmpfs at %s: %w", dir, err)
+	}
+	return nil
+}
+
+// removeTree unmounts all below dir, the innermost first, and deletes it.
+func removeTree(dir string) error {
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return fmt.Errorf("read mounts: %w", err)
+	}
+	for i := len(mounts) - 1; i >= 0; i-- {
+		err := unix.Unmount(mounts[i].Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if err != nil && err != unix.EINVAL && err != unix.ENOENT {
+			return fmt.Errorf("unmount %s: %w", mounts[i].Mountpoint, err)
+		}
+	}
+	// A mount that somebody put here since must not be emptied with the rest.
+	left, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return fmt.Errorf("read mounts: %w", err)
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("remove %s: %s is still mounted", dir, left[0].Mountpoint)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove volumes: %w", err)
+	}
+	return nil
+}
+
+// Tmpfs mounts a tmpfs for shared memory at dir, unless one is there.
+func Tmpfs(dir string, size int64) error { return mountTmpfs(dir, size, 0o1777) }

@@ -1,0 +1,390 @@
+package agent
+
+import (
+	"context"
+	"maps"
+
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// worker runs one Pod. Its loop looks at the view, decides, reports and carries
+// out one step at a time; news (a changed Pod, a container's end, a probe's
+// verdict) is stored under mu and wakes it.
+type worker struct {
+	*Agent
+	uid    string
+	log    *zap.Logger
+	wake   chan struct{}
+	status *statusWriter
+	// reference and initNames are for events.
+	reference corev1.ObjectReference
+	initNames []string
+	// pulls is used by steps alone, of which there is one at a time.
+	pulls map[string]pullState
+	// leftovers are containers that were made and never started.
+	leftovers []string
+	// probes is used by the loop alone.
+	probes   map[probeKey]context.CancelFunc
+	probesWG sync.WaitGroup
+
+	mu      sync.Mutex
+	pod     *corev1.Pod
+	gone    bool
+	stopped bool
+	ended   bool
+	deleted bool
+	ending  *ending
+	refused string
+	box     sandbox
+	boxWait time.Duration
+	records map[string]*record
+	exits   map[string]chan struct{} // by container ID, closed at its end
+	hurry   chan struct{}            // closed when the grace period gets shorter
+}
+
+// newWorker makes the worker of a Pod, with the containers that an earlier run
+// of the agent left.
+func (a *Agent) newWorker(pod *corev1.Pod, left []ContainerState) *worker {
+	w := &worker{
+		Agent: a, uid: string(pod.UID), pod: pod,
+		log:     a.log.With(zap.String("pod", pod.Namespace+"/"+pod.Name)),
+		wake:    make(chan struct{}, 1),
+		pulls:   map[string]pullState{},
+		probes:  map[probeKey]context.CancelFunc{},
+		records: map[string]*record{},
+		exits:   map[string]chan struct{}{},
+		hurry:   make(chan struct{}),
+	}
+	w.reference = corev1.ObjectReference{
+		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name,
+		UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+	}
+	for i := range pod.Spec.InitContainers {
+		w.initNames = append(w.initNames, pod.Spec.InitContainers[i].Name)
+	}
+	w.status = newStatusWriter(a.Client, pod, w.log)
+	w.refused = a.unsupported(pod)
+	w.adopt(left)
+	if terminal(pod) {
+		w.ending = &ending{Reason: pod.Status.Reason, Message: pod.Status.Message}
+	}
+	return w
+}
+
+func (w *worker) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// set brings a newer Pod.
+func (w *worker) set(pod *corev1.Pod) {
+	w.mu.Lock()
+	old := w.pod
+	w.pod = pod
+	if graceOf(pod) < graceOf(old) {
+		close(w.hurry)
+		w.hurry = make(chan struct{})
+	}
+	w.mu.Unlock()
+	w.status.seen(pod)
+	if !maps.Equal(old.Labels, pod.Labels) || !maps.Equal(old.Annotations, pod.Annotations) {
+		w.volumes.Update(pod)
+	}
+	if n := len(pod.Spec.EphemeralContainers); n > len(old.Spec.EphemeralContainers) {
+		w.eventPod(corev1.EventTypeWarning, reasonUnsupported, "spec.ephemeralContainers: not implemented by this node; the container is not started")
+	}
+	w.poke()
+}
+
+// vanish says that the API has no such Pod any more.
+func (w *worker) vanish() {
+	w.mu.Lock()
+	w.gone = true
+	w.mu.Unlock()
+	w.status.close()
+	w.poke()
+}
+
+// view copies what a decision needs.
+func (w *worker) view(now time.Time) view {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ending == nil {
+		w.ending = overdue(w.withStart(), now)
+		if w.ending != nil {
+			w.eventPod(corev1.EventTypeNormal, w.ending.Reason, "%s", w.ending.Message)
+		}
+	}
+	v := view{
+		Pod: w.withStart(), Now: now, Refused: w.refused, Box: w.box, Ending: w.ending,
+		Gone: w.gone, Stopped: w.stopped, Ended: w.ended, Deleted: w.deleted,
+		Records: make(map[string]record, len(w.records)),
+	}
+	for name, r := range w.records {
+		v.Records[name] = *r
+	}
+	return v
+}
+
+// withStart is the Pod with the start time that was reported last, which the
+// watch may not have brought back yet.
+func (w *worker) withStart() *corev1.Pod {
+	start := w.status.startTime()
+	if start == nil || w.pod.Status.StartTime != nil {
+		return w.pod
+	}
+	pod := *w.pod
+	pod.Status.StartTime = start
+	return &pod
+}
+
+// record returns the record of a container, made if need be; w.mu is held.
+func (w *worker) record(name string) *record {
+	r := w.records[name]
+	if r == nil {
+		r = &record{Announced: -1}
+		w.records[name] = r
+	}
+	return r
+}
+
+// change applies fn to a container's record and wakes the loop.
+func (w *worker) change(name string, fn func(*record)) {
+	w.mu.Lock()
+	fn(w.record(name))
+	w.mu.Unlock()
+	w.poke()
+}
+
+// run is the worker's loop. It returns when the Pod is gone and nothing of it
+// is left, or the context ends: then its containers go on.
+func (w *worker) run(ctx context.Context) {
+	writer := make(chan struct{})
+	go func() {
+		defer close(writer)
+		w.status.run(ctx)
+	}()
+	defer func() {
+		w.stopProbes()
+		w.status.close()
+		<-writer
+	}()
+	for ctx.Err() == nil {
+		if w.loop(ctx) {
+			return
+		}
+		// A panic in one Pod is kept from the others; it is tried again later.
+		select {
+		case <-ctx.Done():
+		case <-time.After(crashDelay):
+		}
+	}
+}
+
+// step is a plan being carried out.
+type step struct {
+	plan   plan
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// loop returns true at the worker's end, false after a panic.
+func (w *worker) loop(ctx context.Context) (over bool) {
+	var current *step
+	defer func() {
+		if current != nil {
+			current.cancel()
+			<-current.done
+		}
+		if r := recover(); r != nil {
+			w.panicked(r)
+			over = false
+		}
+	}()
+	for {
+		v := w.view(time.Now())
+		p := decide(v)
+		w.report(v)
+		w.syncProbes(ctx, v)
+		if v.Ended && v.Gone && current == nil {
+			return true
+		}
+		switch {
+		case current == nil && !p.idle():
+			current = w.begin(ctx, p)
+		case current != nil && p.End && !current.plan.End:
+			current.cancel()
+		}
+		if w.pause(ctx, current, p.WakeAt) {
+			current = nil
+		}
+		if ctx.Err() != nil {
+			return true
+		}
+	}
+}
+
+// pause waits for news, for the step to end (then it returns true) or for the
+// time to decide again.
+func (w *worker) pause(ctx context.Context, current *step, wakeAt time.Time) bool {
+	var due <-chan time.Time
+	if !wakeAt.IsZero() {
+		timer := time.NewTimer(time.Until(wakeAt))
+		defer timer.Stop()
+		due = timer.C
+	}
+	var done chan struct{}
+	if current != nil {
+		done = current.done
+	}
+	select {
+	case <-ctx.Done():
+	case <-w.wake:
+	case <-due:
+	case <-done:
+		current.cancel()
+		return true
+	}
+	return false
+}
+
+// begin carries out a plan beside the loop, so that news is still heard.
+func (w *worker) begin(ctx context.Context, p plan) *step {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &step{plan: p, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		defer func() {
+			if r := recover(); r != nil {
+				w.panicked(r)
+				select {
+				case <-ctx.Done():
+				case <-time.After(crashDelay):
+				}
+			}
+		}()
+		switch {
+		case p.End:
+			w.end(ctx)
+		case p.Sandbox:
+			w.prepare(ctx)
+		case p.Kill != "":
+			w.condemn(ctx, p.Kill)
+		case p.Start != "":
+			w.start(ctx, p.Start)
+		}
+	}()
+	return s
+}
+
+func (w *worker) panicked(r any) {
+	w.panics.Add(1)
+	w.log.Error("pod worker panicked", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
+}
+
+// report hands the present status to the writer and announces what is new.
+func (w *worker) report(v view) {
+	if !v.Gone {
+		w.status.want(podStatus(v, w.NodeIPs))
+	}
+	if v.stopping() {
+		return
+	}
+	for i := range v.Pod.Spec.InitContainers {
+		w.announce(v, &v.Pod.Spec.InitContainers[i], true)
+	}
+	for i := range v.Pod.Spec.Containers {
+		w.announce(v, &v.Pod.Spec.Containers[i], false)
+	}
+}
+
+// announce sends the event of a crash-loop back-off, once for each.
+func (w *worker) announce(v view, c *corev1.Container, init bool) {
+	r := v.Records[c.Name]
+	if _, crashing := crashWait(v, c, init); !crashing || r.Announced == r.Current.Attempt {
+		return
+	}
+	w.event(c, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s", c.Name, podName(v.Pod))
+	w.mu.Lock()
+	w.record(c.Name).Announced = r.Current.Attempt
+	w.mu.Unlock()
+}
+
+// prepare sets up the sandbox.
+func (w *worker) prepare(ctx context.Context) {
+	w.mu.Lock()
+	pod := w.pod
+	fresh := !w.box.Stale
+	w.mu.Unlock()
+	w.objects.Acquire(pod)
+	box, err := w.setUp(ctx, pod)
+	if ctx.Err() != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.boxWait = min(max(2*w.boxWait, 500*time.Millisecond), time.Minute)
+		w.box.RetryAt = time.Now().Add(w.boxWait)
+		w.failedSetUp(err)
+		return
+	}
+	w.boxWait = 0
+	w.box = box
+	if fresh {
+		for name, r := range w.records {
+			// What ran in an earlier sandbox is history: init containers run
+			// again, and so do main ones unless they are done for good.
+			if r.Current.exited() && w.rerun(name, r) {
+				r.Last, r.NextAttempt = r.Current, r.Current.Attempt+1
+				r.Current, r.Ready, r.Started = nil, false, false
+			}
+		}
+	}
+}
+
+func (w *worker) failedSetUp(err error) {
+	if _, ok := err.(mountError); ok {
+		w.eventPod(corev1.EventTypeWarning, "FailedMount", "%v", err)
+	} else {
+		w.eventPod(corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
+	}
+	w.log.Debug("set up pod", zap.Error(err))
+}
+
+func (w *worker) rerun(name string, r *record) bool {
+	for i := range w.pod.Spec.InitContainers {
+		if w.pod.Spec.InitContainers[i].Name == name {
+			return true
+		}
+	}
+	c := findContainer(w.pod, name)
+	return c != nil && shouldRestart(w.pod, c, false, r.Current.ExitCode)
+}
+
+// findContainer returns a container of the Pod, init or main, or nil.
+func findContainer(pod *corev1.Pod, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// livePod is the Pod as the downward API shows it: with the addresses it has.
+func (w *worker) livePod() (*corev1.Pod, sandbox) {
+	v := w.view(time.Now())
+	pod := *v.Pod
+	pod.Status = podStatus(v, w.NodeIPs)
+	return &pod, v.Box
+}
