@@ -44,9 +44,13 @@ type move struct {
 	from, to int
 }
 
-// edit collects the elements of one transaction by set.
+// edit collects what frontends shall be, and then the elements of one
+// transaction by set. Only the last word on each frontend counts: the kernel
+// deletes before it adds, so no element may be changed twice.
 type edit struct {
 	m      *mirror
+	want   map[Key]*Frontend // nil for none
+	keys   []Key             // of want, in order
 	change nft.Change
 	del    map[string]*nft.Entries
 	add    map[string]*nft.Entries
@@ -56,11 +60,31 @@ type edit struct {
 }
 
 func (m *mirror) edit() *edit {
-	return &edit{m: m, del: map[string]*nft.Entries{}, add: map[string]*nft.Entries{}}
+	return &edit{m: m, want: map[Key]*Frontend{}, del: map[string]*nft.Entries{}, add: map[string]*nft.Entries{}}
 }
 
-// done returns the transaction.
+// put makes the frontend what it shall be.
+func (e *edit) put(f Frontend) { e.set(f.Key, &f) }
+
+// remove takes the frontend away.
+func (e *edit) remove(k Key) { e.set(k, nil) }
+
+func (e *edit) set(k Key, f *Frontend) {
+	if _, known := e.want[k]; !known {
+		e.keys = append(e.keys, k)
+	}
+	e.want[k] = f
+}
+
+// done returns the transaction, and the mirror is what the table will be.
 func (e *edit) done() nft.Change {
+	for _, k := range e.keys {
+		if f := e.want[k]; f != nil {
+			e.bring(*f)
+		} else {
+			e.drop(k)
+		}
+	}
 	for _, name := range e.order {
 		if d := e.del[name]; d != nil {
 			e.change.Delete = append(e.change.Delete, *d)
@@ -82,8 +106,8 @@ func (e *edit) note(to map[string]*nft.Entries, s nft.Set, el nft.Element) {
 	to[s.Name].Elements = append(to[s.Name].Elements, el)
 }
 
-// put makes the frontend what it shall be.
-func (e *edit) put(f Frontend) {
+// bring changes the table's frontend to what it shall be.
+func (e *edit) bring(f Frontend) {
 	have := e.m.there[f.Key]
 	if have == nil {
 		have = &entry{}
@@ -102,8 +126,7 @@ func (e *edit) put(f Frontend) {
 	e.verdict(e.m.layout.none(port), f.Key, &have.none, noneOf(f))
 }
 
-// remove takes the frontend away.
-func (e *edit) remove(k Key) {
+func (e *edit) drop(k Key) {
 	have := e.m.there[k]
 	if have == nil {
 		return

@@ -349,8 +349,8 @@ func (s *Service) objects(name string) (*corev1.Service, []*discoveryv1.Endpoint
 // that are gone.
 func (s *Service) commit(p *plane) error {
 	began := time.Now()
-	gone, moves := p.edit.gone, p.edit.moves
 	change := p.edit.done()
+	gone, moves := p.edit.gone, p.edit.moves
 	p.edit = nil
 	if change.Empty() {
 		return nil
