@@ -113,29 +113,34 @@ func (e *Engine) process(requests []*request) {
 		mode.durable = true
 		err = e.transact(requests, mode)
 	}
-	if err != nil {
-		requests = e.lazyAfter(err, requests)
-		if len(requests) > 0 {
-			if again := e.transact(requests, commitMode{}); again != nil {
-				fail(requests, err)
-			}
+	switch {
+	case err == nil:
+	case errors.Is(err, store.ErrFull):
+		e.withoutDisk(requests, err)
+	case errors.Is(err, store.ErrDamaged) && len(requests) > 1 && e.fatal == nil:
+		// Whoever touches the damage fails alone.
+		for i := range requests {
+			e.process(requests[i : i+1])
 		}
+	default:
+		fail(requests, err)
 	}
 }
 
-// lazyAfter answers the requests that an error is final for and returns those
-// that can do without the disk.
-func (e *Engine) lazyAfter(err error, requests []*request) []*request {
+// withoutDisk answers requests that met a full disk: lazy ones can do without.
+func (e *Engine) withoutDisk(requests []*request, full error) {
 	var lazy, rest []*request
 	for _, r := range requests {
-		if r.lazy && e.fatal == nil {
+		if r.lazy {
 			lazy = append(lazy, r)
 		} else {
 			rest = append(rest, r)
 		}
 	}
-	fail(rest, err)
-	return lazy
+	fail(rest, full)
+	if len(lazy) > 0 && e.transact(lazy, commitMode{}) != nil {
+		fail(lazy, full)
+	}
 }
 
 // fail answers requests with an error.

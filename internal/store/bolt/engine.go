@@ -24,12 +24,13 @@
 // revision and checksum). A scan compares, so that a lost record cannot pass
 // unnoticed.
 //
-// The bucket "meta" has "format" (1), "revision" (the last one on disk) and
-// "reserved" (no revision beyond it has been handed out). They are equal after a
-// clean Close. When they are not, the process ended early: revisions go on
-// behind the reserved ones, and every record that may have been written lazily
-// since is stamped with a fresh revision; the bucket "lazy" lists those records
-// by bucket, 0, name.
+// The bucket "meta" has "state": format (1 byte, 1), the last revision on disk
+// (8), the one beyond which none has been handed out (8), and their CRC32C (4).
+// The revisions are equal after a clean Close. When they are not, the process
+// ended early: revisions go on behind the second one, and every record that may
+// have been written lazily since is stamped with a fresh revision. The bucket
+// "lazy" lists those records by bucket, 0, name, under a sequence number of the
+// same kind.
 //
 // # Lazy writes
 //
@@ -126,29 +127,30 @@ func Open(path string, options Options) (*Engine, error) {
 		stopped: make(chan struct{}),
 		pending: newPending(options),
 	}
-	err = guard(func() error {
-		if err := e.open(); err != nil {
-			return err
-		}
-		return e.recover()
-	})
-	if err != nil {
+	if err := guard(e.open); err != nil {
 		if e.db != nil {
 			e.db.Close()
 		}
 		lock.Close()
-		if errors.Is(err, store.ErrFull) {
-			return nil, fmt.Errorf("open store %s: %w", path, err)
-		}
-		return nil, fmt.Errorf("open store %s: %w; if the file is damaged, restore the last snapshot in its place", path, err)
+		return nil, fmt.Errorf("open store %s: %w", path, err)
 	}
 	go e.run()
 	return e, nil
 }
 
-// open opens the file itself.
+// open opens the file and finds out where it stands.
 func (e *Engine) open() error {
-	readAhead(e.path)
+	if err := verifyPages(e.path); err != nil {
+		return err
+	}
+	var file *os.File
+	defer func() {
+		if e.db == nil && file != nil {
+			// bbolt panicked over what it found, and its map keeps the lock.
+			_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
+			file.Close()
+		}
+	}()
 	db, err := bbolt.Open(e.path, 0o600, &bbolt.Options{
 		Timeout:         time.Nanosecond, // our own lock comes first: never wait for bbolt's
 		NoFreelistSync:  true,
@@ -156,32 +158,23 @@ func (e *Engine) open() error {
 		PageSize:        pageSize,
 		InitialMmapSize: initialMap,
 		NoSync:          e.options.NoSync,
+		OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		},
 	})
 	if err != nil {
-		return diskError(err)
+		return openError(e.path, err)
 	}
 	db.AllocSize = growBy
 	e.db = db
-	return nil
-}
-
-// readAhead has the kernel read an existing file in one go: opening and loading
-// visit every page, and bbolt maps them for random access, one read each.
-func readAhead(path string) {
-	f, err := os.Open(path)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	// Advice only; what does not fit into memory is read when it is needed.
-	_ = unix.Fadvise(int(f.Fd()), 0, readAheadBytes, unix.FADV_WILLNEED)
+	return e.recover()
 }
 
 const (
-	readAheadBytes = 256 << 20
-	pageSize       = 4096
-	growBy         = 1 << 20  // bytes; the file is sparse, each step costs a sync
-	initialMap     = 64 << 20 // address space, so that a growing file rarely waits for its readers
+	pageSize   = 4096
+	growBy     = 1 << 20  // bytes; the file is sparse, each step costs a sync
+	initialMap = 64 << 20 // address space, so that a growing file rarely waits for its readers
 )
 
 // Follow sets the one follower. It is called before the first Commit.

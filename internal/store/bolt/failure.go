@@ -57,6 +57,17 @@ func diskError(err error) error {
 	return err
 }
 
+// openError names what bbolt found wrong with a file.
+func openError(path string, err error) error {
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return &LockedError{Path: path} // somebody who did not take our lock
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return fmt.Errorf("%w: %v; restore the last snapshot", store.ErrDamaged, err)
+	}
+	return diskError(err)
+}
+
 func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

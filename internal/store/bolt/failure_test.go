@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -181,10 +183,21 @@ func TestDamagedPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	walked, err := walkPages(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
 	noticed := 0
-	for page := 2; page < len(whole)/pageSize; page++ {
+	for page := -1; page < len(walked.seen); page++ {
 		data := bytes.Clone(whole)
-		copy(data[page*pageSize:], bytes.Repeat([]byte{0xa5}, pageSize))
+		switch page {
+		case 0, 1:
+			continue // one of the two meta pages is enough
+		case -1:
+			copy(data, bytes.Repeat([]byte{0xa5}, 2*pageSize))
+		default:
+			copy(data[page*pageSize:], bytes.Repeat([]byte{0xa5}, pageSize))
+		}
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -193,14 +206,17 @@ func TestDamagedPages(t *testing.T) {
 			err = e.Scan(context.Background(), "things", func(store.Record) error { return nil })
 			e.Close()
 		}
+		if used := page == -1 || walked.seen[page]; used != (err != nil) {
+			t.Errorf("page %d, used %t: %v", page, used, err)
+		}
 		if err != nil {
 			noticed++
-			if !strings.Contains(err.Error(), "restore the last snapshot") {
+			if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "restore the last snapshot") {
 				t.Errorf("page %d: %v", page, err)
 			}
 		}
 	}
-	if noticed < 50 {
+	if noticed < 40 {
 		t.Errorf("only %d of the damaged pages were noticed", noticed)
 	}
 }
@@ -214,4 +230,107 @@ func TestLocked(t *testing.T) {
 	if !errors.As(err, &locked) || locked.PID != os.Getpid() || err.Error() != want {
 		t.Fatalf("got %v, want %s", err, want)
 	}
+}
+
+// TestFlippedBits changes single bytes: the store notices, or it did not matter.
+func TestFlippedBits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), testFile)
+	e := mustOpen(t, path, Options{Reserve: 10})
+	for i := range 60 {
+		op := put(fmt.Sprintf("name-%d", i), make([]byte, i*20))
+		op.Lazy = i%3 == 0
+		if err := commit(e, op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Flush(context.Background())
+	whole, err := os.ReadFile(e.path) // as a crash would leave it
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
+	flipped := filepath.Join(t.TempDir(), testFile)
+	state := func(data []byte) (string, error) {
+		if err := os.WriteFile(flipped, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e, err := Open(flipped, Options{})
+		if err != nil {
+			return "", err
+		}
+		defer e.Close()
+		text := fmt.Sprintln(e.Revision())
+		err = e.Scan(context.Background(), "things", func(r store.Record) error {
+			text += fmt.Sprintln(r.Key, r.Revision, len(r.Value), bytes.Count(r.Value, []byte{0}))
+			return nil
+		})
+		return text, err
+	}
+	want, err := state(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	walked, _ := walkPages(whole)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 2))
+	noticed := 0
+	for page, used := range walked.seen {
+		for n := 0; used && n < 12; n++ {
+			data := bytes.Clone(whole)
+			at, bit := page*pageSize+random.IntN(pageSize>>(n%6)), byte(1)<<random.IntN(8)
+			data[at] ^= bit
+			got, err := state(data)
+			if err != nil {
+				noticed++
+			} else if got != want {
+				t.Errorf("byte %d of page %d, bit %08b: opened with\n%swant\n%s", at%pageSize, page, bit, got, want)
+			}
+		}
+	}
+	if noticed == 0 {
+		t.Error("nothing was noticed")
+	}
+}
+
+// TestDamageStaysAlone: of what is committed together, only what touches the
+// damage fails.
+func TestDamageStaysAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), testFile)
+	e := mustOpen(t, path, Options{})
+	for i := range 50 {
+		name := fmt.Sprintf("%02d", i)
+		if err := commit(e, put(name, fmt.Appendf(nil, "marker %s%01000d", name, 0))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// While it is open, as a dying disk does it: every page with that record.
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	page := make([]byte, pageSize)
+	for at := int64(2 * pageSize); ; at += pageSize {
+		if _, err := f.ReadAt(page, at); err != nil {
+			break
+		}
+		if !bytes.Contains(page, []byte("marker 25")) {
+			continue
+		}
+		if _, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, pageSize), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all sync.WaitGroup
+	for name, damaged := range map[string]bool{"25": true, "01": false, "48": false} {
+		all.Go(func() {
+			for range 20 {
+				if err := commit(e, put(name, []byte("new"))); errors.Is(err, store.ErrDamaged) != damaged || !damaged && err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 
 	"go.etcd.io/bbolt"
 
@@ -12,20 +13,18 @@ import (
 
 const bucketPrefix = "b/"
 
-// metaBucket and the names in it, and the list of lazily written records.
+// metaBucket with its one name, and the list of lazily written records.
 const (
-	metaBucket    = "meta"
-	metaFormat    = "format"
-	metaRevision  = "revision"
-	metaReserved  = "reserved"
-	lazyBucket    = "lazy"
-	storageFormat = 1
+	metaBucket = "meta"
+	metaState  = "state"
+	lazyBucket = "lazy"
 )
 
 // keyspace is the stored records as one bbolt transaction sees them.
 type keyspace struct {
 	tx   *bbolt.Tx
 	open map[string]*openBucket
+	lazy *openBucket // nil before it is needed
 }
 
 type openBucket struct {
@@ -87,7 +86,7 @@ func (s *keyspace) put(key store.Key, lazy bool, revision store.Revision, value 
 		return err
 	}
 	if lazy && !listed {
-		if err := s.tx.Bucket([]byte(lazyBucket)).Put(listedKey(key), nil); err != nil {
+		if err := s.list(key); err != nil {
 			return err
 		}
 	}
@@ -111,39 +110,47 @@ func (s *keyspace) remove(key store.Key) error {
 	}
 	b.tally, b.changed = b.tally.remove(old), true
 	if old.flags&flagLazy != 0 {
-		return s.tx.Bucket([]byte(lazyBucket)).Delete(listedKey(key))
+		return s.unlist(key)
 	}
 	return nil
 }
 
-// seal notes what the buckets hold and how far revisions have come.
-func (s *keyspace) seal(revision, reserved store.Revision) error {
-	for _, b := range s.open {
-		if !b.changed {
-			continue
-		}
-		if err := b.SetSequence(uint64(b.tally)); err != nil {
-			return err
-		}
+// list adds a key to those that may have been written lazily.
+func (s *keyspace) list(key store.Key) error {
+	lazy := s.lazyList()
+	lazy.tally, lazy.changed = lazy.tally.add(listedHeader(key)), true
+	return lazy.Put(listedKey(key), nil)
+}
+
+// unlist takes a key off again.
+func (s *keyspace) unlist(key store.Key) error {
+	lazy := s.lazyList()
+	lazy.tally, lazy.changed = lazy.tally.remove(listedHeader(key)), true
+	return lazy.Delete(listedKey(key))
+}
+
+func (s *keyspace) lazyList() *openBucket {
+	if s.lazy == nil {
+		b := s.tx.Bucket([]byte(lazyBucket))
+		s.lazy = &openBucket{Bucket: b, tally: tally(b.Sequence())}
 	}
-	meta := s.tx.Bucket([]byte(metaBucket))
-	if err := putNumber(meta, metaRevision, uint64(revision)); err != nil {
-		return err
-	}
-	return putNumber(meta, metaReserved, uint64(reserved))
+	return s.lazy
 }
 
 // listed returns the keys of all records that may have been written lazily.
 func (s *keyspace) listed() ([]store.Key, error) {
 	var keys []store.Key
-	err := s.tx.Bucket([]byte(lazyBucket)).ForEach(func(k, _ []byte) error {
-		bucket, name, ok := bytes.Cut(k, []byte{0})
-		if !ok {
-			return fmt.Errorf("%w: %q in the list of lazy records names no bucket; restore the last snapshot", store.ErrDamaged, k)
-		}
-		keys = append(keys, store.Key{Bucket: string(bucket), Name: string(name)})
+	var have tally
+	lazy := s.lazyList()
+	err := lazy.ForEach(func(k, _ []byte) error {
+		bucket, name, _ := bytes.Cut(k, []byte{0})
+		key := store.Key{Bucket: string(bucket), Name: string(name)}
+		keys, have = append(keys, key), have.add(listedHeader(key))
 		return nil
 	})
+	if err == nil && have != lazy.tally {
+		err = fmt.Errorf("%w: the list of lazy records is not what it should be; restore the last snapshot", store.ErrDamaged)
+	}
 	return keys, err
 }
 
@@ -151,14 +158,60 @@ func listedKey(key store.Key) []byte {
 	return append(append([]byte(key.Bucket), 0), key.Name...)
 }
 
-func putNumber(b *bbolt.Bucket, name string, n uint64) error {
-	return b.Put([]byte(name), binary.BigEndian.AppendUint64(nil, n))
+// listedHeader stands for a listed key in the list's tally.
+func listedHeader(key store.Key) header {
+	return header{checksum: crc32.Checksum(listedKey(key), castagnoli)}
 }
 
-func number(b *bbolt.Bucket, name string) (uint64, error) {
-	v := b.Get([]byte(name))
-	if len(v) != 8 {
-		return 0, fmt.Errorf("%w: its %s is missing; restore the last snapshot", store.ErrDamaged, name)
+// seal notes what the buckets hold and how far revisions have come.
+func (s *keyspace) seal(revision, reserved store.Revision) error {
+	for _, b := range s.open {
+		if err := b.seal(); err != nil {
+			return err
+		}
 	}
-	return binary.BigEndian.Uint64(v), nil
+	if s.lazy != nil {
+		if err := s.lazy.seal(); err != nil {
+			return err
+		}
+	}
+	meta := s.tx.Bucket([]byte(metaBucket))
+	return meta.Put([]byte(metaState), progress{revision, reserved}.encode())
+}
+
+func (b *openBucket) seal() error {
+	if !b.changed {
+		return nil
+	}
+	return b.SetSequence(uint64(b.tally))
+}
+
+// progress says how far revisions have come: the last one on disk, and the one
+// beyond which none was handed out.
+type progress struct {
+	revision, reserved store.Revision
+}
+
+const (
+	progressFormat = 1
+	progressBytes  = 1 + 8 + 8 + 4
+)
+
+func (p progress) encode() []byte {
+	b := []byte{progressFormat}
+	b = binary.BigEndian.AppendUint64(b, uint64(p.revision))
+	b = binary.BigEndian.AppendUint64(b, uint64(p.reserved))
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func decodeProgress(b []byte) (p progress, err error) {
+	if len(b) > 0 && b[0] > progressFormat {
+		return p, fmt.Errorf("its format is %d, this program knows %d: use the version of skiff that wrote it", b[0], progressFormat)
+	}
+	if len(b) != progressBytes || crc32.Checksum(b[:progressBytes-4], castagnoli) != binary.BigEndian.Uint32(b[progressBytes-4:]) {
+		return p, fmt.Errorf("%w: its last revision cannot be read; restore the last snapshot", store.ErrDamaged)
+	}
+	p.revision = store.Revision(binary.BigEndian.Uint64(b[1:]))
+	p.reserved = store.Revision(binary.BigEndian.Uint64(b[9:]))
+	return p, nil
 }

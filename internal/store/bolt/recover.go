@@ -2,6 +2,8 @@ package bolt
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"go.etcd.io/bbolt"
 
@@ -11,36 +13,28 @@ import (
 // recover reads how far revisions have come; it lays out a new file, and stamps
 // lazy records afresh after an unclean stop.
 func (e *Engine) recover() error {
-	var last, reserved store.Revision
+	var found progress
 	var fresh bool
-	err := e.db.View(func(tx *bbolt.Tx) error {
+	err := e.db.View(func(tx *bbolt.Tx) (err error) {
 		meta := tx.Bucket([]byte(metaBucket))
-		if fresh = meta == nil; fresh {
+		if meta == nil {
+			first, _ := tx.Cursor().First()
+			if fresh = first == nil; !fresh {
+				return fmt.Errorf("%w: it has records but not their last revision; restore the last snapshot", store.ErrDamaged)
+			}
 			return nil
 		}
-		format, err := number(meta, metaFormat)
-		if err != nil {
-			return err
-		}
-		if format != storageFormat {
-			return fmt.Errorf("its format is %d, this program knows %d: use the version of skiff that wrote it", format, storageFormat)
-		}
-		r, err := number(meta, metaRevision)
-		if err != nil {
-			return err
-		}
-		v, err := number(meta, metaReserved)
-		last, reserved = store.Revision(r), store.Revision(v)
+		found, err = decodeProgress(meta.Get([]byte(metaState)))
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	if fresh {
-		return diskErrorOrNil(e.db.Update(layOut))
+		return e.create()
 	}
-	e.revision, e.reserved = reserved, reserved
-	if last != reserved {
+	e.revision, e.reserved = found.reserved, found.reserved
+	if found.revision != found.reserved {
 		if err := e.restamp(); err != nil {
 			return err
 		}
@@ -49,16 +43,26 @@ func (e *Engine) recover() error {
 	return nil
 }
 
-// layOut makes what every file has.
-func layOut(tx *bbolt.Tx) error {
-	meta, err := tx.CreateBucketIfNotExists([]byte(metaBucket))
+// create lays out a new file, and sees to it that a power cut cannot take its
+// name away.
+func (e *Engine) create() error {
+	if err := e.db.Update(layOut); err != nil {
+		return diskError(err)
+	}
+	dir, err := os.Open(filepath.Dir(e.path))
 	if err != nil {
 		return err
 	}
-	if _, err := tx.CreateBucketIfNotExists([]byte(lazyBucket)); err != nil {
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// layOut makes what every file has.
+func layOut(tx *bbolt.Tx) error {
+	if _, err := tx.CreateBucketIfNotExists([]byte(metaBucket)); err != nil {
 		return err
 	}
-	if err := putNumber(meta, metaFormat, storageFormat); err != nil {
+	if _, err := tx.CreateBucketIfNotExists([]byte(lazyBucket)); err != nil {
 		return err
 	}
 	return newKeyspace(tx).seal(0, 0)
@@ -97,11 +101,4 @@ func (e *Engine) restamp() error {
 	}
 	e.revision, e.reserved = revision, revision+store.Revision(e.options.Reserve)
 	return nil
-}
-
-func diskErrorOrNil(err error) error {
-	if err == nil {
-		return nil
-	}
-	return diskError(err)
 }

@@ -1,0 +1,200 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// The parts of bbolt's file format (its internal/common, version 2) that lead
+// from page to page. Integers are in the machine's order.
+const (
+	pageHeader   = 16 // id 8, flags 2, count 2, overflow 4
+	pageElement  = 16 // branch: pos 4, ksize 4, page 8; leaf: flags 4, pos 4, ksize 4, vsize 4
+	pageBranch   = 0x01
+	pageLeaf     = 0x02
+	bucketHeader = 16 // root page 8, sequence 8; an inline bucket's page follows
+	bucketFlag   = 0x01
+
+	metaMagic    = 0xED0CDAED
+	metaVersion  = 2
+	metaRoot     = 16
+	metaHigh     = 40
+	metaTx       = 48
+	metaChecksum = 56
+	metaBytes    = 64
+)
+
+// verifyPages walks the pages of a file before bbolt does. What bbolt finds on
+// its own walk it throws as a panic from a goroutine of its own, which would end
+// the process. A file that is not there, is empty or has no meta page is left to
+// bbolt, which has errors for these.
+func verifyPages(path string) error {
+	f, err := os.Open(path)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() < 2*pageSize || info.Size() > math.MaxInt {
+		return err
+	}
+	_ = unix.Fadvise(int(f.Fd()), 0, readAheadBytes, unix.FADV_WILLNEED)
+	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("map the file: %w", err)
+	}
+	defer unix.Munmap(data)
+	_, err = walkPages(data)
+	return err
+}
+
+// walkPages tells which pages are in use; nil when there is no meta page.
+func walkPages(data []byte) (*pages, error) {
+	meta := newestMeta(data)
+	if meta == nil {
+		return nil, nil
+	}
+	p := &pages{data: data, high: binary.NativeEndian.Uint64(meta[metaHigh:])}
+	if p.high > uint64(len(data)/pageSize) {
+		return nil, fmt.Errorf("%w: the file has %d pages, fewer than the %d it should; restore the last snapshot",
+			store.ErrDamaged, len(data)/pageSize, p.high)
+	}
+	p.seen = make([]bool, p.high)
+	return p, p.tree(binary.NativeEndian.Uint64(meta[metaRoot:]), nil, nil)
+}
+
+// readAheadBytes is how much of the file the kernel is asked to read in one go:
+// opening and loading visit every page, and bbolt maps them for random access,
+// which on a cold SD card is a wait for each.
+const readAheadBytes = 256 << 20
+
+// newestMeta returns the meta page that bbolt will use, nil when none is valid.
+func newestMeta(data []byte) (newest []byte) {
+	for page := range 2 {
+		meta := data[page*pageSize+pageHeader:][:metaBytes]
+		sum := fnv.New64a()
+		sum.Write(meta[:metaChecksum])
+		if binary.NativeEndian.Uint32(meta) != metaMagic || binary.NativeEndian.Uint32(meta[4:]) != metaVersion ||
+			binary.NativeEndian.Uint32(meta[8:]) != pageSize || binary.NativeEndian.Uint64(meta[metaChecksum:]) != sum.Sum64() {
+			continue
+		}
+		if newest == nil || binary.NativeEndian.Uint64(meta[metaTx:]) > binary.NativeEndian.Uint64(newest[metaTx:]) {
+			newest = meta
+		}
+	}
+	return newest
+}
+
+// pages is a file on which a walk is under way.
+type pages struct {
+	data []byte
+	high uint64 // pages from here on are not in use
+	seen []bool
+}
+
+// damagedPage is the error for a page that bbolt would stumble over.
+func damagedPage(id uint64, reason string) error {
+	return fmt.Errorf("%w: page %d %s; restore the last snapshot", store.ErrDamaged, id, reason)
+}
+
+// tree walks the pages below one, whose keys must lie in [from, to); nil is no
+// bound.
+func (p *pages) tree(id uint64, from, to []byte) error {
+	if id < 2 || id >= p.high {
+		return damagedPage(id, fmt.Sprintf("is referred to, but the last one is %d", p.high-1))
+	}
+	page := p.data[id*pageSize:]
+	if got := binary.NativeEndian.Uint64(page); got != id {
+		return damagedPage(id, fmt.Sprintf("says it is page %d", got))
+	}
+	overflow := uint64(binary.NativeEndian.Uint32(page[12:]))
+	if id+overflow >= p.high {
+		return damagedPage(id, "reaches beyond the last one")
+	}
+	for i := id; i <= id+overflow; i++ {
+		if p.seen[i] {
+			return damagedPage(i, "is in use twice")
+		}
+		p.seen[i] = true
+	}
+	return p.elements(id, page[:(overflow+1)*pageSize], from, to)
+}
+
+// elements walks what a page, or the page within an inline bucket, holds.
+func (p *pages) elements(id uint64, page []byte, from, to []byte) error {
+	flags, count := binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
+	branch := flags == pageBranch
+	if !branch && flags != pageLeaf {
+		return damagedPage(id, fmt.Sprintf("is of the unknown type %#x", flags))
+	}
+	if pageHeader+count*pageElement > len(page) || branch && count == 0 {
+		return damagedPage(id, fmt.Sprintf("cannot hold %d elements", count))
+	}
+	low := from
+	for i := range count {
+		at := pageHeader + i*pageElement
+		key, value, err := element(id, page, at, branch)
+		if err != nil {
+			return err
+		}
+		if bytes.Compare(key, low) < 0 || i > 0 && bytes.Equal(key, low) || to != nil && bytes.Compare(key, to) >= 0 {
+			return damagedPage(id, fmt.Sprintf("has its key %q in the wrong place", key))
+		}
+		low = key
+		switch {
+		case branch:
+			upper := to
+			if i+1 < count {
+				if upper, _, err = element(id, page, at+pageElement, branch); err != nil {
+					return err
+				}
+			}
+			err = p.tree(binary.NativeEndian.Uint64(page[at+8:]), key, upper)
+		case binary.NativeEndian.Uint32(page[at:])&bucketFlag != 0:
+			err = p.bucket(id, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// element returns the key and value of the element at an offset.
+func element(id uint64, page []byte, at int, branch bool) (key, value []byte, err error) {
+	field := func(n int) int { return int(binary.NativeEndian.Uint32(page[at+4*n:])) }
+	pos, keyBytes, valueBytes := field(0), field(1), 0
+	if !branch {
+		pos, keyBytes, valueBytes = field(1), field(2), field(3)
+	}
+	start := at + pos
+	if start+keyBytes+valueBytes > len(page) || keyBytes == 0 {
+		return nil, nil, damagedPage(id, "has an element that reaches beyond it")
+	}
+	return page[start : start+keyBytes], page[start+keyBytes : start+keyBytes+valueBytes], nil
+}
+
+// bucket walks a nested tree.
+func (p *pages) bucket(id uint64, value []byte) error {
+	if len(value) < bucketHeader {
+		return damagedPage(id, "has a bucket without a header")
+	}
+	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		return p.tree(root, nil, nil)
+	}
+	if len(value) < bucketHeader+pageHeader {
+		return damagedPage(id, "has a bucket without a page")
+	}
+	return p.elements(id, value[bucketHeader:], nil, nil)
+}
