@@ -39,6 +39,7 @@ type plane struct {
 	serving pki.Pair
 	address string // host:port, the same after a restart
 	nodes   rest.Nodes
+	detect  bool // changes of shared objects: benchmarks go without
 
 	file    string
 	engine  *bolt.Engine
@@ -57,7 +58,8 @@ var clock = pki.Clock{Now: time.Now}
 // service account.
 func start(t testing.TB, nodes rest.Nodes) *plane {
 	t.Helper()
-	p := &plane{t: t, nodes: nodes, address: "127.0.0.1:0", file: filepath.Join(t.TempDir(), "state.db")}
+	_, test := t.(*testing.T)
+	p := &plane{t: t, nodes: nodes, detect: test, address: "127.0.0.1:0", file: filepath.Join(t.TempDir(), "state.db")}
 	var err error
 	if p.ca, err = pki.NewAuthority("test", clock); err != nil {
 		t.Fatal(err)
@@ -80,7 +82,7 @@ func (p *plane) open() {
 	if p.engine, err = bolt.Open(p.file, bolt.Options{}); err != nil {
 		p.t.Fatal(err)
 	}
-	if p.state, err = state.Open(context.Background(), p.engine, kind.All, state.Options{DetectMutation: true}); err != nil {
+	if p.state, err = state.Open(context.Background(), p.engine, kind.All, state.Options{DetectMutation: p.detect}); err != nil {
 		p.t.Fatal(err)
 	}
 	p.tokens = must(auth.NewTokens(auth.TokensConfig{Key: p.ca.Key, State: p.state}))(p.t)

@@ -42,7 +42,7 @@ func next(t *testing.T, w watch.Interface, bookmarks bool) watch.Event {
 	}
 }
 
-func version(t *testing.T, text string) int64 {
+func revisionOf(t *testing.T, text string) int64 {
 	t.Helper()
 	return must(strconv.ParseInt(text, 10, 64))(t)
 }
@@ -69,7 +69,7 @@ func TestWatchFromResourceVersion(t *testing.T) {
 			}
 			event := next(t, w, false)
 			gone := event.Object.(*corev1.ConfigMap)
-			if event.Type != watch.Deleted || gone.Data["v"] != "2" || version(t, gone.ResourceVersion) <= version(t, first.ResourceVersion) {
+			if event.Type != watch.Deleted || gone.Data["v"] != "2" || revisionOf(t, gone.ResourceVersion) <= revisionOf(t, first.ResourceVersion) {
 				t.Errorf("last event: %s %v", event.Type, event.Object)
 			}
 		})

@@ -153,10 +153,15 @@ func (h *Handler) forward(w http.ResponseWriter, q *request, location *url.URL) 
 	if h.Nodes == nil {
 		return errors.NewServiceUnavailable("this server has no way to reach nodes")
 	}
+	return h.forwardOver(w, q, h.proxy.transport, location)
+}
+
+// forwardOver passes a request on over a transport.
+func (h *Handler) forwardOver(w http.ResponseWriter, q *request, transport http.RoundTripper, location *url.URL) error {
 	ctx, cancel := h.longRunning(q.Context())
 	defer cancel()
 	reverse := &httputil.ReverseProxy{
-		Transport:     h.proxy.transport,
+		Transport:     transport,
 		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL = location

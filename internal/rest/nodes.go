@@ -61,13 +61,14 @@ func nodeAddress(node *corev1.Node) (string, error) {
 
 // proxy carries requests on to nodes.
 type proxy struct {
-	transport *http.Transport
+	transport *http.Transport // to nodes
+	inside    *http.Transport // to Pods
 }
 
 // newProxy returns the proxy of a handler. URLs name nodes by their names; the
 // connection is made by whoever knows how to reach them.
 func newProxy(h *Handler) *proxy {
-	return &proxy{transport: &http.Transport{
+	return &proxy{inside: newInside(), transport: &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, address string) (net.Conn, error) {
 			name, _, err := net.SplitHostPort(address)
 			if err != nil {
@@ -85,4 +86,7 @@ func newProxy(h *Handler) *proxy {
 	}}
 }
 
-func (p *proxy) close() { p.transport.CloseIdleConnections() }
+func (p *proxy) close() {
+	p.transport.CloseIdleConnections()
+	p.inside.CloseIdleConnections()
+}

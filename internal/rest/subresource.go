@@ -18,9 +18,6 @@ import (
 
 // serveSubresource runs a verb on a part of an object.
 func (h *Handler) serveSubresource(w http.ResponseWriter, q *request) error {
-	if q.subresource == "proxy" {
-		return noSuchResource()
-	}
 	s := q.res.kind.Subresource(q.subresource)
 	if s == nil || q.res.face != nil {
 		return noSuchResource()
@@ -29,6 +26,8 @@ func (h *Handler) serveSubresource(w http.ResponseWriter, q *request) error {
 		return methodNotAllowed()
 	}
 	switch q.subresource {
+	case "proxy":
+		return h.relay(w, q)
 	case "log":
 		return h.podLog(w, q)
 	case "exec", "attach", "portforward":
