@@ -3,6 +3,7 @@ package api
 import (
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -28,6 +29,8 @@ type selected struct {
 	in     state.Interest // what an index finds
 	labels labels.Selector
 	fields fields.Selector
+	// requirements are those of fields: asking it makes a copy each time.
+	requirements fields.Requirements
 }
 
 func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
@@ -46,7 +49,8 @@ func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
 	if s.fields, err = fields.ParseSelector(options.FieldSelector); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	for _, r := range s.fields.Requirements() {
+	s.requirements = s.fields.Requirements()
+	for _, r := range s.requirements {
 		if !s.supports(r.Field) {
 			return nil, apierrors.NewBadRequest("field label not supported: " + r.Field)
 		}
@@ -86,20 +90,33 @@ func (s *selected) matches(obj kind.Object) bool {
 		return true
 	}
 	var set fields.Set
-	if s.kind.Fields != nil {
-		set = s.kind.Fields(obj)
-	}
-	for _, r := range s.fields.Requirements() {
-		value := set[r.Field]
-		switch r.Field {
-		case fieldName:
-			value = obj.GetName()
-		case fieldNamespace:
-			value = obj.GetNamespace()
+	for _, r := range s.requirements {
+		value, common := commonField(obj, r.Field)
+		if !common {
+			if set == nil {
+				set = s.kind.Fields(obj)
+			}
+			value = set[r.Field]
 		}
 		if (value == r.Value) != (r.Operator != selection.NotEquals) {
 			return false
 		}
 	}
 	return true
+}
+
+// commonField returns the fields that are asked for most without making a set
+// of all.
+func commonField(obj kind.Object, name string) (value string, ok bool) {
+	switch name {
+	case fieldName:
+		return obj.GetName(), true
+	case fieldNamespace:
+		return obj.GetNamespace(), true
+	case fieldNodeName:
+		if pod, ok := obj.(*corev1.Pod); ok {
+			return pod.Spec.NodeName, true
+		}
+	}
+	return "", false
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -260,11 +261,31 @@ func same(obj, old kind.Object) bool {
 		return false
 	}
 	obj.SetManagedFields(old.GetManagedFields())
-	if equality.Semantic.DeepEqual(obj, old) {
+	if sameContent(obj, old) {
 		return true
 	}
 	obj.SetManagedFields(managed)
 	return false
+}
+
+// sameContent compares what would be stored. That is what counts: a nil and an
+// empty list are one there, and times have the precision they will be read with.
+func sameContent(obj, old kind.Object) bool {
+	type message interface {
+		Size() int
+		Marshal() ([]byte, error)
+	}
+	m, ok := obj.(message)
+	n, also := old.(message)
+	if !ok || !also {
+		return equality.Semantic.DeepEqual(obj, old)
+	}
+	if m.Size() != n.Size() {
+		return false
+	}
+	a, errA := m.Marshal()
+	b, errB := n.Marshal()
+	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
 // deletedByUpdate reports whether the update takes away the last thing that
