@@ -91,10 +91,6 @@ func (r *Runtime) reserve(c agent.Container) (*entry, error) {
 // prepare makes record, snapshot and bundle, in this order: whatever is there
 // can be found by the record.
 func (r *Runtime) prepare(ctx context.Context, c agent.Container, e *entry) error {
-	spec, err := newSpec(c, r.machine)
-	if err != nil {
-		return err
-	}
 	record, err := r.store.client.ContainerService().Create(ctx, r.record(c))
 	if errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("create container %s: %w: %w", c.ID, fs.ErrExist, err)
@@ -112,17 +108,22 @@ func (r *Runtime) prepare(ctx context.Context, c agent.Container, e *entry) erro
 	if err := makeDirs(root); err != nil {
 		return err
 	}
+	if err := mount.All(mounts, root); err != nil {
+		return fmt.Errorf("mount root file system: %w", err)
+	}
+	named := c.User.Spec
+	if c.User, err = resolveUser(root, c.User); err != nil {
+		return fmt.Errorf("user %q: %w", named, err)
+	}
+	spec, err := newSpec(c, r.machine)
+	if err != nil {
+		return err
+	}
 	data, err := json.Marshal(spec)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(bundle, SpecFile), data, 0o600); err != nil {
-		return err
-	}
-	if err := mount.All(mounts, root); err != nil {
-		return fmt.Errorf("mount root file system: %w", err)
-	}
-	return nil
+	return os.WriteFile(filepath.Join(bundle, SpecFile), data, 0o600)
 }
 
 func (r *Runtime) record(c agent.Container) containers.Container {

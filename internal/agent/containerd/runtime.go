@@ -39,7 +39,6 @@ type Runtime struct {
 	boot      string // this boot of the machine
 	version   string
 	execs     sequence
-	users     userCache
 
 	ended  context.Context // of followers of containers and shims
 	cancel context.CancelFunc

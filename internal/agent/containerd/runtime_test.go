@@ -402,10 +402,6 @@ func TestConfinement(t *testing.T) {
 	n := newNode(t)
 	f := n.follow()
 	show := "grep -E '^(Seccomp|CapEff|CapBnd|NoNewPrivs|Uid|Gid|Groups):' /proc/self/status"
-	user, err := n.User(t.Context(), n.image, "web")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, test := range []struct {
 		name   string
 		change func(*agent.Container)
@@ -413,7 +409,9 @@ func TestConfinement(t *testing.T) {
 	}{
 		{"default", func(*agent.Container) {}, []string{"Seccomp:\t2", "CapEff:\t00000000a80425fb", "NoNewPrivs:\t0"}},
 		{"unconfined", func(c *agent.Container) { c.Seccomp = "unconfined"; c.NoNewPrivs = true }, []string{"Seccomp:\t0", "NoNewPrivs:\t1"}},
-		{"user", func(c *agent.Container) { c.User = user }, []string{"Uid:\t1001", "Gid:\t1002", "Groups:\t1003", "CapEff:\t0000000000000000"}},
+		{"user", func(c *agent.Container) { c.User = agent.User{Spec: "web", Groups: []int64{7}} }, []string{"Uid:\t1001", "Gid:\t1002", "Groups:\t7 1003", "CapEff:\t0000000000000000"}},
+		{"strict groups", func(c *agent.Container) { c.User = agent.User{Spec: "1001:5", Strict: true, Groups: []int64{7}} }, []string{"Uid:\t1001", "Gid:\t5\t", "Groups:\t7 \n"}},
+		{"numbers", func(c *agent.Container) { c.User = agent.User{Spec: "4000"} }, []string{"Uid:\t4000", "Gid:\t0"}},
 		{"drop all", func(c *agent.Container) { c.CapDrop = []string{"ALL"}; c.CapAdd = []string{"NET_BIND_SERVICE"} }, []string{"CapBnd:\t0000000000000400"}},
 		{"privileged", func(c *agent.Container) { c.Privileged = true }, []string{"Seccomp:\t0"}},
 	} {

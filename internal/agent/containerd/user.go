@@ -1,102 +1,41 @@
 package containerd
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 
-	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/errdefs"
 	"github.com/moby/sys/user"
 
 	"github.com/skiff-sh/skiff/internal/agent"
 )
 
-// userCache remembers what names mean in images, which never change.
-type userCache struct {
-	mu    sync.Mutex // of known
-	known map[[2]string]agent.User
-}
-
-// User resolves what an image or a Pod says of a user ("", "name", "1000",
-// "name:group", "1000:1000") by the image's own passwd and group files, with
-// the groups that list the user as a member.
-func (r *Runtime) User(ctx context.Context, image agent.Image, spec string) (agent.User, error) {
-	key := [2]string{image.RootFSChain, spec}
-	r.users.mu.Lock()
-	defer r.users.mu.Unlock()
-	if u, ok := r.users.known[key]; ok {
+// resolveUser looks up what is named of a user in the container's own passwd
+// and group files; numbers need none.
+func resolveUser(root string, u agent.User) (agent.User, error) {
+	if u.Spec == "" {
 		return u, nil
 	}
-	var u agent.User
-	err := r.withImage(ctx, image, func(root string) (err error) {
-		u, err = resolveUser(root, spec)
-		return err
-	})
-	if err != nil {
-		return agent.User{}, fmt.Errorf("user %q of image %s: %w", spec, image.Ref, err)
-	}
-	if r.users.known == nil {
-		r.users.known = map[[2]string]agent.User{}
-	}
-	r.users.known[key] = u
-	return u, nil
-}
-
-// withImage mounts an image's file system, read-only, while fn runs.
-func (r *Runtime) withImage(ctx context.Context, image agent.Image, fn func(root string) error) (err error) {
-	ctx = r.scope(ctx)
-	ctx, done, err := r.store.client.WithLease(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, done(context.WithoutCancel(ctx))) }()
-	snapshotter := r.store.client.SnapshotService(r.store.snapshotter)
-	key := "users-" + r.execs.next()
-	mounts, err := snapshotter.View(ctx, key, image.RootFSChain)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if removeErr := snapshotter.Remove(context.WithoutCancel(ctx), key); !errdefs.IsNotFound(removeErr) {
-			err = errors.Join(err, removeErr)
-		}
-	}()
-	dir, err := os.MkdirTemp(filepath.Dir(r.podsDir()), "users-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(dir)
-	if err := mount.All(mounts, dir); err != nil {
-		return err
-	}
-	return errors.Join(fn(dir), mount.UnmountAll(dir, 0))
-}
-
-// resolveUser reads the files below root, which may be absent: numbers need
-// none. os.Root keeps links in an image from leading out of it.
-func resolveUser(root, spec string) (agent.User, error) {
 	passwd, group := readEtc(root, "passwd"), readEtc(root, "group")
-	u, err := user.GetExecUser(spec, &user.ExecUser{}, strings.NewReader(passwd), strings.NewReader(group))
+	found, err := user.GetExecUser(u.Spec, &user.ExecUser{}, strings.NewReader(passwd), strings.NewReader(group))
 	if err != nil {
 		return agent.User{}, err
 	}
-	out := agent.User{UID: int64(u.Uid), GID: int64(u.Gid)}
-	// GetExecUser leaves memberships out where the group was named.
-	name, _, _ := strings.Cut(spec, ":")
-	members, err := memberships(passwd, group, u.Uid, name)
+	out := agent.User{UID: int64(found.Uid), GID: int64(found.Gid), Groups: u.Groups}
+	if u.Strict {
+		return out, nil
+	}
+	name, _, _ := strings.Cut(u.Spec, ":")
+	members, err := memberships(passwd, group, found.Uid, name)
 	if err != nil {
 		return agent.User{}, err
 	}
-	out.Groups = members
+	out.Groups = append(members, u.Groups...)
 	return out, nil
 }
 
+// memberships returns the groups that list the user.
 func memberships(passwd, group string, uid int, name string) ([]int64, error) {
 	names := map[string]bool{}
 	if _, err := strconv.Atoi(name); err != nil && name != "" {
@@ -122,6 +61,8 @@ func memberships(passwd, group string, uid int, name string) ([]int64, error) {
 	return gids, err
 }
 
+// readEtc returns a file of an image, which may be absent. os.Root keeps links
+// in an image from leading out of it.
 func readEtc(root, name string) string {
 	dir, err := os.OpenRoot(root)
 	if err != nil {
