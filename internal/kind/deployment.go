@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -34,7 +33,9 @@ var Deployment = &Kind{
 	PrepareUpdate:  prepareDeploymentUpdate,
 	Validate:       func(obj Object) field.ErrorList { return validateDeployment(obj.(*appsv1.Deployment)) },
 	ValidateUpdate: validateDeploymentUpdate,
-	Warnings:       deploymentWarnings,
+	Warnings: func(obj, old Object) []string {
+		return templateWarnings(obj, old, &obj.(*appsv1.Deployment).Spec.Template)
+	},
 
 	Subresources: []Subresource{
 		scaleSubresource(),
@@ -88,26 +89,6 @@ func prepareDeploymentUpdate(obj, old Object) {
 func prepareDeploymentStatus(obj, old Object) {
 	d, was := obj.(*appsv1.Deployment), old.DeepCopyObject().(*appsv1.Deployment)
 	d.Spec, d.Labels, d.Generation = was.Spec, was.Labels, was.Generation
-}
-
-func deploymentWarnings(obj, old Object) []string {
-	d := obj.(*appsv1.Deployment)
-	var warnings []string
-	switch {
-	case old == nil:
-		warnings = replicaNameWarnings(d.Name)
-	case old.GetGeneration() == d.Generation:
-		return nil
-	}
-	return append(warnings, specWarnings(field.NewPath("spec", "template"), d.Spec.Template.Annotations, &d.Spec.Template.Spec)...)
-}
-
-// replicaNameWarnings are about the name of what Pods are named after.
-func replicaNameWarnings(name string) []string {
-	if wrong := validation.IsDNS1123Label(name); len(wrong) > 0 {
-		return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", wrong)}
-	}
-	return nil
 }
 
 func deploymentRow(obj Object, now time.Time) []any {

@@ -312,3 +312,20 @@ func TestRandomPods(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkPodCreate is what a new Pod costs before it is stored.
+func BenchmarkPodCreate(b *testing.B) {
+	base := newPod(func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "v"}}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		pod := base.DeepCopy()
+		Pod.Default(pod)
+		Pod.PrepareCreate(pod)
+		if errs := append(ValidateMeta(Pod, pod), Pod.Validate(pod)...); len(errs) > 0 {
+			b.Fatal(errs)
+		}
+	}
+}

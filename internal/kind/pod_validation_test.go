@@ -84,6 +84,30 @@ func TestPodValidation(t *testing.T) {
 			"spec.hostPID: Forbidden: cannot be set for a windows pod"}},
 		{"node selector", func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"a b": "c"} }, []string{
 			`spec.nodeSelector: Invalid value: "a b": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')`}},
+		{"old annotations", func(p *corev1.Pod) {
+			p.Annotations = map[string]string{
+				"seccomp.security.alpha.kubernetes.io/pod":               "strict",
+				"container.seccomp.security.alpha.kubernetes.io/app":     "localhost//a",
+				"container.apparmor.security.beta.kubernetes.io/gone":    "runtime/default",
+				"container.apparmor.security.beta.kubernetes.io/app":     "mine",
+				"scheduler.alpha.kubernetes.io/tolerations":              `[{"operator":"Is","key":"a"}]`,
+				"container.seccomp.security.alpha.kubernetes.io/another": "runtime/default",
+			}
+		}, []string{
+			`metadata.annotations.scheduler.alpha.kubernetes.io/tolerations[0].operator: Unsupported value: "Is": supported values: "Equal", "Exists"`,
+			`metadata.annotations[container.apparmor.security.beta.kubernetes.io/app]: Invalid value: "mine": invalid AppArmor profile name: "mine"`,
+			`metadata.annotations[container.apparmor.security.beta.kubernetes.io/gone]: Invalid value: "gone": container not found`,
+			`metadata.annotations.container.seccomp.security.alpha.kubernetes.io/app: Invalid value: "/a": must be a relative path`,
+			`metadata.annotations.seccomp.security.alpha.kubernetes.io/pod: Invalid value: "strict": must be a valid seccomp profile`,
+		}},
+		{"AppArmor given twice", func(p *corev1.Pod) {
+			p.Annotations = map[string]string{"container.apparmor.security.beta.kubernetes.io/app": "localhost/a"}
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: &corev1.AppArmorProfile{Type: "Localhost", LocalhostProfile: new("b")}}
+		}, []string{"spec.containers[0].securityContext.appArmorProfile.localhostProfile: Forbidden: apparmor profile in annotation and field must match"}},
+		{"linux", func(p *corev1.Pod) {
+			p.Spec.OS = &corev1.PodOS{Name: corev1.Linux}
+			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{}}
+		}, []string{"spec.containers[0].securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"}},
 		{"deletion cost", func(p *corev1.Pod) {
 			p.Annotations = map[string]string{"controller.kubernetes.io/pod-deletion-cost": "+1"}
 		}, []string{
@@ -210,6 +234,17 @@ func TestPodSecurity(t *testing.T) {
 	})
 }
 
+// nodeNeeds is an affinity to nodes that have all the labels.
+func nodeNeeds(keys ...string) *corev1.Affinity {
+	var term corev1.NodeSelectorTerm
+	for _, key := range keys {
+		term.MatchExpressions = append(term.MatchExpressions, corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpExists})
+	}
+	return &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+		RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{term}},
+	}}
+}
+
 func TestPodUpdate(t *testing.T) {
 	const only = "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n"
 	gated := func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "a/b"}} }
@@ -248,14 +283,18 @@ func TestPodUpdate(t *testing.T) {
 		{"gate removed", gated, func(p *corev1.Pod) { p.Spec.SchedulingGates = nil }, nil},
 		{"gate added", none, gated, []string{"spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'a/b'"}},
 		{"gated: selector added", gated, func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"a": "b"} }, nil},
-		{"gated: affinity added", gated, func(p *corev1.Pod) {
-			p.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
-				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "a", Operator: "Exists"}}}},
-			}}}
-		}, nil},
+		{"gated: affinity added", gated, func(p *corev1.Pod) { p.Spec.Affinity = nodeNeeds("a") }, nil},
 		{"gated: selector changed", func(p *corev1.Pod) { gated(p); p.Spec.NodeSelector = map[string]string{"a": "b"} },
 			func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"a": "c", "d": "e"} },
 			[]string{`spec.nodeSelector: Invalid value: {"a":"c","d":"e"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)`}},
+		{"gated: affinity narrowed", func(p *corev1.Pod) { gated(p); p.Spec.Affinity = nodeNeeds("a") },
+			func(p *corev1.Pod) { p.Spec.Affinity = nodeNeeds("a", "b") }, nil},
+		{"gated: affinity changed", func(p *corev1.Pod) { gated(p); p.Spec.Affinity = nodeNeeds("a") },
+			func(p *corev1.Pod) { p.Spec.Affinity = nodeNeeds("b", "a") },
+			[]string{"spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]: Invalid value: "}},
+		{"gated: affinity removed", func(p *corev1.Pod) { gated(p); p.Spec.Affinity = nodeNeeds("a") },
+			func(p *corev1.Pod) { p.Spec.Affinity = nil },
+			[]string{"spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Invalid value: null: no additions/deletions to non-empty NodeSelectorTerms list are allowed"}},
 		{"not gated: selector added", none, func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"a": "b"} }, []string{only + "@@ "}},
 		{"mirror annotation", none, func(p *corev1.Pod) { p.Annotations = map[string]string{"kubernetes.io/config.mirror": "x"} }, []string{
 			`metadata.annotations[kubernetes.io/config.mirror]: Invalid value: "x": must set spec.nodeName if mirror pod annotation is set`,
@@ -370,9 +409,15 @@ func TestPodWarnings(t *testing.T) {
 		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, Name: "a"}, {ContainerPort: 80, Name: "b"}}
 		p.Spec.Containers[0].Resources.Limits = resources("memory", "100m")
 		p.Spec.TerminationGracePeriodSeconds = new(int64(-1))
+		p.Spec.NodeSelector = map[string]string{"beta.kubernetes.io/arch": "arm64"}
+		p.Spec.Affinity = nodeNeeds("beta.kubernetes.io/os")
+		p.Spec.Affinity.PodAntiAffinity = &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{}}}
+		p.Spec.HostAliases = []corev1.HostAlias{{IP: "2001:DB8::1"}}
 	})
 	want := []string{
 		"metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]",
+		`spec.nodeSelector[beta.kubernetes.io/arch]: deprecated since v1.14; use "kubernetes.io/arch" instead`,
+		`spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key: beta.kubernetes.io/os is deprecated since v1.14; use "kubernetes.io/os" instead`,
 		`metadata.annotations[scheduler.alpha.kubernetes.io/critical-pod]: non-functional in v1.16+; use the "priorityClassName" field instead`,
 		"spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+",
 		`spec.imagePullSecrets[1].name: duplicate name "a"`,
@@ -380,6 +425,8 @@ func TestPodWarnings(t *testing.T) {
 		`spec.containers[0].resources.requests[memory]: fractional byte value "100m" is invalid, must be an integer`,
 		`spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply`,
 		"spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]",
+		`spec.hostAliases[0].ip: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")`,
+		"spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector: a null labelSelector results in matching no pod",
 		"spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
 	}
 	got := Pod.Warnings(pod, nil)

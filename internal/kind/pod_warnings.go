@@ -28,13 +28,9 @@ func podWarnings(obj, old Object) []string {
 func specWarnings(path *field.Path, annotations map[string]string, spec *corev1.PodSpec) []string {
 	w := &warner{}
 	at := path.Child("spec")
+	w.labels(at, spec)
 	w.annotations(path.Child("metadata", "annotations"), annotations, spec)
 	w.volumes(at.Child("volumes"), spec.Volumes)
-	for i, c := range spec.TopologySpreadConstraints {
-		if c.LabelSelector == nil {
-			w.say(at.Child("topologySpreadConstraints").Index(i).Child("labelSelector"), "a null labelSelector results in matching no pod")
-		}
-	}
 	w.duplicates(at.Child("hostAliases"), "ip", len(spec.HostAliases), func(i int) string { return spec.HostAliases[i].IP })
 	w.duplicates(at.Child("imagePullSecrets"), "name", len(spec.ImagePullSecrets), func(i int) string { return spec.ImagePullSecrets[i].Name })
 	for i, s := range spec.ImagePullSecrets {
@@ -49,6 +45,8 @@ func specWarnings(path *field.Path, annotations map[string]string, spec *corev1.
 		w.env(at.Child("env"), c.Env)
 	})
 	w.ports(at, spec)
+	w.addresses(at, spec)
+	w.affinity(at.Child("affinity"), spec.Affinity)
 	if s := spec.TerminationGracePeriodSeconds; s != nil && *s < 0 {
 		w.say(at.Child("terminationGracePeriodSeconds"), "must be >= 0; negative values are invalid and will be treated as 1")
 	}

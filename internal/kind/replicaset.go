@@ -37,7 +37,9 @@ var ReplicaSet = &Kind{
 	PrepareUpdate:  prepareReplicaSetUpdate,
 	Validate:       func(obj Object) field.ErrorList { return validateReplicaSet(obj.(*appsv1.ReplicaSet)) },
 	ValidateUpdate: validateReplicaSetUpdate,
-	Warnings:       replicaSetWarnings,
+	Warnings: func(obj, old Object) []string {
+		return templateWarnings(obj, old, &obj.(*appsv1.ReplicaSet).Spec.Template)
+	},
 
 	Subresources: []Subresource{
 		scaleSubresource(),
@@ -115,18 +117,6 @@ func validateReplicaSetStatus(obj, _ Object) field.ErrorList {
 	counts.part("availableReplicas", status.AvailableReplicas)
 	counts.available(status.AvailableReplicas, status.ReadyReplicas)
 	return counts.errs
-}
-
-func replicaSetWarnings(obj, old Object) []string {
-	rs := obj.(*appsv1.ReplicaSet)
-	var warnings []string
-	switch {
-	case old == nil:
-		warnings = replicaNameWarnings(rs.Name)
-	case old.GetGeneration() == rs.Generation:
-		return nil
-	}
-	return append(warnings, specWarnings(field.NewPath("spec", "template"), rs.Spec.Template.Annotations, &rs.Spec.Template.Spec)...)
 }
 
 func replicaSetRow(obj Object, now time.Time) []any {

@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -8,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -53,6 +55,21 @@ func validateReplicated(path *field.Path, s *metav1.LabelSelector, t *corev1.Pod
 		errs = append(errs, field.Forbidden(at.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
 	}
 	return errs
+}
+
+// templateWarnings are told of a workload when it is created, and when its spec
+// changes.
+func templateWarnings(obj, old Object, t *corev1.PodTemplateSpec) []string {
+	if old != nil && old.GetGeneration() == obj.GetGeneration() {
+		return nil
+	}
+	warnings := specWarnings(field.NewPath("spec", "template"), t.Annotations, &t.Spec)
+	wrong := validation.IsDNS1123Label(obj.GetName())
+	if old != nil || len(wrong) == 0 {
+		return warnings
+	}
+	name := fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", wrong)
+	return append([]string{name}, warnings...)
 }
 
 // templateCells are the names and images of a template's containers.

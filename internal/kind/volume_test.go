@@ -1,10 +1,12 @@
 package kind
 
 import (
+	"reflect"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 func TestVolumeValidation(t *testing.T) {
@@ -83,9 +85,53 @@ func TestVolumeValidation(t *testing.T) {
 				{Name: "c", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "web-e"}}},
 			}
 		}, []string{`spec.volumes[1].persistentVolumeClaim.claimName: Invalid value: "web-e": must not reference a PVC that gets created for an ephemeral volume`}},
+		{"flocker", volume(corev1.VolumeSource{Flocker: &corev1.FlockerVolumeSource{DatasetName: "a/b", DatasetUUID: "u"}}), []string{
+			at + `.flocker: Invalid value: "resource": datasetName and datasetUUID can not be specified simultaneously`,
+			at + `.flocker.datasetName: Invalid value: "a/b": must not contain '/'`}},
+		{"fc", volume(corev1.VolumeSource{FC: &corev1.FCVolumeSource{TargetWWNs: []string{"a"}}}), []string{
+			at + ".fc.lun: Required value: lun is required if targetWWNs is specified"}},
+		{"quobyte", volume(corev1.VolumeSource{Quobyte: &corev1.QuobyteVolumeSource{Registry: "a"}}), []string{
+			at + `.quobyte.registry: Invalid value: "a": must be a host:port pair or multiple pairs separated by commas`, at + ".quobyte.volume: Required value"}},
+		{"flex", volume(corev1.VolumeSource{FlexVolume: &corev1.FlexVolumeSource{Options: map[string]string{"fs.k8s.io/a": "b"}}}), []string{
+			at + ".flexVolume.driver: Required value",
+			at + `.flexVolume.options[fs.k8s.io/a]: Invalid value: "fs.k8s.io/a": kubernetes.io and k8s.io namespaces are reserved`}},
+		{"azure disk", volume(corev1.VolumeSource{AzureDisk: &corev1.AzureDiskVolumeSource{DiskName: "d", DataDiskURI: "ftp://x"}}), []string{
+			at + `.azureDisk.diskURI: Unsupported value: "ftp://x": supported values: "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd"`}},
+		{"storageos", volume(corev1.VolumeSource{StorageOS: &corev1.StorageOSVolumeSource{SecretRef: &corev1.LocalObjectReference{}}}), []string{
+			at + ".storageos.volumeName: Required value", at + ".storageos.secretRef.name: Required value"}},
+		{"others", func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{
+				{Name: "a", VolumeSource: corev1.VolumeSource{RBD: &corev1.RBDVolumeSource{}}},
+				{Name: "b", VolumeSource: corev1.VolumeSource{AWSElasticBlockStore: &corev1.AWSElasticBlockStoreVolumeSource{VolumeID: "v", Partition: 256}}},
+				{Name: "c", VolumeSource: corev1.VolumeSource{VsphereVolume: &corev1.VsphereVirtualDiskVolumeSource{}}},
+				{Name: "d", VolumeSource: corev1.VolumeSource{GitRepo: &corev1.GitRepoVolumeSource{Directory: "/a"}}},
+				{Name: "e", VolumeSource: corev1.VolumeSource{ScaleIO: &corev1.ScaleIOVolumeSource{Gateway: "g", System: "s"}}},
+			}
+		}, []string{
+			"spec.volumes[0].rbd.monitors: Required value", "spec.volumes[0].rbd.image: Required value",
+			"spec.volumes[1].awsElasticBlockStore.partition: Invalid value: 256: must be between 1 and 255, inclusive",
+			"spec.volumes[2].vsphereVolume.volumePath: Required value",
+			"spec.volumes[3].gitRepo.repository: Required value", `spec.volumes[3].gitRepo.directory: Invalid value: "/a": must be a relative path`,
+			"spec.volumes[4].scaleIO.volumeName: Required value",
+		}},
 		{"iscsi", volume(corev1.VolumeSource{ISCSI: &corev1.ISCSIVolumeSource{TargetPortal: "t", IQN: "iqn.a", Lun: 256}}), []string{
 			at + `.iscsi.iqn: Invalid value: "iqn.a": must be valid format`,
 			at + ".iscsi.lun: Invalid value: 256: must be between 0 and 255, inclusive",
 		}},
 	})
+}
+
+// TestEveryVolumeTypeIsKnown: a type that a newer library brings must not be
+// taken for none.
+func TestEveryVolumeTypeIsKnown(t *testing.T) {
+	for f := range reflect.TypeFor[corev1.VolumeSource]().NumField() {
+		v := corev1.Volume{Name: "v"}
+		source := reflect.ValueOf(&v.VolumeSource).Elem().Field(f)
+		source.Set(reflect.New(source.Type().Elem()))
+		for _, e := range validateVolumeSource(field.NewPath("v"), &v, "web") {
+			if e.Detail == "must specify a volume type" {
+				t.Errorf("%s is no volume type", reflect.TypeFor[corev1.VolumeSource]().Field(f).Name)
+			}
+		}
+	}
 }
