@@ -25,7 +25,8 @@
 // unnoticed.
 //
 // The bucket "meta" has "state": format (1 byte, 1), the last revision on disk
-// (8), the one beyond which none has been handed out (8), and their CRC32C (4).
+// (8), the one beyond which none has been handed out (8), number and
+// fingerprints of the buckets' names (8), and the CRC32C of these (4).
 // The revisions are equal after a clean Close. When they are not, the process
 // ended early: revisions go on behind the second one, and every record that may
 // have been written lazily since is stamped with a fresh revision. The bucket

@@ -175,8 +175,17 @@ func (s *keyspace) seal(revision, reserved store.Revision) error {
 			return err
 		}
 	}
-	meta := s.tx.Bucket([]byte(metaBucket))
-	return meta.Put([]byte(metaState), progress{revision, reserved}.encode())
+	p := progress{revision, reserved, tallyBuckets(s.tx)}
+	return s.tx.Bucket([]byte(metaBucket)).Put([]byte(metaState), p.encode())
+}
+
+// tallyBuckets is the tally over the names of all buckets.
+func tallyBuckets(tx *bbolt.Tx) (t tally) {
+	cursor := tx.Cursor()
+	for name, _ := cursor.First(); name != nil; name, _ = cursor.Next() {
+		t = t.add(header{checksum: crc32.Checksum(name, castagnoli)})
+	}
+	return t
 }
 
 func (b *openBucket) seal() error {
@@ -187,31 +196,36 @@ func (b *openBucket) seal() error {
 }
 
 // progress says how far revisions have come: the last one on disk, and the one
-// beyond which none was handed out.
+// beyond which none was handed out. And which buckets there are.
 type progress struct {
 	revision, reserved store.Revision
+	buckets            tally
 }
 
 const (
 	progressFormat = 1
-	progressBytes  = 1 + 8 + 8 + 4
+	progressBytes  = 1 + 8 + 8 + 8 + 4
 )
 
 func (p progress) encode() []byte {
 	b := []byte{progressFormat}
 	b = binary.BigEndian.AppendUint64(b, uint64(p.revision))
 	b = binary.BigEndian.AppendUint64(b, uint64(p.reserved))
+	b = binary.BigEndian.AppendUint64(b, uint64(p.buckets))
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 func decodeProgress(b []byte) (p progress, err error) {
-	if len(b) > 0 && b[0] > progressFormat {
-		return p, fmt.Errorf("its format is %d, this program knows %d: use the version of skiff that wrote it", b[0], progressFormat)
+	whole := len(b) == progressBytes &&
+		crc32.Checksum(b[:progressBytes-4], castagnoli) == binary.BigEndian.Uint32(b[progressBytes-4:])
+	switch {
+	case whole && b[0] == progressFormat:
+		p.revision = store.Revision(binary.BigEndian.Uint64(b[1:]))
+		p.reserved = store.Revision(binary.BigEndian.Uint64(b[9:]))
+		p.buckets = tally(binary.BigEndian.Uint64(b[17:]))
+		return p, nil
+	case len(b) > 0 && b[0] > progressFormat && b[0] < 32:
+		return p, fmt.Errorf("its format is %d, this program knows %d; use the version of skiff that wrote it", b[0], progressFormat)
 	}
-	if len(b) != progressBytes || crc32.Checksum(b[:progressBytes-4], castagnoli) != binary.BigEndian.Uint32(b[progressBytes-4:]) {
-		return p, fmt.Errorf("%w: its last revision cannot be read; restore the last snapshot", store.ErrDamaged)
-	}
-	p.revision = store.Revision(binary.BigEndian.Uint64(b[1:]))
-	p.reserved = store.Revision(binary.BigEndian.Uint64(b[9:]))
-	return p, nil
+	return p, fmt.Errorf("%w: its last revision cannot be read; restore the last snapshot", store.ErrDamaged)
 }

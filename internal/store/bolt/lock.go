@@ -61,3 +61,19 @@ func writePID(f *os.File) error {
 	}
 	return f.Truncate(int64(len(text)))
 }
+
+// Holder returns the process that holds the store at path, 0 if none does.
+func Holder(path string) (pid int, err error) {
+	if _, err := os.Stat(path + ".lock"); errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	f, err := lockFile(path)
+	var locked *LockedError
+	if errors.As(err, &locked) {
+		return locked.PID, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return 0, f.Close()
+}

@@ -24,8 +24,13 @@ func (e *Engine) recover() error {
 			}
 			return nil
 		}
-		found, err = decodeProgress(meta.Get([]byte(metaState)))
-		return err
+		if found, err = decodeProgress(meta.Get([]byte(metaState))); err != nil {
+			return err
+		}
+		if found.buckets != tallyBuckets(tx) {
+			return fmt.Errorf("%w: its buckets are not those that it should have; restore the last snapshot", store.ErrDamaged)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
