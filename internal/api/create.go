@@ -20,8 +20,8 @@ import (
 const (
 	maxGeneratedBase  = 58 // with the random suffix: a DNS label
 	generatedSuffix   = 5
-	nameAttempts      = 8 // KEP-4420
-	maxCommitAttempts = 64
+	nameAttempts      = 8   // KEP-4420
+	maxCommitAttempts = 256 // each that fails is a success of somebody else
 )
 
 // Create stores a new object. The Request's Name may be empty; if it is not, it
@@ -30,13 +30,15 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 	if err := identify(&req, obj); err != nil {
 		return nil, err
 	}
-	if obj.GetResourceVersion() != "" {
+	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
 		// Upstream's storage says this with no reason and the code of a
 		// server's fault; clients see the text.
 		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
 			Status: metav1.StatusFailure, Code: 500, Message: "resourceVersion should not be set on objects to be created",
 		}}
 	}
+	obj.SetResourceVersion("")
+	singleOwners(&req, obj)
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
 	// A Service is given addresses on the way to its commit; if that loses a
 	// race, the next attempt starts without them.
@@ -115,6 +117,9 @@ func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (ki
 	errs := kind.ValidateMeta(k, obj)
 	if k.Validate != nil {
 		errs = append(errs, k.Validate(obj)...)
+	}
+	if f := req.Face; f != nil && f.Validate != nil {
+		errs = append(errs, f.Validate(obj)...)
 	}
 	if err := invalid(req, obj, errs); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -137,7 +138,7 @@ func TestPatchOfAnotherFace(t *testing.T) {
 	event := face.ToStored(&eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "e"},
 		Regarding:  corev1.ObjectReference{Namespace: "default", Kind: "Pod", Name: "p"},
-		EventTime:  metav1.NowMicro(), Reason: "Testing", Action: "Test", Note: "first", Type: "Normal",
+		EventTime:  metav1.NewMicroTime(time.Unix(1, 0)), Reason: "Testing", Action: "Test", Note: "first", Type: "Normal",
 		ReportingController: "test", ReportingInstance: "test-1",
 	})
 	req := to(kind.Event, "default", "e")
@@ -145,14 +146,24 @@ func TestPatchOfAnotherFace(t *testing.T) {
 	if _, err := c.Create(context.Background(), req, event); err != nil {
 		t.Fatal(err)
 	}
-	out, err := c.Patch(context.Background(), req, api.Patch{
-		Type: types.StrategicMergePatchType, Data: []byte(`{"deprecatedCount":7}`),
-	})
+	patch := func(data string) (kind.Object, error) {
+		return c.Patch(context.Background(), req, api.Patch{Type: types.StrategicMergePatchType, Data: []byte(data)})
+	}
+	out, err := patch(`{"series":{"count":7,"lastObservedTime":"2026-01-01T00:00:00.000000Z"}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := out.(*corev1.Event); e.Count != 7 || e.Message != "first" {
+	if e := out.(*corev1.Event); e.Series == nil || e.Series.Count != 7 || e.Message != "first" {
 		t.Errorf("stored event %+v", e)
+	}
+	// The newer group is stricter than core.
+	_, err = patch(`{"note":"second"}`)
+	wantStatus(t, err, metav1.StatusReasonInvalid, `Event.events.k8s.io "e" is invalid: message: Invalid value: "second": field is immutable`)
+	for selector, want := range map[string]int{"regarding.name=p": 1, "regarding.name=q": 0, "involvedObject.name=p": 1} {
+		list, err := c.List(context.Background(), api.Request{Kind: kind.Event, Face: face, Namespace: "default"}, api.ListOptions{FieldSelector: selector})
+		if err != nil || len(list.Items) != want {
+			t.Errorf("%s: %+v %v", selector, list, err)
+		}
 	}
 	_, err = c.Get(context.Background(), api.Request{Kind: kind.Event, Face: face, Namespace: "default", Name: "gone"})
 	wantStatus(t, err, metav1.StatusReasonNotFound, `events.events.k8s.io "gone" not found`)

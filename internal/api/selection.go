@@ -2,6 +2,7 @@ package api
 
 import (
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,8 +50,13 @@ func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
 	if s.fields, err = fields.ParseSelector(options.FieldSelector); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
+	if s.fields, err = storedFields(req.Face, s.fields); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
 	s.requirements = s.fields.Requirements()
-	for _, r := range s.requirements {
+	for i := range s.requirements {
+		r := &s.requirements[i]
+		r.Field = storedField(req, r.Field)
 		if !s.supports(r.Field) {
 			return nil, apierrors.NewBadRequest("field label not supported: " + r.Field)
 		}
@@ -59,6 +65,34 @@ func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
 		}
 	}
 	return s, nil
+}
+
+// storedField returns the name under which the kind knows a field of the face
+// that the client speaks: Events of events.k8s.io call some by other names.
+func storedField(req *Request, name string) string {
+	if req.Kind != kind.Event || req.Face == nil {
+		return name
+	}
+	if rest, ok := strings.CutPrefix(name, "regarding."); ok {
+		return "involvedObject." + rest
+	}
+	if name == "reportingController" {
+		return "reportingComponent"
+	}
+	return name
+}
+
+// storedFields puts the kind's names of fields in the place of those of a face.
+func storedFields(f *kind.Face, selector fields.Selector) (fields.Selector, error) {
+	if f == nil || f.FieldNames == nil {
+		return selector, nil
+	}
+	return selector.Transform(func(name, value string) (string, string, error) {
+		if stored, ok := f.FieldNames[name]; ok {
+			name = stored
+		}
+		return name, value, nil
+	})
 }
 
 func (s *selected) supports(name string) bool {

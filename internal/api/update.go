@@ -38,6 +38,10 @@ func (a *API) Put(ctx context.Context, req Request, obj kind.Object) (out kind.O
 			return out, err == nil, err
 		}
 	}
+	if obj.GetResourceVersion() == "0" {
+		obj.SetResourceVersion("")
+	}
+	singleOwners(&req, obj)
 	if obj.GetResourceVersion() == "" && !unconditionalUpdate(req.Kind) {
 		return nil, false, invalid(&req, obj, field.ErrorList{
 			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"),
@@ -204,7 +208,7 @@ func matchIdentity(req *Request, obj, old kind.Object) error {
 	}
 	switch obj.GetResourceVersion() {
 	case old.GetResourceVersion():
-	case "", "0":
+	case "":
 		obj.SetResourceVersion(old.GetResourceVersion())
 	default:
 		return modified(req, old.GetName())
@@ -249,6 +253,9 @@ func validateUpdate(req *Request, obj, old kind.Object) field.ErrorList {
 	}
 	if validate != nil {
 		errs = append(errs, validate(obj, old)...)
+	}
+	if f := req.Face; f != nil && f.ValidateUpdate != nil && req.Subresource == "" {
+		errs = append(errs, f.ValidateUpdate(obj, old)...)
 	}
 	return errs
 }
