@@ -53,7 +53,9 @@ type Op struct {
 	Key    Key
 	Action Action
 	Expect Revision
-	Value  []byte
+	// Value is the engine's and the followers' from Commit on: nobody may
+	// change it.
+	Value []byte
 	// Lazy lets the engine acknowledge and publish before the value is on
 	// disk. It takes effect only when every Put and Delete of the commit is lazy.
 	Lazy bool
@@ -94,7 +96,8 @@ type Engine interface {
 	// taken; after that Commit waits for the outcome.
 	Commit(ctx context.Context, ops []Op) ([]Revision, error)
 	// Scan calls fn for every record of a bucket in name order. The value is
-	// the callee's to keep. It sees a consistent snapshot.
+	// the callee's to keep. It sees a consistent snapshot. fn must not Commit.
+	// What is not as it was written is an ErrDamaged that names it.
 	Scan(ctx context.Context, bucket string, fn func(Record) error) error
 	// Buckets returns the names of the buckets that have or had records, in
 	// order.

@@ -1,7 +1,8 @@
 // Package bolt is the embedded engine of the store: one bbolt file, one
 // committer.
 //
-// Engine is what Open returns; a request is one caller's commit in the queue; a
+// Engine is what Open returns, from what is there or what Restore made of a
+// snapshot; a request is one caller's commit in the queue; a
 // batch is what the committer makes of all requests that came in while the disk
 // was busy, and becomes one bbolt transaction. The invariant: what was
 // acknowledged as durable is on disk together with everything before it, and no
@@ -174,8 +175,8 @@ func (e *Engine) open() error {
 
 const (
 	pageSize   = 4096
-	growBy     = 1 << 20  // bytes; the file is sparse, each step costs a sync
-	initialMap = 64 << 20 // address space, so that a growing file rarely waits for its readers
+	growBy     = 1 << 20 // bytes; the file is sparse, each step costs a sync
+	initialMap = 1 << 30 // of address space: a file that outgrows it waits for its readers
 )
 
 // Follow sets the one follower. It is called before the first Commit.

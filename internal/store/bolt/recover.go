@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"go.etcd.io/bbolt"
@@ -54,12 +53,7 @@ func (e *Engine) create() error {
 	if err := e.db.Update(layOut); err != nil {
 		return diskError(err)
 	}
-	dir, err := os.Open(filepath.Dir(e.path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return syncDir(filepath.Dir(e.path))
 }
 
 // layOut makes what every file has.

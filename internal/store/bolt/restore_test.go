@@ -1,0 +1,63 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+func TestRestore(t *testing.T) {
+	e := mustOpen(t, filepath.Join(t.TempDir(), testFile), Options{})
+	for _, op := range []store.Op{put("a", []byte("1")), lazily(put("b", []byte("2")))} {
+		if err := commit(e, op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var snapshot bytes.Buffer
+	if err := e.Snapshot(context.Background(), &snapshot); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, testFile)
+	whole := snapshot.Bytes()
+	for _, test := range []struct {
+		name string
+		data []byte
+		want string
+	}{
+		{"empty", nil, "the snapshot is empty"},
+		{"cut", whole[:len(whole)-3*pageSize], "fewer than the"},
+		{"changed", bytes.ReplaceAll(whole, []byte("\x01\x01\x00\x00\x00"), []byte("\x01\x01\x00\x10\x00")), "restore the last snapshot"},
+		{"something else", bytes.Repeat([]byte("x"), 4*pageSize), "restore the last snapshot"},
+	} {
+		err := Restore(context.Background(), path, bytes.NewReader(test.data))
+		if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+	if err := Restore(context.Background(), path, bytes.NewReader(whole)); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := os.ReadDir(dir)
+	if len(files) != 2 {
+		t.Errorf("left behind: %v", files)
+	}
+	if err := Restore(context.Background(), path, bytes.NewReader(whole)); err == nil || !strings.Contains(err.Error(), "move it away first") {
+		t.Errorf("over an existing store: %v", err)
+	}
+	restored := mustOpen(t, path, Options{})
+	if got := fmt.Sprint(names(t, restored)); got != "[a b]" || restored.Revision() < restoreSkip {
+		t.Errorf("restored %s at revision %d", got, restored.Revision())
+	}
+	var locked *LockedError
+	if err := Restore(context.Background(), path, bytes.NewReader(whole)); !errors.As(err, &locked) {
+		t.Errorf("over an open store: %v", err)
+	}
+}
