@@ -97,7 +97,7 @@ func TestDeploymentValidation(t *testing.T) {
 			d.Spec.Template.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "d", Image: "d"}}}
 		}, []string{"spec.template.spec.ephemeralContainers: Forbidden: ephemeral containers not allowed in pod template"}},
 		{"strategy", func(d *appsv1.Deployment) { d.Spec.Strategy.Type = "Blue" }, []string{
-			`spec.strategy: Unsupported value: {"type":"Blue"}: supported values: "Recreate", "RollingUpdate"`}},
+			`spec.strategy: Unsupported value: {"Type":"Blue","RollingUpdate":null}: supported values: "Recreate", "RollingUpdate"`}},
 		{"recreate and roll", func(d *appsv1.Deployment) {
 			d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{}}
 		}, []string{update + ": Forbidden: may not be specified when strategy `type` is 'Recreate'"}},

@@ -52,7 +52,7 @@ func validateStrategy(path *field.Path, s *appsv1.DeploymentStrategy) field.Erro
 		}
 		return validateRollingUpdate(at, s.RollingUpdate)
 	}
-	return field.ErrorList{field.NotSupported(path, s, []appsv1.DeploymentStrategyType{appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
+	return field.ErrorList{field.NotSupported(path, untagged{s}, []appsv1.DeploymentStrategyType{appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
 }
 
 func validateRollingUpdate(path *field.Path, r *appsv1.RollingUpdateDeployment) field.ErrorList {

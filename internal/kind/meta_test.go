@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -110,5 +111,25 @@ func TestSchemeKnowsEveryKind(t *testing.T) {
 		if !Scheme().Recognizes(gvk) {
 			t.Errorf("scheme lacks %v", gvk)
 		}
+	}
+}
+
+func TestUntagged(t *testing.T) {
+	volume := corev1.Volume{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: "Memory", SizeLimit: new(resources("a", "1Gi")["a"])}}}
+	text, err := json.Marshal(untagged{[]any{volume.EmptyDir, map[string]string{"b": "c", "a": "d"}, []string(nil), true, int32(5)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `[{"Medium":"Memory","SizeLimit":"1Gi"},{"a":"d","b":"c"},null,true,5]`
+	if string(text) != want {
+		t.Errorf("%s\nwant %s", text, want)
+	}
+	// What an embedded structure has counts as the outer one's own.
+	text, err = json.Marshal(untagged{volume})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(text); !strings.HasPrefix(got, `{"Name":"v","HostPath":null,"EmptyDir":{"Medium":"Memory",`) || !json.Valid(text) {
+		t.Errorf("%s", got)
 	}
 }

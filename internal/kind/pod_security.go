@@ -83,12 +83,12 @@ func validateEscalation(path *field.Path, sc *corev1.SecurityContext) field.Erro
 	}
 	var errs field.ErrorList
 	if isTrue(sc.Privileged) {
-		errs = append(errs, field.Invalid(path, sc, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
+		errs = append(errs, field.Invalid(path, untagged{sc}, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
 	}
 	if sc.Capabilities != nil {
 		for _, capability := range sc.Capabilities.Add {
 			if capability == "CAP_SYS_ADMIN" {
-				errs = append(errs, field.Invalid(path, sc, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"))
+				errs = append(errs, field.Invalid(path, untagged{sc}, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"))
 			}
 		}
 	}
@@ -145,7 +145,7 @@ func validateSeccomp(path *field.Path, p *corev1.SeccompProfile) field.ErrorList
 	case local:
 		errs = append(errs, relativePath(at, *p.LocalhostProfile)...)
 	case p.LocalhostProfile != nil:
-		errs = append(errs, field.Invalid(at, p, "can only be set when seccomp type is Localhost"))
+		errs = append(errs, field.Invalid(at, untagged{p}, "can only be set when seccomp type is Localhost"))
 	}
 	return errs
 }

@@ -90,7 +90,7 @@ func validatePodIPs(path *field.Path, is, was *corev1.PodStatus) field.ErrorList
 		errs = append(errs, ipAddress(path.Index(i), ip.IP, old...)...)
 	}
 	if !onePerFamily(ips) {
-		errs = append(errs, field.Invalid(path, is.PodIPs, "may specify no more than one IP for each IP family"))
+		errs = append(errs, field.Invalid(path, untagged{is.PodIPs}, "may specify no more than one IP for each IP family"))
 	}
 	return errs
 }
@@ -112,7 +112,7 @@ func validateHostIPs(path *field.Path, is, was *corev1.PodStatus) field.ErrorLis
 		errs = append(errs, ipAddress(path.Index(i), ip.IP, old...)...)
 	}
 	if !onePerFamily(ips) {
-		errs = append(errs, field.Invalid(path, is.HostIPs, "may specify no more than one IP for each IP family"))
+		errs = append(errs, field.Invalid(path, untagged{is.HostIPs}, "may specify no more than one IP for each IP family"))
 	}
 	return errs
 }

@@ -64,7 +64,7 @@ func validateRestUpdate(path *field.Path, pod, old *corev1.Pod) field.ErrorList 
 	}
 	if !equality.Semantic.DeepEqual(*rest, old.Spec) {
 		errs = append(errs, field.Forbidden(path, fmt.Sprintf("pod updates may not change fields other than %s\n%v",
-			strings.Join(updatableFields(), ","), diff.Diff(old.Spec, *rest))))
+			strings.Join(updatableFields(), ","), diff.Diff(untagged{old.Spec}, untagged{*rest}))))
 	}
 	return errs
 }
@@ -175,7 +175,7 @@ func nodeTerms(n *corev1.NodeAffinity) []corev1.NodeSelectorTerm {
 // requirements at its end.
 func validateTermsUpdate(path *field.Path, terms, old []corev1.NodeSelectorTerm) field.ErrorList {
 	if len(old) > 0 && len(old) != len(terms) {
-		return field.ErrorList{field.Invalid(path, terms, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")}
+		return field.ErrorList{field.Invalid(path, untagged{terms}, "no additions/deletions to non-empty NodeSelectorTerms list are allowed")}
 	}
 	var errs field.ErrorList
 	for i, was := range old {
@@ -183,7 +183,7 @@ func validateTermsUpdate(path *field.Path, terms, old []corev1.NodeSelectorTerm)
 		empty := len(was.MatchExpressions)+len(was.MatchFields) == 0
 		grown := len(is.MatchExpressions)+len(is.MatchFields) > 0
 		if empty && grown || !beginsWith(is.MatchExpressions, was.MatchExpressions) || !beginsWith(is.MatchFields, was.MatchFields) {
-			errs = append(errs, field.Invalid(path.Index(i), is, "only additions are allowed (no mutations or deletions)"))
+			errs = append(errs, field.Invalid(path.Index(i), untagged{is}, "only additions are allowed (no mutations or deletions)"))
 		}
 	}
 	return errs
@@ -206,7 +206,7 @@ func validateEphemeralUpdate(pod, old *corev1.Pod) field.ErrorList {
 		if i < 0 {
 			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", was.Name)))
 		} else if is := pod.Spec.EphemeralContainers[i]; !equality.Semantic.DeepEqual(was, is) {
-			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", was.Name, diff.Diff(was, is))))
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", was.Name, diff.Diff(untagged{was}, untagged{is}))))
 		}
 	}
 	return errs

@@ -135,10 +135,10 @@ func validateResourceClaims(path *field.Path, claims []corev1.PodResourceClaim) 
 		seen[claim.Name] = true
 		name, template := claim.ResourceClaimName, claim.ResourceClaimTemplateName
 		if name != nil && template != nil {
-			errs = append(errs, field.Invalid(at, claim, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"))
+			errs = append(errs, field.Invalid(at, untagged{claim}, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"))
 		}
 		if name == nil && template == nil {
-			errs = append(errs, field.Invalid(at, claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
+			errs = append(errs, field.Invalid(at, untagged{claim}, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
 		}
 		if name != nil {
 			errs = append(errs, dnsSubdomain(at.Child("resourceClaimName"), *name)...)

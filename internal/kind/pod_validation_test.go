@@ -220,7 +220,7 @@ func TestPodSecurity(t *testing.T) {
 		}},
 		{"escalation", func(p *corev1.Pod) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(true), AllowPrivilegeEscalation: new(false)}
-		}, []string{"spec.containers[0].securityContext: Invalid value: {\"privileged\":true,\"allowPrivilegeEscalation\":false}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true"}},
+		}, []string{"spec.containers[0].securityContext: Invalid value: {\"Capabilities\":null,\"Privileged\":true,\"SELinuxOptions\":null,\"WindowsOptions\":null,\"RunAsUser\":null,\"RunAsGroup\":null,\"RunAsNonRoot\":null,\"ReadOnlyRootFilesystem\":null,\"AllowPrivilegeEscalation\":false,\"ProcMount\":null,\"SeccompProfile\":null,\"AppArmorProfile\":null}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true"}},
 		{"annotation and field", func(p *corev1.Pod) {
 			p.Annotations = map[string]string{"seccomp.security.alpha.kubernetes.io/pod": "unconfined"}
 			p.Spec.SecurityContext = &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
@@ -383,7 +383,7 @@ func TestPodStatusUpdate(t *testing.T) {
 			p.Status.PodIPs = []corev1.PodIP{{IP: "10.0.0.1"}, {IP: "10.0.0.2"}}
 			p.Status.HostIP, p.Status.HostIPs = "10.0.0.9", []corev1.HostIP{{IP: "10.0.0.8"}}
 		}, []string{
-			`status.podIPs: Invalid value: [{"ip":"10.0.0.1"},{"ip":"10.0.0.2"}]: may specify no more than one IP for each IP family`,
+			`status.podIPs: Invalid value: [{"IP":"10.0.0.1"},{"IP":"10.0.0.2"}]: may specify no more than one IP for each IP family`,
 			"status.hostIPs[0].ip: Invalid value: \"10.0.0.8\": must be equal to `hostIP`",
 		}},
 		{"nominated when bound", func(p *corev1.Pod) { p.Spec.NodeName = "n1" }, func(p *corev1.Pod) { p.Status.NominatedNodeName = "n2" }, []string{

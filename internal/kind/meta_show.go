@@ -1,0 +1,120 @@
+package kind
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+)
+
+// untagged shows a structure in an error as upstream does, whose validation
+// sees types of its own that have no JSON names: every field, by its Go name.
+type untagged struct{ value any }
+
+func (u untagged) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	if err := writeUntagged(&b, reflect.ValueOf(u.value)); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// String is what errors of other kinds of readers show.
+func (u untagged) String() string { return fmt.Sprintf("%+v", u.value) }
+
+func writeUntagged(b *bytes.Buffer, v reflect.Value) error {
+	if !v.IsValid() || isNilable(v.Kind()) && v.IsNil() {
+		b.WriteString("null")
+		return nil
+	}
+	if _, ok := v.Interface().(json.Marshaler); ok {
+		return writeJSON(b, v)
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		return writeUntagged(b, v.Elem())
+	case reflect.Struct:
+		b.WriteByte('{')
+		if err := writeFields(b, v, true); err != nil {
+			return err
+		}
+		b.WriteByte('}')
+	case reflect.Slice:
+		return writeList(b, v)
+	case reflect.Map:
+		return writeMap(b, v)
+	default:
+		return writeJSON(b, v)
+	}
+	return nil
+}
+
+// writeFields writes the members of a structure, those of embedded ones with it.
+func writeFields(b *bytes.Buffer, v reflect.Value, first bool) error {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if !first {
+			b.WriteByte(',')
+		}
+		first = false
+		if f.Anonymous && f.Type.Kind() == reflect.Struct {
+			if err := writeFields(b, v.Field(i), true); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(b, "%q:", f.Name)
+		if err := writeUntagged(b, v.Field(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeList(b *bytes.Buffer, v reflect.Value) error {
+	if v.Type().Elem().Kind() == reflect.Uint8 {
+		return writeJSON(b, v)
+	}
+	b.WriteByte('[')
+	for i := range v.Len() {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		if err := writeUntagged(b, v.Index(i)); err != nil {
+			return err
+		}
+	}
+	b.WriteByte(']')
+	return nil
+}
+
+func writeMap(b *bytes.Buffer, v reflect.Value) error {
+	values := map[string]reflect.Value{}
+	for _, key := range v.MapKeys() {
+		values[key.String()] = v.MapIndex(key)
+	}
+	b.WriteByte('{')
+	for i, key := range slices.Sorted(maps.Keys(values)) {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(b, "%q:", key)
+		if err := writeUntagged(b, values[key]); err != nil {
+			return err
+		}
+	}
+	b.WriteByte('}')
+	return nil
+}
+
+func writeJSON(b *bytes.Buffer, v reflect.Value) error {
+	text, err := json.Marshal(v.Interface())
+	b.Write(text)
+	return err
+}
+
+func isNilable(k reflect.Kind) bool {
+	return k == reflect.Pointer || k == reflect.Interface || k == reflect.Map || k == reflect.Slice
+}
