@@ -128,6 +128,7 @@ func New(s *state.State) Chain {
 		namespaceLifecycle(),
 		nodeRestriction(s),
 		serviceAccount(s),
+		podTopology(s),
 		taintNewNodes(),
 		priority(s),
 		defaultTolerations(),

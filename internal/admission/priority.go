@@ -38,10 +38,10 @@ func priority(s *state.State) Step {
 // keepPriority spares a client that replaces a Pod to repeat what was resolved.
 func keepPriority(pod, old *corev1.Pod) {
 	if pod.Spec.Priority == nil && old.Spec.Priority != nil {
-		pod.Spec.Priority = old.Spec.Priority
+		pod.Spec.Priority = new(*old.Spec.Priority)
 	}
 	if pod.Spec.PreemptionPolicy == nil && old.Spec.PreemptionPolicy != nil {
-		pod.Spec.PreemptionPolicy = old.Spec.PreemptionPolicy
+		pod.Spec.PreemptionPolicy = new(*old.Spec.PreemptionPolicy)
 	}
 }
 

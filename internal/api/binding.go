@@ -22,6 +22,7 @@ func (a *API) Bind(ctx context.Context, req Request, binding *corev1.Binding) er
 	if binding.Name != "" && binding.Name != req.Name {
 		return apierrors.NewBadRequest("name in URL does not match name in Binding object")
 	}
+	binding = binding.DeepCopy() // admission completes it
 	req.Kind, req.Subresource = kind.Pod, "binding"
 	if err := validateBinding(binding); err != nil {
 		return err

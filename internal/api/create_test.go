@@ -73,6 +73,24 @@ func TestCreateRefuses(t *testing.T) {
 	}
 }
 
+func TestCreateTakesRevisionZeroAndSingleOwners(t *testing.T) {
+	c := newCluster(t)
+	cm := configMap("a")
+	cm.ResourceVersion = "0"
+	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "u"}
+	cm.OwnerReferences = []metav1.OwnerReference{owner, owner, {APIVersion: "v1", Kind: "Pod", Name: "q", UID: "v"}}
+	req := at(kind.ConfigMap, cm)
+	var warnings []string
+	req.Warn = func(text string) { warnings = append(warnings, text) }
+	out, err := c.Create(context.Background(), req, cm)
+	if err != nil || len(out.GetOwnerReferences()) != 2 {
+		t.Fatalf("owners %v, %v", out, err)
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "duplicate UID(s) observed: [u]") {
+		t.Errorf("warnings %q", warnings)
+	}
+}
+
 func TestCreateGeneratesNames(t *testing.T) {
 	c := newCluster(t)
 	seen := map[string]bool{}

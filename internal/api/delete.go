@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +21,10 @@ import (
 	"github.com/skiff-sh/skiff/internal/state"
 	"github.com/skiff-sh/skiff/internal/store"
 )
+
+// collectionWorkers delete at once, so that the store writes many deletions with
+// one sync.
+const collectionWorkers = 32
 
 // Delete removes an object, or marks it as deleted where a grace period or
 // finalizers keep it. gone tells which of the two; obj is the object's last
@@ -279,27 +285,38 @@ func (a *API) DeleteCollection(ctx context.Context, req Request, list ListOption
 	if err != nil {
 		return nil, err
 	}
-	var failed []error
+	var deletions errgroup.Group
+	deletions.SetLimit(collectionWorkers)
 	for _, item := range listed.Items {
 		one := req
 		one.Namespace, one.Name = item.GetNamespace(), item.GetName()
-		if _, _, err := a.Delete(ctx, one, options); err != nil && !apierrors.IsNotFound(err) {
-			failed = append(failed, err)
-		}
+		deletions.Go(func() (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					err = panicked{p, debug.Stack()}
+				}
+			}()
+			if _, _, err := a.Delete(ctx, one, options); !apierrors.IsNotFound(err) {
+				return err
+			}
+			return nil
+		})
 	}
-	if len(failed) > 0 {
-		return nil, firstStatus(failed)
+	err = deletions.Wait()
+	var p panicked
+	if errors.As(err, &p) {
+		panic(p.Error()) // belongs to the request, whose owner recovers it
+	}
+	if err != nil {
+		return nil, err
 	}
 	return listed, nil
 }
 
-// firstStatus prefers an answer that a client understands.
-func firstStatus(errs []error) error {
-	for _, err := range errs {
-		var status *apierrors.StatusError
-		if errors.As(err, &status) {
-			return status
-		}
-	}
-	return errs[0]
+// panicked carries a worker's panic to whoever waits for it.
+type panicked struct {
+	value any
+	stack []byte
 }
+
+func (p panicked) Error() string { return fmt.Sprintf("%v\n%s", p.value, p.stack) }

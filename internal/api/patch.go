@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -43,7 +44,7 @@ func (a *API) Patch(ctx context.Context, req Request, patch Patch) (kind.Object,
 		out, _, err := a.Apply(ctx, req, patch)
 		return out, err
 	}
-	apply, err := decodePatch(patch)
+	apply, err := decodePatch(&req, patch)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func (r *Request) version() schema.GroupVersion {
 // patcher fills next with what the patch makes of current.
 type patcher func(current, next runtime.Object) error
 
-func decodePatch(patch Patch) (patcher, error) {
+func decodePatch(req *Request, patch Patch) (patcher, error) {
 	switch patch.Type {
 	case types.JSONPatchType:
 		operations, err := jsonpatch.DecodePatch(patch.Data)
@@ -99,7 +100,7 @@ func decodePatch(patch Patch) (patcher, error) {
 			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
 				"The allowed maximum operations in a JSON patch is %d, got %d", maxJSONPatch, len(operations)))
 		}
-		return patchJSON(patch, func(doc []byte) ([]byte, error) {
+		return patchJSON(req, patch, func(doc []byte) ([]byte, error) {
 			doc, err := operations.Apply(doc)
 			if err != nil {
 				return nil, unprocessable(err)
@@ -111,7 +112,7 @@ func decodePatch(patch Patch) (patcher, error) {
 		if err := json.Unmarshal(patch.Data, &document); err != nil {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
 		}
-		return patchJSON(patch, func(doc []byte) ([]byte, error) {
+		return patchJSON(req, patch, func(doc []byte) ([]byte, error) {
 			doc, err := jsonpatch.MergePatch(doc, patch.Data)
 			if err != nil {
 				return nil, apierrors.NewBadRequest(err.Error())
@@ -119,7 +120,7 @@ func decodePatch(patch Patch) (patcher, error) {
 			return doc, nil
 		}), nil
 	case types.StrategicMergePatchType:
-		return patchStrategic(patch)
+		return patchStrategic(req, patch)
 	}
 	return nil, unsupported(patch.Type)
 }
@@ -136,7 +137,7 @@ func unprocessable(err error) error {
 }
 
 // patchJSON applies a change of a JSON document.
-func patchJSON(patch Patch, change func([]byte) ([]byte, error)) patcher {
+func patchJSON(req *Request, patch Patch, change func([]byte) ([]byte, error)) patcher {
 	return func(current, next runtime.Object) error {
 		doc, err := json.Marshal(current)
 		if err != nil {
@@ -150,13 +151,13 @@ func patchJSON(patch Patch, change func([]byte) ([]byte, error)) patcher {
 		if err != nil {
 			return notDecodable(string(doc), err)
 		}
-		return patch.complain(strict, func(err error) error { return notDecodable(string(doc), err) })
+		return patch.complain(req, string(doc), strict)
 	}
 }
 
-func patchStrategic(patch Patch) (patcher, error) {
+func patchStrategic(req *Request, patch Patch) (patcher, error) {
 	document := map[string]any{}
-	strict, err := kjson.UnmarshalStrict(patch.Data, &document)
+	duplicates, err := kjson.UnmarshalStrict(patch.Data, &document)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
@@ -173,22 +174,33 @@ func patchStrategic(patch Patch) (patcher, error) {
 		text := fmt.Sprintf("%+v", document)
 		validate := patch.FieldValidation != metav1.FieldValidationIgnore
 		err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, next, validate)
+		strict := duplicates
 		if unknown, ok := runtime.AsStrictDecodingError(err); ok {
-			strict, err = append(strict, unknown.Errors()...), nil
+			strict, err = append(slices.Clone(strict), unknown.Errors()...), nil
 		}
 		if err != nil {
 			return notDecodable(text, err)
 		}
-		return patch.complain(strict, func(err error) error { return notDecodable(text, err) })
+		return patch.complain(req, text, strict)
 	}, nil
 }
 
-// complain refuses unknown and duplicate fields where the client wants that.
-func (p Patch) complain(strict []error, refuse func(error) error) error {
-	if len(strict) == 0 || p.FieldValidation != metav1.FieldValidationStrict {
+// complain warns of unknown and duplicate fields, or refuses them, as the
+// client wants it.
+func (p Patch) complain(req *Request, text string, strict []error) error {
+	if len(strict) == 0 {
 		return nil
 	}
-	return refuse(runtime.NewStrictDecodingError(strict))
+	switch p.FieldValidation {
+	case metav1.FieldValidationIgnore:
+	case metav1.FieldValidationStrict:
+		return notDecodable(text, runtime.NewStrictDecodingError(strict))
+	default:
+		for _, err := range strict {
+			req.warn([]string{err.Error()})
+		}
+	}
+	return nil
 }
 
 func notDecodable(text string, err error) error {

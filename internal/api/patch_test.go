@@ -105,8 +105,14 @@ func TestPatchRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"date":{}}`); err != nil {
-		t.Errorf("an unknown field without strict validation: %v", err)
+	for _, format := range []types.PatchType{types.MergePatchType, types.StrategicMergePatchType} {
+		req := to(kind.ConfigMap, "default", "cm")
+		var warnings []string
+		req.Warn = func(text string) { warnings = append(warnings, text) }
+		_, err := c.Patch(context.Background(), req, api.Patch{Type: format, Data: []byte(`{"date":{}}`)})
+		if err != nil || len(warnings) != 1 || warnings[0] != `unknown field "date"` {
+			t.Errorf("an unknown field without strict validation: %v, warnings %q", err, warnings)
+		}
 	}
 }
 
@@ -163,6 +169,12 @@ func TestPatchOfAnotherFace(t *testing.T) {
 		list, err := c.List(context.Background(), api.Request{Kind: kind.Event, Face: face, Namespace: "default"}, api.ListOptions{FieldSelector: selector})
 		if err != nil || len(list.Items) != want {
 			t.Errorf("%s: %+v %v", selector, list, err)
+		}
+	}
+	for _, selector := range []string{"regarding.kind=Pod", "reportingController=test", "reason!=Other"} {
+		list, err := c.List(context.Background(), api.Request{Kind: kind.Event, Face: face, Namespace: "default"}, metav1.ListOptions{FieldSelector: selector})
+		if err != nil || len(list.Items) != 1 {
+			t.Errorf("list with %s: %v, %v", selector, list, err)
 		}
 	}
 	_, err = c.Get(context.Background(), api.Request{Kind: kind.Event, Face: face, Namespace: "default", Name: "gone"})

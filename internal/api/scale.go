@@ -34,7 +34,7 @@ func (a *API) UpdateScale(ctx context.Context, req Request, scale *autoscalingv1
 
 // PatchScale changes the number of replicas with a patch of the Scale.
 func (a *API) PatchScale(ctx context.Context, req Request, patch Patch) (*autoscalingv1.Scale, error) {
-	apply, err := decodePatch(patch)
+	apply, err := decodePatch(&req, patch)
 	if err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 func TestBind(t *testing.T) {
 	c := newCluster(t)
 	ctx := context.Background()
+	c.create(kind.Node, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyZone: "cellar"}}})
 	c.create(kind.Pod, pod("p"))
 	b := binding("p", "n1")
 	b.Annotations = map[string]string{"from": "binding"}
@@ -29,7 +30,7 @@ func TestBind(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := c.get(kind.Pod, "default", "p").(*corev1.Pod)
-	if p.Spec.NodeName != "n1" || p.Annotations["from"] != "binding" {
+	if p.Spec.NodeName != "n1" || p.Annotations["from"] != "binding" || p.Labels[corev1.LabelTopologyZone] != "cellar" || b.Labels != nil {
 		t.Errorf("pod %+v", p)
 	}
 	if len(p.Status.Conditions) != 1 || p.Status.Conditions[0].Type != corev1.PodScheduled || p.Status.Conditions[0].Status != corev1.ConditionTrue {

@@ -1,0 +1,33 @@
+package api
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+)
+
+// singleOwners drops owners that are there twice, and says so.
+func singleOwners(req *Request, obj kind.Object) {
+	var kept []metav1.OwnerReference
+	var twice []string
+	owners := obj.GetOwnerReferences()
+next:
+	for _, owner := range owners {
+		for i := range kept {
+			if equality.Semantic.DeepEqual(kept[i], owner) {
+				twice = append(twice, string(owner.UID))
+				continue next
+			}
+		}
+		kept = append(kept, owner)
+	}
+	if len(twice) == 0 {
+		return
+	}
+	obj.SetOwnerReferences(kept)
+	req.warn([]string{fmt.Sprintf(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, "+
+		"and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %v", twice)})
+}
