@@ -65,7 +65,7 @@ func (t *Tokens) read(token string) (_ *claims, ok bool, err error) {
 	id := parsed.Headers[0].KeyID
 	err = errors.New("invalid signature, no keys found")
 	for _, key := range t.keys {
-		if id != "" && id != key.KeyID || parsed.Headers[0].Algorithm != key.Algorithm {
+		if id != "" && id != key.KeyID {
 			continue
 		}
 		c := &claims{}

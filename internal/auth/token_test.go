@@ -212,7 +212,7 @@ func TestForgedTokens(t *testing.T) {
 	}
 	for name, token := range map[string]string{
 		"another key":      issue(t, newTokens(t, s, clock), account("app"), nil),
-		"another issuer":   issue(t, newTokens(t, s, clock, func(c *TokensConfig) { c.Key, c.Issuer = key, "https://example.com" }), account("app"), nil),
+		"another issuer":   issue(t, newTokens(t, s, clock, func(c *TokensConfig) { c.Key, c.Issuer = key, "https://example.com" }), account("app"), nil, Issuer),
 		"another audience": issue(t, tokens, account("app"), nil, "vault"),
 		"changed claims":   parts[0] + "." + changed + "." + parts[2],
 		"no algorithm":     encode([]byte(`{"alg":"none"}`)) + "." + parts[1] + ".",

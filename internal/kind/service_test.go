@@ -211,6 +211,20 @@ func TestServiceUpdate(t *testing.T) {
 			},
 		},
 		{
+			name: "a node port that moves to another port",
+			old: func(s *corev1.Service) {
+				s.Spec.Type, s.Spec.Ports = "NodePort", []corev1.ServicePort{{Name: "a", Port: 80, NodePort: 30080}, {Name: "b", Port: 81, NodePort: 30081}}
+			},
+			new: func(s *corev1.Service) {
+				s.Spec.Type, s.Spec.Ports = "NodePort", []corev1.ServicePort{{Name: "a", Port: 80}, {Name: "b", Port: 81, NodePort: 30080}}
+			},
+			want: func(t *testing.T, s *corev1.Service) {
+				if s.Spec.Ports[0].NodePort != 0 || s.Spec.Ports[1].NodePort != 30080 {
+					t.Errorf("ports %+v", s.Spec.Ports)
+				}
+			},
+		},
+		{
 			name: "NodePort to ClusterIP",
 			old:  ofType("NodePort", 30080),
 			new: func(s *corev1.Service) {
