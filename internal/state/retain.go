@@ -51,7 +51,7 @@ func (s *State) SnapshotAt(k *kind.Kind, revision store.Revision) (*Snapshot, bo
 			return nil, false
 		}
 	}
-	return &Snapshot{world: w, trees: w.trees[s.table(k).index]}, true
+	return s.snapshot(w, k), true
 }
 
 // use puts a world at the end of the list.

@@ -10,6 +10,7 @@ import (
 // Snapshot is one kind's objects at one revision. It stays as it is and may be
 // kept as long as it is needed.
 type Snapshot struct {
+	state *State
 	world *world
 	trees trees
 }
@@ -17,8 +18,11 @@ type Snapshot struct {
 // Snapshot returns the kind's objects as they are now. It costs next to
 // nothing.
 func (s *State) Snapshot(k *kind.Kind) *Snapshot {
-	w := s.world.Load()
-	return &Snapshot{world: w, trees: w.trees[s.table(k).index]}
+	return s.snapshot(s.world.Load(), k)
+}
+
+func (s *State) snapshot(w *world, k *kind.Kind) *Snapshot {
+	return &Snapshot{state: s, world: w, trees: w.trees[s.table(k).index]}
 }
 
 // Get returns one object; it is shared and constant.
@@ -29,6 +33,10 @@ func (s *State) Get(k *kind.Kind, namespace, name string) (kind.Object, bool) {
 	}
 	return e.object, true
 }
+
+// Of returns another kind's objects at the same revision: what a decision over
+// several kinds looks at.
+func (n *Snapshot) Of(k *kind.Kind) *Snapshot { return n.state.snapshot(n.world, k) }
 
 // Revision is the cluster's revision that the snapshot shows.
 func (n *Snapshot) Revision() store.Revision { return n.world.revision }

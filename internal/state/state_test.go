@@ -218,6 +218,9 @@ func TestSnapshotStays(t *testing.T) {
 	if !ok || again.Revision() != 200 {
 		t.Fatal("the revision was not retained")
 	}
+	if old := h.Snapshot(kind.ConfigMap); n.Of(kind.ConfigMap).Len() != 200 || old.Of(kind.Pod).Revision() != 401 {
+		t.Error("another kind's snapshot is not of the same revision")
+	}
 	for _, n := range []*Snapshot{n, again} {
 		if _, there := n.Get("ns", "new"); n.Len() != 200 || len(keys(n, Interest{}, "")) != 200 || there {
 			t.Errorf("the snapshot of revision %d changed", n.Revision())

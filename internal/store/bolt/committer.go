@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 	"go.uber.org/zap"
 
 	"github.com/skiff-sh/skiff/internal/store"
@@ -189,17 +190,14 @@ func (e *Engine) transact(requests []*request, mode commitMode) error {
 }
 
 // fill runs the transaction itself.
-func (e *Engine) fill(b *batch, requests []*request, mode commitMode) (err error) {
+func (e *Engine) fill(b *batch, requests []*request, mode commitMode) error {
 	tx, err := e.db.Begin(mode.durable)
 	if err != nil {
 		return closedError(err)
 	}
-	committed := false
 	defer func() {
-		if committed {
-			return
-		}
-		if undone := guard(func() error { return tx.Rollback() }); undone != nil && !errors.Is(undone, bbolt.ErrTxClosed) {
+		undone := guard(tx.Rollback)
+		if undone != nil && !errors.Is(undone, berrors.ErrTxClosed) && e.fatal == nil {
 			e.fatal = &fatalError{undone}
 		}
 	}()
@@ -211,12 +209,18 @@ func (e *Engine) fill(b *batch, requests []*request, mode commitMode) (err error
 		}
 		r.err = err
 	}
-	if !mode.durable {
-		e.mu.Lock()
-		b.settle()
-		e.mu.Unlock()
-		return nil
+	if mode.durable {
+		return e.seal(b, mode)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b.settle()
+	return nil
+}
+
+// seal completes a durable transaction and brings it to disk, unless there is
+// nothing in it.
+func (e *Engine) seal(b *batch, mode commitMode) error {
 	if err := b.carry(mode.all); err != nil {
 		return err
 	}
@@ -232,8 +236,7 @@ func (e *Engine) fill(b *batch, requests []*request, mode commitMode) (err error
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	committed = true // or undone by bbolt itself
-	if err := e.commit(tx); err != nil {
+	if err := e.commit(b.space.tx); err != nil {
 		return err
 	}
 	b.settle()
