@@ -39,7 +39,8 @@ type plane struct {
 	serving pki.Pair
 	address string // host:port, the same after a restart
 	nodes   rest.Nodes
-	detect  bool // changes of shared objects: benchmarks go without
+	now     func() time.Time // of timestamps and ages; nil is the clock's
+	detect  bool             // changes of shared objects: benchmarks go without
 
 	file    string
 	engine  *bolt.Engine
@@ -58,8 +59,14 @@ var clock = pki.Clock{Now: time.Now}
 // service account.
 func start(t testing.TB, nodes rest.Nodes) *plane {
 	t.Helper()
+	return startAt(t, nodes, nil)
+}
+
+// startAt is start with a clock for timestamps and ages.
+func startAt(t testing.TB, nodes rest.Nodes, now func() time.Time) *plane {
+	t.Helper()
 	_, test := t.(*testing.T)
-	p := &plane{t: t, nodes: nodes, detect: test, address: "127.0.0.1:0", file: filepath.Join(t.TempDir(), "state.db")}
+	p := &plane{t: t, nodes: nodes, now: now, detect: test, address: "127.0.0.1:0", file: filepath.Join(t.TempDir(), "state.db")}
 	var err error
 	if p.ca, err = pki.NewAuthority("test", clock); err != nil {
 		t.Fatal(err)
@@ -87,7 +94,7 @@ func (p *plane) open() {
 	}
 	p.tokens = must(auth.NewTokens(auth.TokensConfig{Key: p.ca.Key, State: p.state}))(p.t)
 	p.api = api.New(api.Config{
-		State: p.state, Admission: admission.New(p.state), Log: log, Tokens: p.tokens,
+		State: p.state, Admission: admission.New(p.state), Log: log, Tokens: p.tokens, Now: p.now,
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")},
 		NodePorts:    config.PortRange{First: 30000, Last: 32767},
 	})
@@ -95,7 +102,7 @@ func (p *plane) open() {
 		API: p.api, Kinds: kind.All, Log: log,
 		Authenticator: auth.Union{auth.NewCertificates(p.ca.Pool(), time.Now), p.tokens},
 		Authorizer:    auth.NewAuthorizer(p.state),
-		Tokens:        p.tokens.User, JWKS: p.tokens.JWKS,
+		Now:           p.now, Tokens: p.tokens.User, JWKS: p.tokens.JWKS,
 		OpenIDConfiguration: func() ([]byte, error) { return p.tokens.OpenIDConfiguration(p.address) },
 		Version:             version.Info{Major: "1", Minor: "36", GitVersion: "v1.36.3+skiff1", Platform: "linux/amd64"},
 		OpenAPI:             openapi.New(), Nodes: p.nodes,

@@ -46,6 +46,8 @@ type Config struct {
 	// JWKS and OpenIDConfiguration give the documents with which others verify
 	// service-account tokens (optional).
 	JWKS, OpenIDConfiguration func() ([]byte, error)
+	// Now is the time that ages in tables are counted to (optional: time.Now).
+	Now func() time.Time
 	// Panicked is called after a panic was recovered (optional): tests fail on it.
 	Panicked func(value any, stack []byte)
 }
@@ -78,6 +80,9 @@ type Handler struct {
 
 // New returns the handler of a server.
 func New(c Config) *Handler {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	h := &Handler{Config: c, encodings: newEncodings(encodingBytes)}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.decoders = newDecoders(kind.Scheme())

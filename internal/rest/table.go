@@ -33,7 +33,7 @@ type tables struct {
 }
 
 func (h *Handler) newTables(res *resource, f form, include metav1.IncludeObjectPolicy) *tables {
-	t := &tables{res: res, form: f, include: include, now: time.Now()}
+	t := &tables{res: res, form: f, include: include, now: h.Now()}
 	t.columns, t.row = res.columns()
 	return t
 }

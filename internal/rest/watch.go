@@ -171,7 +171,7 @@ func (s *watchStream) appendObject(b *bytes.Buffer, event api.Event) error {
 	switch s.form.view {
 	case viewTable:
 		meta := metav1.ListMeta{ResourceVersion: event.Object.GetResourceVersion()}
-		s.tables.now = time.Now()
+		s.tables.now = s.h.Now()
 		table, err := s.tables.table(meta, !s.started, event.Object)
 		if err != nil {
 			return err
