@@ -66,6 +66,9 @@ func (s *State) operation(w *Write) (store.Op, *note, error) {
 		return op, nil, fmt.Errorf("put %s: no object", w.Kind.Kind)
 	}
 	op.Key.Name = objectKey(w.Object.GetNamespace(), w.Object.GetName())
+	if shared, ok := s.Get(w.Kind, w.Object.GetNamespace(), w.Object.GetName()); ok && shared == w.Object {
+		return op, nil, fmt.Errorf("put %s: the object is the shared one; copy it before changing it", op.Key)
+	}
 	w.Object.GetObjectKind().SetGroupVersionKind(w.Kind.GVK())
 	value, err := encode(w.Kind, w.Object)
 	op.Value, n.object = value, w.Object

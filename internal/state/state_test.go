@@ -53,6 +53,36 @@ func TestCommit(t *testing.T) {
 	}
 }
 
+func TestCommitOfShared(t *testing.T) {
+	h := newHouse(t)
+	shared := h.must(t, put(kind.ConfigMap, configMap("ns", "a", "1"), store.Absent))[0]
+	if _, err := h.Commit(context.Background(), put(kind.ConfigMap, shared, store.Any)); err == nil || !strings.Contains(err.Error(), "copy it") {
+		t.Errorf("got %v", err)
+	}
+	if shared.GetResourceVersion() != "1" {
+		t.Errorf("the shared object was changed")
+	}
+}
+
+// TestForeignChange: what somebody else commits to the engine is seen as well.
+func TestForeignChange(t *testing.T) {
+	h := newHouse(t)
+	w := watch(t, h, kind.ConfigMap, Interest{}, 0)
+	value, err := encode(kind.ConfigMap, configMap("ns", "a", "1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := store.Key{Bucket: "configmaps", Name: "ns/a"}
+	for _, op := range []store.Op{{Key: key, Value: value}, {Key: key, Action: store.Delete, Expect: store.Any}} {
+		if _, err := h.engine.Commit(context.Background(), []store.Op{op}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := next(t, w) + " " + next(t, w); got != "added ns/a@1 deleted ns/a@2" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestReopen(t *testing.T) {
 	h := newHouse(t)
 	var before []kind.Object

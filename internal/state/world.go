@@ -159,10 +159,7 @@ func (s *State) apply(changes []store.Change) {
 
 // applyObject updates the work trees and returns the event for the ring.
 func (s *State) applyObject(t *table, change *store.Change) *happening {
-	note, _ := change.Note.(*note)
-	if note == nil {
-		panic("state: a change of " + change.Key.String() + " that state did not commit")
-	}
+	note := t.noteOf(change)
 	h := &happening{key: change.Key.Name, bytes: len(change.Value)}
 	h.Revision = change.Revision
 	h.namespace, h.name = splitKey(h.key)
@@ -190,4 +187,21 @@ func (s *State) applyObject(t *table, change *store.Change) *happening {
 		h.oldNode = nodeName(h.Old)
 	}
 	return h
+}
+
+// noteOf returns what Commit sent along with a change. A change that came from
+// elsewhere (another server's, over a shared engine) is decoded here.
+func (t *table) noteOf(change *store.Change) *note {
+	if n, ok := change.Note.(*note); ok {
+		return n
+	}
+	if change.Action == store.Delete {
+		return &note{}
+	}
+	obj, err := decode(t.kind, &store.Record{Key: change.Key, Revision: change.Revision, Value: change.Value})
+	if err != nil {
+		// Whoever wrote it could read it: nothing can be told about what is there.
+		panic("state: " + err.Error())
+	}
+	return &note{object: obj}
 }
