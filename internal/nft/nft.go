@@ -137,7 +137,8 @@ func (ch Change) Empty() bool {
 	return len(ch.Sets)+len(ch.NewChains)+len(ch.Delete)+len(ch.Add)+len(ch.DelChains)+len(ch.DelSets) == 0
 }
 
-// Apply makes the change in one transaction and makes the table if need be.
+// Apply makes the change in one transaction. One that makes sets or chains makes
+// the table if need be.
 // After an error nothing of it has happened.
 func (c *Conn) Apply(ch Change) error {
 	c.mu.Lock()
@@ -167,7 +168,9 @@ func (c *Conn) queue(ch Change) error {
 	if ch.Empty() {
 		return nil
 	}
-	c.nl.AddTable(c.table)
+	if len(ch.Sets)+len(ch.NewChains) > 0 { // what only changes elements needs the table there
+		c.nl.AddTable(c.table)
+	}
 	for i, s := range ch.Sets {
 		set := c.set(s)
 		set.ID = uint32(i + 1) // else the library counts in a variable that all connections share

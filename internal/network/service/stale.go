@@ -14,6 +14,9 @@ import (
 // forgetClients makes those who remember an index remember where their
 // endpoint is now, or nothing if it is gone.
 func forgetClients(p *plane, moves []move) error {
+	if len(moves) == 0 {
+		return nil
+	}
 	byIndex := map[int]map[Key]int{}
 	for _, m := range moves {
 		if byIndex[m.from] == nil {
