@@ -42,3 +42,6 @@ func NewHost(dataDir string) Host {
 		LinkPrefix: "s" + hash[:4],
 	}
 }
+
+// StorePath is where a server keeps the cluster's objects.
+func (h Host) StorePath() string { return filepath.Join(h.DataDir, "server", "store.db") }

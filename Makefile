@@ -1,0 +1,77 @@
+# Skiff's build. `make` builds bin/skiff; `make demo` shows it; `make test` runs
+# every test that belongs to a change. As root on Debian, what is missing is
+# installed first.
+
+VERSION ?= v0.1.0
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+DATE    := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo 2026-11-01T00:00:00Z)
+
+export GOTOOLCHAIN = local
+# Sudo drops Go from the path on many machines.
+export PATH := $(PATH):/usr/local/go/bin:/usr/lib/go/bin
+
+ARCH    := $(shell go env GOARCH)
+TAGS    := grpcnotrace
+PKG     := github.com/skiff-sh/skiff/internal/version
+LDFLAGS := -s -w -buildid= -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(COMMIT) -X $(PKG).date=$(DATE)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
+
+BUILD_PACKAGES := gcc libc6-dev libseccomp-dev pkg-config zstd
+TEST_PACKAGES  := nftables conntrack busybox-static iproute2 curl e2fsprogs procps
+DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+
+.PHONY: build demo demo-stop test vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+
+build: helpers openapi ## build bin/skiff
+	$(GOBUILD) -o bin/skiff .
+
+helpers: build-deps
+	scripts/build-helpers.sh $(ARCH)
+
+openapi:
+	scripts/openapi.sh
+
+demo: test-deps build ## start a server, deploy the hello application, get its page
+	scripts/demo.sh start
+
+demo-stop: ## stop what the demo started and remove all of it
+	scripts/demo.sh stop
+
+test: test-deps build check-fmt vet ## run all tests that belong to a change
+	scripts/test.sh
+
+check-fmt:
+	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); \
+	[ -z "$$bad" ] || { echo "not gofmt'd: $$bad"; exit 1; }
+
+vet:
+	go vet -tags $(TAGS) ./...
+
+arm64: openapi ## check that skiff builds for arm64
+	GOARCH=arm64 CGO_ENABLED=0 go build -tags $(TAGS) -o /dev/null .
+
+dist: dist-deps openapi ## build for amd64 and arm64, reproducibly, and print sizes
+	for arch in amd64 arm64; do \
+		scripts/build-helpers.sh $$arch && \
+		GOOS=linux GOARCH=$$arch $(GOBUILD) -o dist/skiff-$$arch . || exit 1; \
+	done
+	scripts/dist.sh
+
+bench: test-deps build ## measure this machine's figures into build/bench.json
+	scripts/bench.sh
+
+build-deps:
+	@scripts/packages.sh $(BUILD_PACKAGES)
+
+test-deps: build-deps
+	@scripts/packages.sh $(TEST_PACKAGES)
+
+dist-deps: build-deps
+	@scripts/packages.sh $(DIST_PACKAGES)
+
+clean: ## remove what was built
+	rm -rf bin build dist
+	find embed/files embed/openapi/data -type f ! -name README.md -delete
+
+help: ## say what there is
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12

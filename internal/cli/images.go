@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/node"
+)
+
+func newImages() *cobra.Command {
+	directory := dataDir()
+	client := func() node.LocalClient { return node.NewLocalClient(config.NewHost(directory)) }
+	c := &cobra.Command{
+		Use:   "images",
+		Short: "Import, pull, list and remove the node's images",
+		Long: `Images works on the image store of this machine's node, which must be running.
+Import takes OCI and docker archives, also through a pipe, so that a machine
+without a network can be given images.`,
+		Example: `  skiff images import app.tar
+  docker save app:1 | skiff images import -
+  skiff images ls`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.PersistentFlags().StringVar(&directory, "data-dir", directory, "where that skiff keeps everything")
+	c.AddCommand(
+		&cobra.Command{
+			Use:   "import FILE|-",
+			Short: "Import an OCI or docker archive",
+			Long: `Import reads an archive of one or more images, from standard input if the file is
+"-", and prints the names under which Pods can use them.`,
+			Example: "  skiff images import app.tar",
+			Args:    cobra.ExactArgs(1),
+			RunE: func(c *cobra.Command, args []string) error {
+				return importImages(c.Context(), client(), args[0], c.InOrStdin(), c.OutOrStdout())
+			},
+		},
+		&cobra.Command{
+			Use:   "pull NAME",
+			Short: "Pull an image from its registry",
+			Long: `Pull fetches an image now, so that Pods that use it start without the network. The
+name is completed as in a Pod's image field.`,
+			Example: "  skiff images pull docker.io/library/busybox:1.36",
+			Args:    cobra.ExactArgs(1),
+			RunE: func(c *cobra.Command, args []string) error {
+				image, err := client().Pull(c.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(c.OutOrStdout(), image.Ref)
+				return err
+			},
+		},
+		&cobra.Command{
+			Use:     "ls",
+			Short:   "List the images that are there",
+			Long:    "Ls prints the name, the identifier and the size of every image on this node.",
+			Example: "  skiff images ls",
+			Args:    cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error {
+				return listImages(c.Context(), client(), c.OutOrStdout())
+			},
+		},
+		&cobra.Command{
+			Use:   "rm NAME...",
+			Short: "Remove images",
+			Long: `Rm removes the names; what no other name and no container uses is deleted from
+the disk.`,
+			Example: "  skiff images rm app:1",
+			Args:    cobra.MinimumNArgs(1),
+			RunE: func(c *cobra.Command, args []string) error {
+				var errs []error
+				for _, name := range args {
+					errs = append(errs, client().Remove(c.Context(), name))
+				}
+				return errors.Join(errs...)
+			},
+		},
+	)
+	return c
+}
+
+func importImages(ctx context.Context, client node.LocalClient, path string, in io.Reader, out io.Writer) error {
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	images, err := client.Import(ctx, in)
+	if err != nil {
+		return err
+	}
+	for _, image := range images {
+		fmt.Fprintln(out, image.Ref)
+	}
+	return nil
+}
+
+func listImages(ctx context.Context, client node.LocalClient, out io.Writer) error {
+	images, err := client.List(ctx)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "NAME\tIMAGE ID\tSIZE")
+	for _, image := range images {
+		names := image.Names
+		if len(names) == 0 {
+			names = []string{image.Ref}
+		}
+		for _, name := range names {
+			fmt.Fprintf(w, "%s\t%.19s\t%.1f MB\n", name, image.ID, float64(image.Size)/1e6)
+		}
+	}
+	return w.Flush()
+}

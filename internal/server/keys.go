@@ -1,0 +1,110 @@
+package server
+
+import (
+	"crypto"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/pki"
+	"github.com/skiff-sh/skiff/internal/version"
+)
+
+// frontProxyClient is the common name under which the API server speaks to
+// aggregated ones.
+const frontProxyClient = "front-proxy-client"
+
+// keys are all keys and certificates of a server.
+type keys struct {
+	authority      pki.Pair // of clients and servers
+	frontProxy     pki.Pair // authority of the front proxy
+	serviceAccount crypto.Signer
+
+	serving       pki.Pair // of the API
+	admin         pki.Pair // system:masters
+	toNodes       pki.Pair // the API server as a client of nodes
+	node          pki.Pair // this machine's node as a client
+	nodeServing   pki.Pair // this machine's node's own API
+	frontProxyTLS pki.Pair // the API server as a client of aggregated ones
+}
+
+// openKeys makes what is missing below the data directory and reads the rest.
+func openKeys(settings config.Server, addresses []netip.Addr) (*keys, error) {
+	clock := pki.Clock{Now: time.Now, Build: version.Date()}
+	files, err := pki.Open(filepath.Join(settings.DataDir, "server", "tls"), clock)
+	if err != nil {
+		return nil, err
+	}
+	k := &keys{}
+	if k.authority, err = files.Authority("ca", "skiff-ca"); err != nil {
+		return nil, err
+	}
+	if k.frontProxy, err = files.Authority("front-proxy-ca", "skiff-front-proxy-ca"); err != nil {
+		return nil, err
+	}
+	if k.serviceAccount, err = files.Key("service-account"); err != nil {
+		return nil, err
+	}
+	for _, leaf := range k.leaves(settings, addresses) {
+		if *leaf.pair, err = files.Leaf(leaf.name, *leaf.authority, leaf.subject); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+type leaf struct {
+	pair      *pki.Pair
+	name      string
+	authority *pki.Pair
+	subject   pki.Subject
+}
+
+func (k *keys) leaves(settings config.Server, addresses []netip.Addr) []leaf {
+	nodeUser := "system:node:" + settings.NodeName
+	return []leaf{
+		{&k.serving, "serving", &k.authority, servingSubject(settings, addresses)},
+		{&k.admin, "admin", &k.authority, pki.Subject{
+			CommonName: "system:admin", Organizations: []string{"system:masters"}, Client: true}},
+		{&k.toNodes, "kubelet-client", &k.authority, pki.Subject{
+			CommonName: "kube-apiserver-kubelet-client", Organizations: []string{"system:masters"}, Client: true}},
+		{&k.node, "node", &k.authority, pki.Subject{
+			CommonName: nodeUser, Organizations: []string{"system:nodes"}, Client: true}},
+		{&k.nodeServing, "node-serving", &k.authority, pki.Subject{
+			CommonName: nodeUser, Names: []string{settings.NodeName, "localhost"},
+			Addresses: append(slices.Clone(addresses), loopback), Server: true}},
+		{&k.frontProxyTLS, "front-proxy-client", &k.frontProxy, pki.Subject{
+			CommonName: frontProxyClient, Client: true}},
+	}
+}
+
+var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// servingSubject has every name and address under which clients call the API.
+func servingSubject(settings config.Server, addresses []netip.Addr) pki.Subject {
+	s := pki.Subject{
+		CommonName: "skiff-server",
+		Names: []string{
+			"kubernetes", "kubernetes.default", "kubernetes.default.svc",
+			"kubernetes.default.svc." + settings.ClusterDomain, "localhost", settings.NodeName,
+		},
+		Addresses: append([]netip.Addr{loopback, netip.IPv6Loopback()}, settings.APIServiceAddresses()...),
+		Server:    true,
+	}
+	s.Addresses = append(s.Addresses, addresses...)
+	for _, a := range []netip.Addr{settings.AdvertiseAddress, settings.BindAddress} {
+		if a.IsValid() && !a.IsUnspecified() {
+			s.Addresses = append(s.Addresses, a)
+		}
+	}
+	for _, san := range settings.TLSSANs {
+		if a, err := netip.ParseAddr(san); err == nil {
+			s.Addresses = append(s.Addresses, a)
+		} else {
+			s.Names = append(s.Names, san)
+		}
+	}
+	return s
+}

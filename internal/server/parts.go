@@ -1,0 +1,148 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/skiff-sh/skiff/embed/openapi"
+	"github.com/skiff-sh/skiff/internal/admission"
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/auth"
+	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/controller"
+	"github.com/skiff-sh/skiff/internal/controller/bootstrap"
+	"github.com/skiff-sh/skiff/internal/controller/deployment"
+	"github.com/skiff-sh/skiff/internal/controller/endpointslice"
+	"github.com/skiff-sh/skiff/internal/controller/garbage"
+	"github.com/skiff-sh/skiff/internal/controller/namespace"
+	"github.com/skiff-sh/skiff/internal/controller/nodeipam"
+	"github.com/skiff-sh/skiff/internal/controller/nodelifecycle"
+	"github.com/skiff-sh/skiff/internal/controller/podgc"
+	"github.com/skiff-sh/skiff/internal/controller/replicaset"
+	"github.com/skiff-sh/skiff/internal/controller/rootca"
+	"github.com/skiff-sh/skiff/internal/controller/serviceaccount"
+	"github.com/skiff-sh/skiff/internal/controller/tainteviction"
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/node"
+	"github.com/skiff-sh/skiff/internal/rest"
+	"github.com/skiff-sh/skiff/internal/scheduler"
+	"github.com/skiff-sh/skiff/internal/version"
+)
+
+// openAPI opens what stands between HTTP and the state.
+func (s *server) openAPI(context.Context) error {
+	tokens, err := auth.NewTokens(auth.TokensConfig{
+		Issuer: "https://kubernetes.default.svc." + s.settings.ClusterDomain,
+		Key:    s.keys.serviceAccount, State: s.state,
+	})
+	if err != nil {
+		return err
+	}
+	s.env = controller.Environment{State: s.state, Log: s.log, Panics: &s.panics}
+	s.env.API = api.New(api.Config{
+		State:        s.state,
+		Admission:    admission.New(s.state),
+		Tokens:       tokens,
+		ServiceCIDRs: s.settings.ServiceCIDRs,
+		NodePorts:    s.settings.ServiceNodePortRange,
+		Log:          s.log.Named("api"),
+	})
+	host := net.JoinHostPort(s.advertised().String(), strconv.Itoa(s.settings.HTTPSListenPort))
+	s.handler = rest.New(rest.Config{
+		API: s.env.API, Kinds: kind.All, Log: s.log.Named("rest"),
+		Authenticator: auth.Union{auth.NewCertificates(s.keys.authority.Pool(), time.Now), tokens},
+		Authorizer:    auth.NewAuthorizer(s.state),
+		Tokens:        tokens.User,
+		Nodes:         rest.Direct{TLS: clientTLS(s.keys.toNodes.TLS(), s.keys.authority.Pool())},
+		OpenAPI:       openapi.New(),
+		Version:       version.API(),
+		Checks: []rest.Check{
+			{Name: "ping", Live: true, Ask: func(context.Context) error { return nil }},
+			{Name: "store", Live: true, Ask: s.askStore},
+			{Name: "scheduler", Ask: s.started},
+			{Name: "controllers", Ask: s.started},
+		},
+		JWKS:                tokens.JWKS,
+		OpenIDConfiguration: func() ([]byte, error) { return tokens.OpenIDConfiguration(host) },
+		Panicked:            func(any, []byte) { s.panics.Add(1) },
+	})
+	return nil
+}
+
+func clientTLS(certificate tls.Certificate, roots *x509.CertPool) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}, RootCAs: roots}
+}
+
+// advertised is the address under which Pods and nodes reach the API.
+func (s *server) advertised() netip.Addr {
+	if s.settings.AdvertiseAddress.IsValid() {
+		return s.settings.AdvertiseAddress
+	}
+	return s.addresses[0]
+}
+
+// controllers are all that run. Their order says nothing: each follows the
+// state on its own.
+func (s *server) controllers() []controller.Runner {
+	return []controller.Runner{
+		bootstrap.New(s.env, s.bootstrapConfig()),
+		serviceaccount.New(s.env),
+		rootca.New(s.env, s.keys.authority.CertificatePEM()),
+		namespace.New(s.env, kind.All),
+		garbage.New(s.env, kind.All),
+		deployment.New(s.env),
+		replicaset.New(s.env),
+		endpointslice.New(s.env),
+		nodeipam.New(s.env, s.settings.ClusterCIDRs),
+		nodelifecycle.New(s.env),
+		tainteviction.New(s.env),
+		podgc.New(s.env),
+	}
+}
+
+// schedule runs the scheduler.
+func (s *server) schedule(ctx context.Context) error {
+	return scheduler.New(scheduler.Config{
+		State: s.state, API: s.env.API, Log: s.log.Named("scheduler"), Panics: &s.panics,
+	}).Run(ctx)
+}
+
+// nodeConfig is what this machine's node is told. It is a client of the API
+// like any other.
+func (s *server) nodeConfig() node.Config {
+	return node.Config{
+		Settings:      s.settings.Node,
+		Host:          config.NewHost(s.settings.DataDir),
+		Addresses:     s.addresses,
+		Server:        s.localURL(),
+		Authority:     s.keys.authority.Certificate,
+		Client:        s.keys.node,
+		Serving:       s.keys.nodeServing,
+		ClusterCIDRs:  s.settings.ClusterCIDRs,
+		ServiceCIDRs:  s.settings.ServiceCIDRs,
+		ClusterDNS:    s.settings.ClusterDNS,
+		ClusterDomain: s.settings.ClusterDomain,
+		Labels:        map[string]string{"node-role.kubernetes.io/control-plane": "true"},
+		Log:           s.log,
+	}
+}
+
+// askStore says whether the store still takes writes.
+func (s *server) askStore(ctx context.Context) error {
+	_, err := s.engine.Barrier(ctx)
+	return err
+}
+
+// started says that controllers and scheduler run.
+func (s *server) started(context.Context) error {
+	if !s.running.Load() {
+		return errors.New("not started yet")
+	}
+	return nil
+}
