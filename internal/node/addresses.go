@@ -12,8 +12,9 @@ import (
 )
 
 // lonely is the address of a machine without a network: on the loopback link,
-// where Pods reach it all the same.
-var lonely = netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, 42, 1}), 32)
+// where Pods reach it all the same. It is the dummy address of RFC 7600, since
+// endpoints may not be link-local.
+var lonely = netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 0, 8}), 32)
 
 // Addresses returns the addresses by which others reach this machine: the
 // first global one of the default route's link, else of any link that is up,
