@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	stderrors "errors"
-	"fmt"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -93,7 +92,8 @@ func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
 	if s, ok := w.(*statusWriter); ok && s.wrote {
 		panic(http.ErrAbortHandler) // the client must see that the answer is cut short
 	}
-	http.Error(w, fmt.Sprintf("This request caused apiserver to panic. Look in the logs for details."), http.StatusInternalServerError)
+	status := errors.NewInternalError(stderrors.New("This request caused apiserver to panic. Look in the logs for details."))
+	writeStatus(w, r, form{}, status.Status())
 }
 
 // statusWriter remembers whether an answer has begun.

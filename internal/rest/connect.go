@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +17,9 @@ import (
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/kind"
 )
+
+// maxStream is how long a connection to a node lasts at most.
+const maxStream = 24 * time.Hour
 
 // pod returns the Pod that a request is about.
 func (h *Handler) pod(ctx context.Context, q *request) (*corev1.Pod, error) {
@@ -158,8 +162,8 @@ func (h *Handler) forward(w http.ResponseWriter, q *request, location *url.URL) 
 
 // forwardOver passes a request on over a transport.
 func (h *Handler) forwardOver(w http.ResponseWriter, q *request, transport http.RoundTripper, location *url.URL) error {
-	ctx, cancel := h.longRunning(q.Context())
-	defer cancel()
+	ctx, done := h.longRunning(q.Context(), w, maxStream)
+	defer done()
 	reverse := &httputil.ReverseProxy{
 		Transport:     transport,
 		FlushInterval: -1,

@@ -57,8 +57,8 @@ func (h *Handler) podLog(w http.ResponseWriter, q *request) error {
 
 // copyLog streams a node's answer to the client, each piece as it comes.
 func (h *Handler) copyLog(w http.ResponseWriter, q *request, location *url.URL) error {
-	ctx, cancel := h.longRunning(q.Context())
-	defer cancel()
+	ctx, done := h.longRunning(q.Context(), w, maxStream)
+	defer done()
 	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, location.String(), nil)
 	if err != nil {
 		return err

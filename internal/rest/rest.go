@@ -73,9 +73,11 @@ type Handler struct {
 	discovery *discoveryDocuments
 	panics    atomic.Int64
 
-	stop     context.CancelFunc
 	stopping context.Context // ends with the server's life, never a request's
-	streams  sync.WaitGroup  // long-running requests
+	stop     context.CancelFunc
+	// begin keeps long-running requests from beginning once stopping has ended.
+	begin   sync.Mutex
+	streams sync.WaitGroup // long-running requests
 }
 
 // New returns the handler of a server.
@@ -97,7 +99,9 @@ func New(c Config) *Handler {
 // Close ends watches and connections to nodes, makes /readyz fail, and waits
 // until the last of them is done. Other requests are http.Server's to drain.
 func (h *Handler) Close() {
+	h.begin.Lock()
 	h.stop()
+	h.begin.Unlock()
 	h.streams.Wait()
 	h.proxy.close()
 }
@@ -105,13 +109,36 @@ func (h *Handler) Close() {
 // Panics returns how many requests have panicked.
 func (h *Handler) Panics() int64 { return h.panics.Load() }
 
-// longRunning ties a request that may last to the handler's life.
-func (h *Handler) longRunning(ctx context.Context) (context.Context, context.CancelFunc) {
+// lastWords is how long a client has to take what is still to be said when its
+// stream ends.
+const lastWords = 500 * time.Millisecond
+
+// longRunning ties a request that may last to the handler's life. When the
+// context ends, a write to a client that does not read fails soon after: a
+// stopping server waits for nobody. The function must be called at the end.
+func (h *Handler) longRunning(ctx context.Context, w http.ResponseWriter, timeout time.Duration) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	h.begin.Lock()
+	if h.stopping.Err() != nil {
+		h.begin.Unlock()
+		cancel()
+		return ctx, func() {}
+	}
 	h.streams.Add(1)
-	ctx, cancel := context.WithCancel(ctx)
+	h.begin.Unlock()
 	forget := context.AfterFunc(h.stopping, cancel)
+	control := http.NewResponseController(w)
+	limited := make(chan struct{})
+	unlimit := context.AfterFunc(ctx, func() {
+		defer close(limited)
+		_ = control.SetWriteDeadline(time.Now().Add(lastWords)) // as good as the connection allows
+	})
 	return ctx, func() {
 		forget()
+		if !unlimit() {
+			<-limited
+			_ = control.SetWriteDeadline(time.Time{}) // the connection may serve other requests
+		}
 		cancel()
 		h.streams.Done()
 	}

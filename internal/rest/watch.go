@@ -41,11 +41,8 @@ func (h *Handler) watch(w http.ResponseWriter, q *request) error {
 	if s := options.TimeoutSeconds; s != nil && *s > 0 {
 		timeout = time.Duration(*s) * time.Second
 	}
-	ctx, done := h.longRunning(q.Context())
+	ctx, done := h.longRunning(q.Context(), w, timeout)
 	defer done()
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-
 	stream := &watchStream{h: h, w: w, flush: http.NewResponseController(w), q: q, form: f}
 	if f.view == viewTable {
 		stream.tables = h.newTables(q.res, f, include)
