@@ -170,8 +170,7 @@ func (m *managers) apply(req *Request, old kind.Object, wanted runtime.Object, f
 	if !ok {
 		return nil, apierrors.NewInternalError(fmt.Errorf("apply made a %T of a %s", merged, req.Kind.Kind))
 	}
-	obj = stored(req, obj)
-	return obj, checkIdentity(req, obj)
+	return stored(req, obj), nil
 }
 
 // of returns the field manager for what the request is about.

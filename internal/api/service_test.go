@@ -209,6 +209,22 @@ func TestServiceLoadBalancer(t *testing.T) {
 	}
 }
 
+// The lower part of a range is for those who ask for a certain address, until
+// there is nothing else.
+func TestServiceAddressesFromAboveFirst(t *testing.T) {
+	c := newCluster(t, serviceCIDRs("10.43.0.0/26"))
+	first := netip.MustParseAddr("10.43.0.17")
+	for i := range 46 {
+		s := c.service(fmt.Sprintf("s%d", i))
+		if ip := netip.MustParseAddr(s.Spec.ClusterIP); ip.Compare(first) < 0 {
+			t.Fatalf("address %d is %s, with free ones from %s on", i, ip, first)
+		}
+	}
+	if ip := netip.MustParseAddr(c.service("last").Spec.ClusterIP); ip.Compare(first) >= 0 {
+		t.Errorf("address %s was given twice", ip)
+	}
+}
+
 func TestServiceRangesRunOut(t *testing.T) {
 	c := newCluster(t, serviceCIDRs("10.43.0.0/28"), nodePorts(30000, 30002))
 	for i := range 14 {

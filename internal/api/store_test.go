@@ -132,6 +132,20 @@ func TestConflictsAreMet(t *testing.T) {
 	_, err = c.Create(ctx, to(kind.ConfigMap, "default", "b"), configMap("b"))
 	wantStatus(t, err, metav1.StatusReasonAlreadyExists, `configmaps "b" already exists`)
 
+	e.set(func() {
+		e.hook = func() {
+			_, err := c.Modify(ctx, to(kind.ConfigMap, "default", "a"), func(obj kind.Object) error {
+				obj.SetFinalizers([]string{"example.com/hold"})
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if _, gone := c.delete(kind.ConfigMap, "default", "a", metav1.DeleteOptions{}); gone {
+		t.Error("a deletion passed over a finalizer that came before it")
+	}
 	e.set(func() { e.hook = func() { c.delete(kind.ConfigMap, "default", "b", metav1.DeleteOptions{}) } })
 	_, _, err = c.Delete(ctx, to(kind.ConfigMap, "default", "b"), metav1.DeleteOptions{})
 	wantStatus(t, err, metav1.StatusReasonNotFound, `configmaps "b" not found`)

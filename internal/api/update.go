@@ -29,7 +29,7 @@ func (a *API) Put(ctx context.Context, req Request, obj kind.Object) (out kind.O
 	if req.Name == "" {
 		req.Name = obj.GetName()
 	}
-	if err := checkIdentity(&req, obj); err != nil {
+	if err := checkIdentity(&req, obj); err != nil { // before it decides what there is
 		return nil, false, err
 	}
 	if _, ok := a.state.Get(req.Kind, req.namespace(), req.Name); !ok && req.Subresource == "" && createOnUpdate(req.Kind) {
@@ -201,10 +201,8 @@ func (a *API) commitUpdate(ctx context.Context, req *Request, obj, old kind.Obje
 
 // matchIdentity checks what the new object says about the one it replaces.
 func matchIdentity(req *Request, obj, old kind.Object) error {
-	if obj != nil && (obj.GetName() != old.GetName() || obj.GetNamespace() != old.GetNamespace()) {
-		if err := checkIdentity(req, obj); err != nil {
-			return err
-		}
+	if err := checkIdentity(req, obj); err != nil {
+		return err
 	}
 	switch obj.GetResourceVersion() {
 	case old.GetResourceVersion():

@@ -188,6 +188,16 @@ func TestWatchBookmarks(t *testing.T) {
 	})
 }
 
+func TestWatchFromTheFuture(t *testing.T) {
+	c := newCluster(t)
+	a := c.create(kind.ConfigMap, configMap("a"))
+	w := c.watch(kind.ConfigMap, metav1.ListOptions{ResourceVersion: fmt.Sprint(revision(t, a) + 2)})
+	c.create(kind.ConfigMap, configMap("b"))
+	c.create(kind.ConfigMap, configMap("c"))
+	c.create(kind.ConfigMap, configMap("d"))
+	expect(t, w, watch.Added, "d")
+}
+
 func TestWatchEndsWithItsContext(t *testing.T) {
 	c := newCluster(t)
 	w := c.watch(kind.ConfigMap, metav1.ListOptions{})
