@@ -8,7 +8,10 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-sh/skiff/internal/nft"
 )
 
 // The host speaks to Pods and Services with whatever address the kernel
@@ -44,9 +47,10 @@ func sourceFor(dst netip.Addr, sources []netip.Addr) net.IP {
 	return nil
 }
 
-// Run follows the machine's addresses until the context ends: when the last
-// one goes or the first one comes, the routes to Pods and Services get or lose
-// their preferred source.
+// Run keeps what others may take away until the context ends. When the
+// machine's last address goes or its first one comes, the routes to Pods and
+// Services get or lose their preferred source. When somebody deletes the table,
+// as restarting a firewall does, its rules come back.
 func (n *Network) Run(ctx context.Context) error {
 	updates := make(chan netlink.AddrUpdate, 64)
 	if err := netlink.AddrSubscribe(updates, ctx.Done()); err != nil {
@@ -57,6 +61,21 @@ func (n *Network) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	lost := make(chan struct{}, 1)
+	group.Go(func() error {
+		return nft.Watch(ctx, n.cfg.Host.Table, func() {
+			select {
+			case lost <- struct{}{}:
+			default:
+			}
+		})
+	})
+	group.Go(func() error { return n.follow(ctx, updates, lost) })
+	return group.Wait()
+}
+
+func (n *Network) follow(ctx context.Context, updates <-chan netlink.AddrUpdate, lost <-chan struct{}) error {
 	had := -1 // what the routes say is not known yet
 	for {
 		has, err := n.chooseSources(had)
@@ -67,15 +86,22 @@ func (n *Network) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-lost:
+			if err := n.reapplyRules(); err != nil {
+				return err
+			}
 		case _, open := <-updates:
-			if !open {
-				if ctx.Err() != nil {
-					return nil
-				}
+			if !open && ctx.Err() == nil {
 				return fmt.Errorf("follow the machine's addresses: the kernel ended the subscription")
 			}
 		}
 	}
+}
+
+func (n *Network) reapplyRules() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.applyRules(n.pools)
 }
 
 // chooseSources rewrites the routes if the number of families without an

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/informers"
@@ -116,20 +117,44 @@ func (s *Service) Run(ctx context.Context) error {
 		return fmt.Errorf("put Services into nftables: %w", err)
 	}
 	close(s.synced)
+	lost := make(chan struct{}, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return nft.Watch(ctx, s.cfg.Host.Table, func() {
+			select {
+			case lost <- struct{}{}:
+			default:
+			}
+		})
+	})
+	group.Go(func() error { return s.follow(ctx, lost) })
+	return group.Wait()
+}
+
+// follow applies what changes until the context ends, and everything anew when
+// the table was lost.
+func (s *Service) follow(ctx context.Context, lost <-chan struct{}) error {
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-lost:
+			err = errLost
 		case <-s.wake:
+			err = s.sync(s.takeDirty())
 		}
-		if err := s.sync(s.takeDirty()); err != nil {
-			s.cfg.Log.Warn("nftables did not take a change; writing everything anew", zap.Error(err))
-			if err := s.rebuild(); err != nil {
-				return fmt.Errorf("put Services into nftables: %w", err)
-			}
+		if err == nil {
+			continue
+		}
+		s.cfg.Log.Warn("writing all Services to nftables anew", zap.Error(err))
+		if err := s.rebuild(); err != nil {
+			return fmt.Errorf("put Services into nftables: %w", err)
 		}
 	}
 }
+
+var errLost = errors.New("somebody deleted the table")
 
 func families(cidrs []netip.Prefix) []nft.Family {
 	var out []nft.Family
