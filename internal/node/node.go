@@ -14,7 +14,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,7 +54,6 @@ type Config struct {
 	ServiceCIDRs  []netip.Prefix
 	ClusterDNS    []netip.Addr
 	ClusterDomain string
-	Labels        map[string]string
 	Log           *zap.Logger
 }
 
@@ -211,10 +209,7 @@ func (n *node) agentConfig() agent.Config {
 }
 
 func (n *node) labels() map[string]string {
-	labels := maps.Clone(n.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
+	labels := map[string]string{}
 	for _, l := range n.Settings.NodeLabels {
 		labels[l.Key] = l.Value
 	}

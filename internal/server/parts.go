@@ -128,7 +128,6 @@ func (s *server) nodeConfig() node.Config {
 		ServiceCIDRs:  s.settings.ServiceCIDRs,
 		ClusterDNS:    s.settings.ClusterDNS,
 		ClusterDomain: s.settings.ClusterDomain,
-		Labels:        map[string]string{"node-role.kubernetes.io/control-plane": "true"},
 		Log:           s.log,
 	}
 }

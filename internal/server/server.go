@@ -138,6 +138,7 @@ func (s *server) bootstrapConfig() bootstrap.Config {
 		ClientCA:         s.keys.authority.CertificatePEM(),
 		FrontProxyCA:     s.keys.frontProxy.CertificatePEM(),
 		FrontProxyNames:  []string{frontProxyClient},
+		Node:             s.settings.NodeName,
 	}
 }
 

@@ -50,9 +50,14 @@ func New(env controller.Environment, c Config) controller.Runner {
 	}
 	return controller.Controller[types.NamespacedName]{
 		Name:    "bootstrap-controller",
-		Sources: sources,
+		Sources: append(sources, controller.Own(kind.Node)),
 		Workers: 1,
 		Reconcile: func(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
+			if key.Namespace == "" && key.Name == c.Node {
+				if err := markNode(ctx, env, c.Node); err != nil {
+					return 0, err
+				}
+			}
 			for _, w := range byKey[key] {
 				if err := ensure(ctx, env, w); err != nil {
 					return 0, err
@@ -95,4 +100,34 @@ func fits(w wanted, have, fresh kind.Object) bool {
 	repaired := have.DeepCopyObject().(kind.Object)
 	w.adopt(repaired, fresh)
 	return equality.Semantic.DeepEqual(repaired, have)
+}
+
+// controlPlaneRole is the label that shows a node's role. A node may not give
+// it to itself.
+const controlPlaneRole = "node-role.kubernetes.io/control-plane"
+
+// markNode gives the server's own Node its role.
+func markNode(ctx context.Context, env controller.Environment, name string) error {
+	node, ok := env.State.Get(kind.Node, "", name)
+	if !ok {
+		return nil
+	}
+	if _, marked := node.GetLabels()[controlPlaneRole]; marked {
+		return nil
+	}
+	_, err := env.API.Modify(ctx, api.Request{
+		User:         auth.User{Name: "system:apiserver", Groups: []string{auth.GroupMasters, auth.GroupAuthenticated}},
+		FieldManager: "skiff",
+		Kind:         kind.Node,
+		Name:         name,
+	}, func(obj kind.Object) error {
+		labels := obj.GetLabels()
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[controlPlaneRole] = "true"
+		obj.SetLabels(labels)
+		return nil
+	})
+	return err
 }

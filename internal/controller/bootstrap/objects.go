@@ -21,6 +21,7 @@ type Config struct {
 	ClientCA         []byte // PEM
 	FrontProxyCA     []byte // PEM
 	FrontProxyNames  []string
+	Node             string // the server's own, "" if it has none
 }
 
 // wanted is an object that must exist. adopt carries over what must be true
