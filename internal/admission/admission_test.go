@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -60,11 +61,13 @@ func admit(s *state.State, r *admission.Request) error {
 	if r.Namespace == "" && r.Object != nil {
 		r.Namespace = r.Object.GetNamespace()
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
 	chain := admission.New(s)
-	if err := chain.Mutate(context.Background(), r); err != nil {
+	if err := chain.Mutate(ctx, r); err != nil {
 		return err
 	}
-	return chain.Validate(context.Background(), r)
+	return chain.Validate(ctx, r)
 }
 
 func wantForbidden(t *testing.T, err error, text string) {
@@ -165,8 +168,23 @@ func TestServiceAccountChoices(t *testing.T) {
 	}
 	wantForbidden(t, admit(world(t), creation(kind.Pod, pod())),
 		`pods "p" is forbidden: error looking up service account default/default: serviceaccount "default" not found`)
-	unnamed := pod(func(p *corev1.Pod) { p.Name, p.GenerateName = "", "web-" })
-	wantForbidden(t, admit(world(t), creation(kind.Pod, unnamed)), `pods "web-" is forbidden`)
+	unnamed := pod(func(p *corev1.Pod) { p.Name, p.GenerateName, p.Spec.ServiceAccountName = "", "web-", "own" })
+	wantForbidden(t, admit(world(t), creation(kind.Pod, unnamed)),
+		`pods "web-" is forbidden: error looking up service account default/own: serviceaccount "own" not found`)
+}
+
+// In a new namespace a Pod may come before the default account does.
+func TestServiceAccountIsWaitedFor(t *testing.T) {
+	s := world(t)
+	p := pod()
+	done := make(chan error, 1)
+	go func() { done <- admit(s, creation(kind.Pod, p)) }()
+	if _, err := s.Commit(context.Background(), state.Write{Kind: kind.ServiceAccount, Action: store.Put, Object: account()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil || len(p.Spec.Volumes) != 1 {
+		t.Errorf("volumes %+v, %v", p.Spec.Volumes, err)
+	}
 }
 
 func class(name string, value int32, change ...func(*schedulingv1.PriorityClass)) *schedulingv1.PriorityClass {

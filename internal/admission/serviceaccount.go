@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
@@ -19,13 +20,14 @@ const (
 	tokenSeconds     = 60*60 + 7          // an odd number, by which the API recognizes such tokens
 	rootCAConfigMap  = "kube-root-ca.crt"
 	mirrorAnnotation = corev1.MirrorPodAnnotationKey
+	accountPatience  = 1500 * time.Millisecond // as long as upstream's at most
 )
 
 // serviceAccount gives every Pod an account and mounts its token.
 func serviceAccount(s *state.State) Step {
 	return Step{
 		Name: "ServiceAccount",
-		Mutate: func(_ context.Context, r *Request) error {
+		Mutate: func(ctx context.Context, r *Request) error {
 			if r.Operation != Create || !r.is(kind.Pod, "") {
 				return nil
 			}
@@ -40,8 +42,8 @@ func serviceAccount(s *state.State) Step {
 				pod.Spec.DeprecatedServiceAccount = defaultAccount
 			}
 			name := pod.Spec.ServiceAccountName
-			account, ok := state.Get[*corev1.ServiceAccount](s, kind.ServiceAccount, r.Namespace, name)
-			if !ok {
+			account := findAccount(ctx, s, r.Namespace, name)
+			if account == nil {
 				return r.Forbid(fmt.Errorf("error looking up service account %s/%s: serviceaccount %q not found", r.Namespace, name, name))
 			}
 			if wantsToken(pod, account) {
@@ -52,6 +54,31 @@ func serviceAccount(s *state.State) Step {
 			}
 			return nil
 		},
+	}
+}
+
+// findAccount returns an account, or nil. In a namespace that is just made the
+// default one may be on its way: that is worth a moment.
+func findAccount(ctx context.Context, s *state.State, namespace, name string) *corev1.ServiceAccount {
+	account, ok := state.Get[*corev1.ServiceAccount](s, kind.ServiceAccount, namespace, name)
+	if ok || name != defaultAccount {
+		return account
+	}
+	ctx, cancel := context.WithTimeout(ctx, accountPatience)
+	defer cancel()
+	snapshot, w := s.ListWatch(kind.ServiceAccount, state.Interest{Namespace: namespace, Name: name})
+	defer w.Stop()
+	if obj, ok := snapshot.Get(namespace, name); ok {
+		return obj.(*corev1.ServiceAccount)
+	}
+	for {
+		event, err := w.Next(ctx)
+		if err != nil {
+			return nil
+		}
+		if event.Type != state.Deleted {
+			return event.Object.(*corev1.ServiceAccount)
+		}
 	}
 }
 

@@ -110,12 +110,10 @@ type managerKey struct {
 
 // create records nothing: see managers. What apply is about to create has its
 // record already.
-func (m *managers) create(req *Request, obj kind.Object) error {
-	if req.applied {
-		return nil
+func (m *managers) create(req *Request, obj kind.Object) {
+	if !req.applied {
+		obj.SetManagedFields(nil)
 	}
-	obj.SetManagedFields(nil)
-	return nil
 }
 
 // update keeps the record of an object that has one.

@@ -91,15 +91,41 @@ func identify(req *Request, obj kind.Object) error {
 // createOnce goes once from default to commit. It returns a *store.ConflictError
 // when the name is taken or when something it relied on changed meanwhile.
 func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (kind.Object, error) {
-	k := req.Kind
 	writes, err := a.openNamespace(req, obj)
 	if err != nil {
 		return nil, err
 	}
+	admit := a.admit(req, admission.Create, obj, nil)
+	claims, err := a.prepareCreate(ctx, req, admit)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.admission.Validate(ctx, admit); err != nil {
+		return nil, err
+	}
+	if req.DryRun {
+		return a.createDry(req, obj)
+	}
+	put := state.Write{Kind: req.Kind, Action: store.Put, Object: obj, Expect: store.Absent}
+	if req.Kind.Lazy != nil {
+		put.Lazy = req.Kind.Lazy(obj, nil)
+	}
+	writes = append(writes, claims.writes()...)
+	writes = append(writes, put)
+	out, err := a.state.Commit(ctx, writes...)
+	if err != nil {
+		return nil, commitError(err)
+	}
+	return out[len(out)-1], nil
+}
+
+// prepareCreate makes of what the client sent what is to be stored, and says
+// what is wrong with it. The claims are to be committed with the object.
+func (a *API) prepareCreate(ctx context.Context, req *Request, admit *admission.Request) (*claims, error) {
+	k, obj := req.Kind, admit.Object
 	if k.Default != nil {
 		k.Default(obj)
 	}
-	admit := a.admit(req, admission.Create, obj, nil)
 	if err := a.admission.Mutate(ctx, admit); err != nil {
 		return nil, err
 	}
@@ -111,15 +137,10 @@ func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (ki
 	if err != nil {
 		return nil, err
 	}
-	if err := a.fields.create(req, obj); err != nil {
-		return nil, err
-	}
+	a.fields.create(req, obj)
 	errs := kind.ValidateMeta(k, obj)
 	if k.Validate != nil {
 		errs = append(errs, k.Validate(obj)...)
-	}
-	if f := req.Face; f != nil && f.Validate != nil {
-		errs = append(errs, f.Validate(obj)...)
 	}
 	if err := invalid(req, obj, errs); err != nil {
 		return nil, err
@@ -127,26 +148,7 @@ func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (ki
 	if k.Warnings != nil {
 		req.warn(k.Warnings(obj, nil))
 	}
-	if err := a.claimAddresses(claims, obj, nil); err != nil {
-		return nil, err
-	}
-	if err := a.admission.Validate(ctx, admit); err != nil {
-		return nil, err
-	}
-	if req.DryRun {
-		return a.createDry(req, obj)
-	}
-	put := state.Write{Kind: k, Action: store.Put, Object: obj, Expect: store.Absent}
-	if k.Lazy != nil {
-		put.Lazy = k.Lazy(obj, nil)
-	}
-	writes = append(writes, claims.writes()...)
-	writes = append(writes, put)
-	out, err := a.state.Commit(ctx, writes...)
-	if err != nil {
-		return nil, commitError(err)
-	}
-	return out[len(out)-1], nil
+	return claims, a.claimAddresses(claims, obj, nil)
 }
 
 // createDry says what a commit would have said.
