@@ -48,7 +48,7 @@ func createContainer(r *runc, id, bundle string, io CreateIO, tty bool) (_ *cont
 	c.oom = newOOMCounter(pid)
 	c.state = State{PID: pid, CreatedAt: time.Now()}
 	if err := c.save(); err != nil {
-		r.delete(id, bundle)
+		r.delete(id)
 		return nil, err
 	}
 	c.plumbing.flow()
@@ -63,7 +63,7 @@ func (c *container) spawn(log *logFile, stdin, tty bool) (int, <-chan syscall.Wa
 	p, pid, ended, err := spawn(c.id[:min(len(c.id), 12)], stdin, tty, create)
 	if err != nil {
 		// What a failed create leaves of cgroups and state.
-		c.runc.delete(c.id, c.bundle)
+		c.runc.delete(c.id)
 		return 0, nil, fmt.Errorf("OCI runtime create failed: %w", err)
 	}
 	p.log = log
@@ -107,7 +107,7 @@ func (c *container) follow(ended <-chan syscall.WaitStatus) {
 	status := <-ended
 	now := time.Now()
 	if !c.ownPIDs {
-		c.runc.killAll(c.id, c.bundle) // nothing to kill is no error that matters
+		c.runc.killAll(c.id) // nothing to kill is no error that matters
 	}
 	c.plumbing.wait(drainTimeout)
 	c.plumbing.log.close()
@@ -159,7 +159,7 @@ func (c *container) remove() error {
 		return err
 	}
 	<-c.done
-	if err := c.runc.delete(c.id, c.bundle); err != nil {
+	if err := c.runc.delete(c.id); err != nil {
 		return fmt.Errorf("OCI runtime delete failed: %w", err)
 	}
 	return nil

@@ -37,16 +37,14 @@ func (r *runc) exec(id, bundle, name, processFile, consoleSocket string, files s
 // spawn runs a command that leaves a process to the reaper.
 func (r *runc) spawn(bundle, name string, args []string, consoleSocket string, files stdio, id string) (int, <-chan syscall.WaitStatus, error) {
 	pidFile := filepath.Join(bundle, name+".pid")
-	logFile := filepath.Join(bundle, name+".log")
 	defer os.Remove(pidFile)
-	defer os.Remove(logFile)
 	args = append(args, "--pid-file", pidFile)
 	if consoleSocket != "" {
 		args = append(args, "--console-socket", consoleSocket)
 	}
 	release := r.reaper.expect()
 	defer release()
-	if err := r.run(logFile, files, append(args, id)...); err != nil {
+	if err := r.run(name+"-"+id, files, append(args, id)...); err != nil {
 		return 0, nil, err
 	}
 	data, err := os.ReadFile(pidFile)
@@ -94,24 +92,23 @@ func readByte(path string) error {
 // delete removes runc's state and the cgroups of a container that has ended.
 // Of one that may not have, or is half-made, --force removes what there is; it
 // sleeps for a tenth of a second.
-func (r *runc) delete(id, bundle string) error {
-	logFile := filepath.Join(bundle, "delete.log")
-	defer os.Remove(logFile)
-	if err := r.run(logFile, stdio{}, "delete", id); err == nil {
+func (r *runc) delete(id string) error {
+	if err := r.run("delete-"+id, stdio{}, "delete", id); err == nil {
 		return nil
 	}
-	return r.run(logFile, stdio{}, "delete", "--force", id)
+	return r.run("delete-"+id, stdio{}, "delete", "--force", id)
 }
 
 // killAll ends every process of a container that shares its process namespace.
-func (r *runc) killAll(id, bundle string) error {
-	logFile := filepath.Join(bundle, "kill.log")
-	defer os.Remove(logFile)
-	return r.run(logFile, stdio{}, "kill", "--all", id, "KILL")
+func (r *runc) killAll(id string) error {
+	return r.run("kill-"+id, stdio{}, "kill", "--all", id, "KILL")
 }
 
-// run runs runc and returns what it logged as its error.
-func (r *runc) run(logFile string, files stdio, args ...string) error {
+// run runs runc and returns what it logged as its error. The log lies in the
+// Pod's directory: a bundle may be gone when there is something to say.
+func (r *runc) run(name string, files stdio, args ...string) error {
+	logFile := "runc-" + name + ".log"
+	defer os.Remove(logFile)
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err

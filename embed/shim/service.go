@@ -24,19 +24,31 @@ type service struct {
 	shutdown chan struct{} // closed by Shutdown
 	once     sync.Once
 
-	mu         sync.Mutex
-	containers map[string]*container // nil while being created
+	mu         sync.Mutex // of containers
+	containers map[string]*slot
+}
+
+// slot is a container, or one that is being created.
+type slot struct {
+	ready     chan struct{} // closed when Create has ended
+	container *container    // nil if that failed
 }
 
 func newService(r *runc) *service {
-	return &service{runc: r, shutdown: make(chan struct{}), containers: map[string]*container{}}
+	return &service{runc: r, shutdown: make(chan struct{}), containers: map[string]*slot{}}
 }
 
+// get returns a container; it waits for one that is being created, since who
+// asks may have come after who began.
 func (s *service) get(id string) (*container, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c := s.containers[id]; c != nil {
-		return c, nil
+	found := s.containers[id]
+	s.mu.Unlock()
+	if found != nil {
+		<-found.ready
+		if found.container != nil {
+			return found.container, nil
+		}
 	}
 	return nil, status.Errorf(codes.NotFound, "container %s not found", id)
 }
@@ -50,29 +62,32 @@ func (s *service) Create(_ context.Context, r *task.CreateTaskRequest) (*task.Cr
 	if len(r.Rootfs) > 0 || r.Checkpoint != "" {
 		return nil, status.Error(codes.InvalidArgument, "rootfs, checkpoint: expected a mounted root file system")
 	}
-	if !s.reserve(r.ID) {
-		return nil, status.Errorf(codes.AlreadyExists, "container %s exists", r.ID)
-	}
-	c, err := createContainer(s.runc, r.ID, r.Bundle, io, r.Terminal)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	reserved, err := s.reserve(r.ID)
 	if err != nil {
+		return nil, err
+	}
+	defer close(reserved.ready)
+	c, err := createContainer(s.runc, r.ID, r.Bundle, io, r.Terminal)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		delete(s.containers, r.ID)
 		return nil, status.Errorf(codes.Unknown, "%v: unknown", err)
 	}
-	s.containers[r.ID] = c
+	reserved.container = c
 	return &task.CreateTaskResponse{Pid: uint32(c.snapshot().PID)}, nil
 }
 
 // reserve takes an ID that is free.
-func (s *service) reserve(id string) bool {
+func (s *service) reserve(id string) (*slot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.containers[id]; ok {
-		return false
+		return nil, status.Errorf(codes.AlreadyExists, "container %s exists", id)
 	}
-	s.containers[id] = nil
-	return true
+	reserved := &slot{ready: make(chan struct{})}
+	s.containers[id] = reserved
+	return reserved, nil
 }
 
 // Start implements task.TTRPCTaskService.

@@ -71,6 +71,9 @@ func Open(ctx context.Context, c Config) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := routeLog(c.Log); err != nil {
+		return nil, err
+	}
 	r := &Runtime{
 		config: c, machine: inspectMachine(), boot: strings.TrimSpace(string(boot)),
 		// A daemon is shared: nodes with other data directories have other names.
