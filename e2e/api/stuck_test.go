@@ -3,6 +3,8 @@ package api
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,10 +24,13 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	}
 	config := p.admin()
 	pair := must(tls.X509KeyPair(config.CertData, config.KeyData))(t)
-	connection := must(tls.Dial("tcp", p.address, &tls.Config{RootCAs: p.ca.Pool(), Certificates: []tls.Certificate{pair}}))(t)
+	raw := must(net.Dial("tcp", p.address))(t).(*net.TCPConn)
+	must[any](nil, raw.SetReadBuffer(16<<10))(t) // or the kernel would read for us
+	connection := tls.Client(raw, &tls.Config{ServerName: "127.0.0.1", RootCAs: p.ca.Pool(), Certificates: []tls.Certificate{pair}})
 	defer func() { _ = connection.Close() }()
 	must(fmt.Fprintf(connection, "GET /api/v1/configmaps?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n"))(t)
 	must(connection.Read(make([]byte, 100)))(t) // the watch has begun
+	untilStuck(t)
 	begin := time.Now()
 	done := make(chan struct{})
 	go func() {
@@ -40,6 +45,20 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("it took %s", took)
 	}
+}
+
+// untilStuck waits until a watch cannot write any more.
+func untilStuck(t *testing.T) {
+	t.Helper()
+	stacks := make([]byte, 1<<20)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
+		for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(stack, "rest.(*watchStream).run") && strings.Contains(stack, "waitWrite") {
+				return
+			}
+		}
+	}
+	t.Fatal("the watch could write everything: the test needs more objects")
 }
 
 // The old form of watches still works.
