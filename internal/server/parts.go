@@ -63,7 +63,6 @@ func (s *server) openAPI(context.Context) error {
 		OpenAPI:       openapi.New(),
 		Version:       version.API(),
 		Checks: []rest.Check{
-			{Name: "ping", Live: true, Ask: func(context.Context) error { return nil }},
 			{Name: "store", Live: true, Ask: s.askStore},
 			{Name: "scheduler", Ask: s.started},
 			{Name: "controllers", Ask: s.started},
