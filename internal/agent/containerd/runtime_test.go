@@ -667,3 +667,40 @@ func TestShimStaysForNextContainer(t *testing.T) {
 		t.Errorf("the Pod's directory is left: %v", err)
 	}
 }
+
+func TestReboot(t *testing.T) {
+	n := newNode(t)
+	f := n.follow()
+	c := n.run(n.container("sleep 1000", func(c *agent.Container) { c.Attempt = 3 }))
+	if err := n.Kill(t.Context(), c.ID, int(syscall.SIGKILL)); err != nil {
+		t.Fatal(err)
+	}
+	f.exit(c.ID)
+	// After a reboot the run directory is empty and the boot another one.
+	service := n.Client().ContainerService()
+	record, err := service.Get(n.scope(t.Context()), c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record.Labels[labelBoot] = "another"
+	if _, err := service.Update(n.scope(t.Context()), record, "labels."+labelBoot); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.deleteTask(t.Context(), c.Pod.UID, c.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.removeBundle(c.ID, n.bundle(c.Pod.UID, c.ID)); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.open()
+	s, ok, err := n.State(t.Context(), c.ID)
+	if err != nil || !ok || s.Phase != agent.ContainerExited || s.ExitCode != exitUnknown || s.Attempt != 3 || s.LogPath != c.LogPath {
+		t.Errorf("after a reboot: %+v, %v, %v: expected its third attempt to have ended", s, ok, err)
+	}
+	if again := n.run(n.container("true", func(a *agent.Container) { a.Pod = c.Pod })); again.ID == c.ID {
+		t.Error("a new container has the old one's ID")
+	}
+}
