@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the OpenAPI documents that the executable carries into
-# embed/openapi/data. Inputs: this file, embed/openapi, internal/kind,
-# internal/rest/{discovery,resource,review}.go, and the versions in go.mod.
+# embed/openapi/data, unless they are there and nothing they are made of has
+# changed: this file, embed/openapi, internal/kind, what discovery says of it in
+# internal/rest, and the versions in go.mod.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,6 +10,17 @@ api=k8s.io/api
 machinery=k8s.io/apimachinery/pkg
 definitions=embed/openapi/gen/definitions
 mkdir -p build
+
+inputs=$({
+	go version
+	find scripts/openapi.sh go.mod embed/openapi internal/kind \
+		internal/rest/discovery.go internal/rest/resource.go internal/rest/review.go \
+		-type f ! -name '*_test.go' ! -path 'embed/openapi/data/*' ! -name zz_generated.go -print |
+		LC_ALL=C sort | xargs sha256sum
+} | sha256sum)
+if [ -f embed/openapi/data/api_v1.json.zst ] && [ "$(cat build/openapi-inputs 2>/dev/null)" = "$inputs" ]; then
+	exit 0
+fi
 
 # kube-openapi's generator has a module of its own, so that what it needs stays
 # out of the product's.
@@ -29,3 +41,4 @@ sed -i -e 's|^//go:build .*|//go:build openapi|' -e '/^// +build/d' $definitions
 
 rm -f embed/openapi/data/*.zst
 go run -tags openapi,grpcnotrace ./embed/openapi/gen -o embed/openapi/data
+echo "$inputs" >build/openapi-inputs
