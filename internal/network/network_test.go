@@ -249,6 +249,22 @@ func TestServiceWithoutAnyNetwork(t *testing.T) {
 	}
 }
 
+func TestEndpointOnTheHost(t *testing.T) {
+	netnstest.Outside(t)
+	n := newNode(t)
+	client, clientIP := n.attach(t, "client")
+	netnstest.Echo(t, "", "host", 8080)
+	n.apply(t, svc("api", "10.43.0.1"), slice("api", "192.0.2.1"))
+	n.listed(t, "10.43.0.1 . udp . 80 : goto n1")
+	for from, want := range map[string]string{client: clientIP, "": "192.0.2.1"} {
+		for _, network := range []string{"tcp", "udp"} {
+			if name, sees := ask(t, from, network, "10.43.0.1:80"); name != "host" || sees != want {
+				t.Errorf("from %q by %s: %s saw %s, want host to see %s", from, network, name, sees, want)
+			}
+		}
+	}
+}
+
 func TestHairpin(t *testing.T) {
 	n := newNode(t)
 	ns, ip := n.attach(t, "self")

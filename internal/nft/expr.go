@@ -254,8 +254,14 @@ func EndpointValue(f Family) []nftables.SetDatatype {
 }
 
 // New matches packets that begin a connection.
-func New() []expr.Any {
-	return append([]expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: reg}}, bits(expr.CtStateBitNEW)...)
+func New() []expr.Any { return connection(expr.CtStateBitNEW) }
+
+// Invalid matches packets that belong to no connection and begin none, as
+// those outside of a TCP window.
+func Invalid() []expr.Any { return connection(expr.CtStateBitINVALID) }
+
+func connection(state uint32) []expr.Any {
+	return append([]expr.Any{&expr.Ct{Key: expr.CtKeySTATE, Register: reg}}, bits(state)...)
 }
 
 // ClientKey are the types of what Client loads.

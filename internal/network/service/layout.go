@@ -111,6 +111,9 @@ func (l layout) base(serviceCIDRs []netip.Prefix) nft.Change {
 		nft.Rule(nft.ToLocal(), nft.Port(), nft.Dispatch("port-none")),
 	}
 	forward := [][]expr.Any{
+		// They would leave untranslated, and whoever gets one ends the
+		// connection that it looks like it is of.
+		nft.Rule(nft.Invalid(), nft.Drop()),
 		nft.Rule(nft.New(), nft.DestinationChanged(), nft.BackWhereItCameFrom(), nft.Mark(masqueradeMark)),
 		none[0],
 	}
