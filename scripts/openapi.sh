@@ -37,7 +37,7 @@ build/openapi-gen --output-dir $definitions \
 	$machinery/runtime $machinery/version
 
 # Nothing but the document generator compiles it.
-sed -i -e 's|^//go:build .*|//go:build openapi|' -e '/^// +build/d' $definitions/zz_generated.go
+sed -i -e 's|^//go:build .*|//go:build openapi|' -e '\|^// +build|d' $definitions/zz_generated.go
 
 rm -f embed/openapi/data/*.zst
 go run -tags openapi,grpcnotrace ./embed/openapi/gen -o embed/openapi/data
