@@ -49,6 +49,7 @@ type Tree struct {
 	root    string
 	unified string            // mount point of cgroup v2 where it has the controllers
 	v1      map[string]string // mount point by controller
+	extra   []string          // mount points where the runtime alone makes cgroups: it joins every hierarchy
 
 	mu   sync.Mutex
 	pods map[string]Pod // those made or found by this Tree, for the class's shares
@@ -69,17 +70,23 @@ func Open(root string) (*Tree, error) {
 	for _, m := range mounts {
 		switch m.FSType {
 		case "cgroup":
+			known := false
 			for _, c := range strings.Split(m.VFSOptions, ",") {
+				known = known || slices.Contains(used, c)
 				if slices.Contains(used, c) && t.v1[c] == "" {
 					t.v1[c] = m.Mountpoint
 				}
+			}
+			if !known { // "name=systemd"
+				t.extra = append(t.extra, m.Mountpoint)
 			}
 		case "cgroup2":
 			t.unified = m.Mountpoint
 		}
 	}
-	if len(t.v1) > 0 {
-		t.unified = "" // hybrid: the controllers are in v1
+	if len(t.v1) > 0 && t.unified != "" { // hybrid: the controllers are in v1
+		t.extra = append(t.extra, t.unified)
+		t.unified = ""
 	}
 	if t.unified == "" && t.v1["cpu"] == "" && t.v1["memory"] == "" {
 		return nil, errors.New("no cgroup hierarchy is mounted: mount cgroup2 at /sys/fs/cgroup")
@@ -122,7 +129,7 @@ func (t *Tree) Create(p Pod) error {
 // a Pod that has none is no error.
 func (t *Tree) Remove(uid string) error {
 	var errs []error
-	for _, base := range t.mountPoints() {
+	for _, base := range t.everywhere() {
 		for _, class := range []Class{Guaranteed, Burstable, BestEffort} {
 			errs = append(errs, removeAll(filepath.Join(base, t.root, string(class), "pod"+uid)))
 		}
@@ -137,7 +144,7 @@ func (t *Tree) Remove(uid string) error {
 // UIDs lists the Pods that have a cgroup.
 func (t *Tree) UIDs() ([]string, error) {
 	found := map[string]bool{}
-	for _, base := range t.mountPoints() {
+	for _, base := range t.everywhere() {
 		for _, class := range []Class{Guaranteed, Burstable, BestEffort} {
 			entries, err := os.ReadDir(filepath.Join(base, t.root, string(class)))
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -161,12 +168,16 @@ func (t *Tree) UIDs() ([]string, error) {
 // Destroy deletes the whole tree.
 func (t *Tree) Destroy() error {
 	var errs []error
-	for _, base := range t.mountPoints() {
+	for _, base := range t.everywhere() {
 		errs = append(errs, removeAll(filepath.Join(base, t.root)))
 	}
 	return errors.Join(errs...)
 }
 
+// everywhere is where there may be something to remove.
+func (t *Tree) everywhere() []string { return append(t.mountPoints(), t.extra...) }
+
+// mountPoints is where limits are set.
 func (t *Tree) mountPoints() []string {
 	if t.unified != "" {
 		return []string{t.unified}
