@@ -116,6 +116,23 @@ func TestDeletePropagation(t *testing.T) {
 	}
 }
 
+func TestDeleteAgainKeepsFinalizersAsTheyAre(t *testing.T) {
+	c := newCluster(t)
+	d := deployment("d", 1)
+	d.Finalizers = []string{metav1.FinalizerDeleteDependents, "example.com/hold"}
+	c.create(kind.Deployment, d)
+	for _, options := range []metav1.DeleteOptions{{}, propagate(metav1.DeletePropagationForeground)} {
+		obj, gone := c.delete(kind.Deployment, "default", "d", options)
+		if gone || !slices.Equal(obj.GetFinalizers(), []string{metav1.FinalizerDeleteDependents, "example.com/hold"}) {
+			t.Errorf("gone %v, finalizers %v", gone, obj.GetFinalizers())
+		}
+	}
+	obj, _ := c.delete(kind.Deployment, "default", "d", propagate(metav1.DeletePropagationBackground))
+	if !slices.Equal(obj.GetFinalizers(), []string{"example.com/hold"}) {
+		t.Errorf("finalizers %v after a change to background", obj.GetFinalizers())
+	}
+}
+
 func TestDeletePodGracefully(t *testing.T) {
 	c := newCluster(t)
 	created := c.create(kind.Pod, pod("p", onNode("n1")))

@@ -135,6 +135,7 @@ func TestListResourceVersions(t *testing.T) {
 		text    string
 	}{
 		{metav1.ListOptions{ResourceVersion: old.GetResourceVersion(), ResourceVersionMatch: exact}, metav1.StatusReasonExpired, "The resourceVersion for the provided list is too old."},
+		{metav1.ListOptions{ResourceVersion: old.GetResourceVersion(), Limit: 1}, metav1.StatusReasonExpired, "The resourceVersion for the provided list is too old."},
 		{metav1.ListOptions{ResourceVersion: "x"}, metav1.StatusReasonInvalid, `resourceVersion: Invalid value: "x"`},
 		{metav1.ListOptions{ResourceVersion: "0", ResourceVersionMatch: exact}, metav1.StatusReasonInvalid, `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`},
 		{metav1.ListOptions{ResourceVersionMatch: newer}, metav1.StatusReasonInvalid, "resourceVersionMatch is forbidden unless resourceVersion is provided"},

@@ -177,6 +177,13 @@ func TestStatusAndSpecAreApart(t *testing.T) {
 	if o := asDeployment(out); *o.Spec.Replicas != 3 || o.Status.Replicas != 2 || o.Generation != 2 {
 		t.Errorf("spec update made replicas %d, status %d, generation %d", *o.Spec.Replicas, o.Status.Replicas, o.Generation)
 	}
+	before := c.state.Revision()
+	if out, err = c.Modify(ctx, at(kind.Deployment, d), func(obj kind.Object) error { obj.SetGeneration(99); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if out.GetGeneration() != 2 || c.state.Revision() != before {
+		t.Errorf("a client set generation %d", out.GetGeneration())
+	}
 	req.Subresource = "unknown"
 	_, err = c.Modify(ctx, req, func(kind.Object) error { return nil })
 	wantStatus(t, err, metav1.StatusReasonNotFound, "")
