@@ -27,7 +27,7 @@ type Agent struct {
 	cgroups   cgroups
 	objects   *volume.Objects
 	volumes   *volume.Volumes
-	rotator   *stream.Rotator
+	rotator   rotator
 	recorder  events.EventRecorder
 	announcer events.EventBroadcaster
 	listener  net.Listener
@@ -49,6 +49,13 @@ type cgroups interface {
 	UIDs() ([]string, error)
 }
 
+// rotator keeps logs small; *stream.Rotator is the real one.
+type rotator interface {
+	Add(containerID, path string)
+	Remove(containerID string)
+	Run(ctx context.Context) error
+}
+
 // New makes an Agent. It looks at the machine, makes the root of the Pods'
 // cgroups and opens the node API's port, but does nothing else before Run.
 func New(c Config) (*Agent, error) {
@@ -59,15 +66,15 @@ func New(c Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open cgroups: %w", err)
 	}
-	return newAgent(c, tree)
+	return newAgent(c, tree, stream.NewRotator(stream.RotatorConfig{Reopen: c.Runtime.ReopenLog, Log: c.Log}))
 }
 
-func newAgent(c Config, tree cgroups) (*Agent, error) {
+func newAgent(c Config, tree cgroups, logs rotator) (*Agent, error) {
 	if c.Namespaces == nil {
 		c.Namespaces = hostNamespaces{}
 	}
 	a := &Agent{
-		Config: c, log: c.Log, cgroups: tree,
+		Config: c, log: c.Log, cgroups: tree, rotator: logs,
 		objects:     volume.NewObjects(c.Client),
 		registered:  make(chan struct{}),
 		nodeChanged: make(chan struct{}, 1),
@@ -81,7 +88,6 @@ func newAgent(c Config, tree cgroups) (*Agent, error) {
 		Client: c.Client, Objects: a.objects, Root: a.podDir(""),
 		Allocatable: a.machine.allocatable(), Log: c.Log,
 	})
-	a.rotator = stream.NewRotator(stream.RotatorConfig{Reopen: c.Runtime.ReopenLog, Log: c.Log})
 	// Ask for the informer now, so that Start begins it.
 	c.Informers.Core().V1().Services().Informer()
 	a.announcer = events.NewBroadcaster()

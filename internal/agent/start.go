@@ -77,7 +77,7 @@ func failureText(reason string, err error) string {
 // launch makes and starts the container.
 func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *corev1.Container, image Image) error {
 	w.mu.Lock()
-	old := *w.record(c.Name)
+	old := w.peek(c.Name)
 	w.mu.Unlock()
 	attempt := old.NextAttempt
 	config, err := w.build(ctx, pod, box, c, attempt, image)

@@ -48,7 +48,7 @@ func graceOf(pod *corev1.Pod) int64 {
 // condemn kills a running container for what its record says of it.
 func (w *worker) condemn(ctx context.Context, name string) {
 	w.mu.Lock()
-	r := *w.record(name)
+	r := w.peek(name)
 	w.mu.Unlock()
 	w.kill(ctx, name, r.Condemned, r.Grace)
 }
@@ -57,7 +57,7 @@ func (w *worker) condemn(ctx context.Context, name string) {
 // returns when the container has ended.
 func (w *worker) kill(ctx context.Context, name, message string, grace *int64) {
 	w.mu.Lock()
-	r := *w.record(name)
+	r := w.peek(name)
 	pod := w.pod
 	var exit chan struct{}
 	if r.Current != nil {

@@ -155,6 +155,14 @@ func (w *worker) record(name string) *record {
 	return r
 }
 
+// peek returns a copy of a container's record; w.mu is held.
+func (w *worker) peek(name string) record {
+	if r := w.records[name]; r != nil {
+		return *r
+	}
+	return record{}
+}
+
 // change applies fn to a container's record and wakes the loop.
 func (w *worker) change(name string, fn func(*record)) {
 	w.mu.Lock()

@@ -1,0 +1,566 @@
+package agent
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+func TestPodRunsAndIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		pass(time.Second)
+		b.wantCalls("create c/0", "start c/0")
+		pod := b.pod()
+		if pod.Status.Phase != corev1.PodRunning || pod.Status.PodIP != "10.42.0.9" || pod.Status.HostIP != "192.0.2.7" || pod.Status.StartTime == nil {
+			t.Errorf("status is %+v", pod.Status)
+		}
+		for _, c := range []corev1.PodConditionType{corev1.PodReady, corev1.ContainersReady, corev1.PodInitialized, corev1.PodReadyToStartContainers, corev1.PodScheduled} {
+			if got := condition(pod, c); got != "True  " {
+				t.Errorf("condition %s is %q", c, got)
+			}
+		}
+		s := pod.Status.ContainerStatuses[0]
+		if s.State.Running == nil || !s.Ready || s.Started == nil || !*s.Started || !strings.HasPrefix(s.ContainerID, "containerd://") || s.ImageID != "sha256:abc" {
+			t.Errorf("container status is %+v", s)
+		}
+		b.wantEvent(`Pulled Container image "hello:1" already present on machine and can be accessed by the pod`)
+		b.wantEvent("Created Container created")
+		b.wantEvent("Started Container started")
+		spec := b.runtime.spec("c")
+		for _, want := range []string{"A=image", "KUBERNETES_SERVICE_HOST=10.43.0.1", "KUBERNETES_SERVICE_PORT_HTTPS=443", "HOSTNAME=web"} {
+			if !strings.Contains("\n"+strings.Join(spec.Env, "\n")+"\n", "\n"+want+"\n") {
+				t.Errorf("%s is not in the environment %q", want, spec.Env)
+			}
+		}
+	})
+}
+
+func TestCrashLoopBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		pass(time.Second)
+		b.runtime.exit(t, "c", 1)
+		pass(0)
+		// The first restart is immediate.
+		b.wantCalls("create c/0", "start c/0", "remove c/0", "create c/1", "start c/1")
+		for _, wait := range []time.Duration{10, 20, 40, 80, 160, 300, 300} {
+			b.runtime.exit(t, "c", 1)
+			pass(wait*time.Second - time.Second)
+			s := b.pod().Status.ContainerStatuses[0]
+			want := "back-off " + (wait * time.Second).String() + " restarting failed container=c pod=web_default(11111111-2222-3333-4444-555555555555)"
+			if s.State.Waiting == nil || s.State.Waiting.Reason != "CrashLoopBackOff" || s.State.Waiting.Message != want {
+				t.Fatalf("state is %+v, want %s", s.State, want)
+			}
+			if l := s.LastTerminationState.Terminated; l == nil || l.ExitCode != 1 || l.Reason != "Error" {
+				t.Errorf("last state is %+v", s.LastTerminationState)
+			}
+			b.runtime.taken()
+			pass(2 * time.Second)
+			if calls := b.runtime.taken(); len(calls) != 3 {
+				t.Fatalf("after the back-off of %ds came %q", wait, calls)
+			}
+		}
+		b.wantEvent("BackOff Back-off restarting failed container c in pod web_default(11111111-2222-3333-4444-555555555555)")
+		if got := b.pod().Status.ContainerStatuses[0].RestartCount; got != 8 {
+			t.Errorf("restart count is %d, want 8", got)
+		}
+		// Having run for long enough, it starts afresh.
+		pass(11 * time.Minute)
+		b.runtime.exit(t, "c", 1)
+		b.runtime.taken()
+		pass(0)
+		if calls := b.runtime.taken(); len(calls) != 3 {
+			t.Errorf("after a long run came %q", calls)
+		}
+	})
+}
+
+func TestGracefulDeletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		pass(time.Second)
+		b.runtime.taken()
+		b.delete(30)
+		pass(time.Second)
+		b.wantCalls("kill c/0 15", "remove c/0")
+		b.wantEvent("Killing Stopping container c")
+		if !b.podGone() {
+			t.Errorf("the Pod is still there: %+v", b.pod().Status)
+		}
+		pass(time.Second)
+		if len(b.network.attached) != 0 || b.agent.workerOf("default", "web") != nil {
+			t.Error("something of the Pod is left")
+		}
+	})
+}
+
+func TestStubbornContainerIsKilledAfterTheGracePeriod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.runtime.onSignal = func(string, int) bool { return false }
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		pass(time.Second)
+		b.runtime.taken()
+		b.delete(30)
+		pass(29 * time.Second)
+		b.wantCalls("kill c/0 15")
+		pass(2 * time.Second)
+		b.wantCalls("kill c/0 9", "remove c/0")
+		if !b.podGone() {
+			t.Error("the Pod is still there")
+		}
+	})
+}
+
+func TestShorterGracePeriodHurries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.runtime.onSignal = func(string, int) bool { return false }
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		pass(time.Second)
+		b.delete(300)
+		pass(10 * time.Second)
+		b.delete(1)
+		pass(2 * time.Second)
+		if !b.podGone() {
+			t.Error("the Pod waits for its first grace period")
+		}
+	})
+}
+
+func TestAdoption(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		b.create(webPod())
+		pass(time.Second)
+		before := b.pod().Status
+		b.stop()
+		b.runtime.taken()
+		b.start()
+		defer func() { b.stop() }()
+		pass(time.Second)
+		b.wantCalls()
+		after := b.pod().Status
+		if !sameStatus(before, after) {
+			t.Errorf("status changed from\n%+v\nto\n%+v", before, after)
+		}
+		b.runtime.exit(t, "c", 0)
+		pass(time.Second)
+		b.wantCalls("remove c/0", "create c/1", "start c/1")
+	})
+}
+
+func TestFormerPodsAreCleanedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		b.create(webPod())
+		pass(time.Second)
+		b.stop()
+		if err := b.client.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), "default", "web"); err != nil {
+			t.Fatal(err)
+		}
+		b.runtime.taken()
+		b.start()
+		defer func() { b.stop() }()
+		pass(time.Second)
+		b.wantCalls("kill c/0 15", "remove c/0")
+		if uids, _ := b.agent.volumes.UIDs(); len(uids) > 0 {
+			t.Errorf("directories are left: %q", uids)
+		}
+	})
+}
+
+func TestPodThatVanishesIsEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		pass(time.Second)
+		b.runtime.taken()
+		if err := b.client.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), "default", "web"); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		b.wantCalls("kill c/0 15", "remove c/0")
+	})
+}
+
+func TestRestartPolicies(t *testing.T) {
+	for _, test := range []struct {
+		policy  corev1.RestartPolicy
+		code    int
+		phase   corev1.PodPhase
+		restart bool
+	}{
+		{corev1.RestartPolicyNever, 0, corev1.PodSucceeded, false},
+		{corev1.RestartPolicyNever, 3, corev1.PodFailed, false},
+		{corev1.RestartPolicyOnFailure, 0, corev1.PodSucceeded, false},
+		{corev1.RestartPolicyOnFailure, 3, corev1.PodRunning, true},
+		{corev1.RestartPolicyAlways, 0, corev1.PodRunning, true},
+	} {
+		t.Run(string(test.policy), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.start()
+				defer func() { b.stop() }()
+				b.create(webPod(func(p *corev1.Pod) { p.Spec.RestartPolicy = test.policy }))
+				pass(time.Second)
+				b.runtime.taken()
+				b.runtime.exit(t, "c", test.code)
+				pass(time.Second)
+				status := b.pod().Status
+				if status.Phase != test.phase {
+					t.Errorf("phase is %s, want %s: %+v", status.Phase, test.phase, status)
+				}
+				if restarted := strings.Contains(strings.Join(b.runtime.taken(), " "), "create c/1"); restarted != test.restart {
+					t.Errorf("restarted: %v", restarted)
+				}
+				if !test.restart {
+					s := status.ContainerStatuses[0].State.Terminated
+					if s == nil || int(s.ExitCode) != test.code || len(b.network.attached) > 0 {
+						t.Errorf("state is %+v; attached: %v", s, b.network.attached)
+					}
+					// A final phase stays over a restart of the agent.
+					b.stop()
+					b.start()
+					pass(time.Second)
+					if again := b.pod().Status; !sameStatus(status, again) || len(b.runtime.taken()) > 0 {
+						t.Errorf("after a restart status is %+v", again)
+					}
+				}
+			})
+		})
+	}
+}
+
+func initPod(p *corev1.Pod) {
+	always := corev1.ContainerRestartPolicyAlways
+	p.Spec.InitContainers = []corev1.Container{
+		{Name: "one", Image: "hello:1"},
+		{Name: "side", Image: "hello:1", RestartPolicy: &always},
+		{Name: "two", Image: "hello:1"},
+	}
+}
+
+func TestInitContainersRunInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(initPod))
+		pass(time.Second)
+		b.wantCalls("create one/0", "start one/0")
+		pod := b.pod()
+		if got := condition(pod, corev1.PodInitialized); got != "False ContainersNotInitialized containers with incomplete status: [one side two]" {
+			t.Errorf("Initialized is %q", got)
+		}
+		if w := pod.Status.ContainerStatuses[0].State.Waiting; w == nil || w.Reason != "PodInitializing" || pod.Status.Phase != corev1.PodPending {
+			t.Errorf("container waits for %+v in phase %s", w, pod.Status.Phase)
+		}
+		b.runtime.exit(t, "one", 0)
+		pass(time.Second)
+		b.wantCalls("create side/0", "start side/0", "create two/0", "start two/0")
+		b.runtime.exit(t, "two", 0)
+		pass(time.Second)
+		b.wantCalls("create c/0", "start c/0")
+		if pod := b.pod(); pod.Status.Phase != corev1.PodRunning || condition(pod, corev1.PodReady) != "True  " {
+			t.Errorf("status is %+v", pod.Status)
+		}
+		b.runtime.exit(t, "side", 1)
+		pass(time.Second)
+		b.wantCalls("remove side/0", "create side/1", "start side/1")
+		b.delete(5)
+		pass(time.Second)
+		if calls := b.runtime.taken(); len(calls) < 2 || calls[0] != "kill c/0 15" || calls[1] != "kill side/1 15" {
+			t.Errorf("the sidecar must be killed last: %q", calls)
+		}
+	})
+}
+
+func TestFailedInitContainerFailsThePod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(initPod, func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever }))
+		pass(time.Second)
+		b.runtime.exit(t, "one", 7)
+		pass(time.Second)
+		if got := b.pod().Status.Phase; got != corev1.PodFailed {
+			t.Errorf("phase is %s", got)
+		}
+	})
+}
+
+func TestImagePullBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.images.absent["hello:1"] = errors.New("no such host")
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		waiting := func() string {
+			s := b.pod().Status.ContainerStatuses[0].State.Waiting
+			if s == nil {
+				return ""
+			}
+			return s.Reason + ": " + s.Message
+		}
+		if got := waiting(); got != "ErrImagePull: no such host" {
+			t.Errorf("waits for %q", got)
+		}
+		pass(2 * time.Second)
+		if got := waiting(); got != `ImagePullBackOff: Back-off pulling image "hello:1": ErrImagePull: no such host` {
+			t.Errorf("waits for %q", got)
+		}
+		b.images.mu.Lock()
+		b.images.absent["hello:1"] = nil
+		b.images.mu.Unlock()
+		pass(20 * time.Second)
+		if b.pod().Status.Phase != corev1.PodRunning || b.images.pulls != 2 {
+			t.Errorf("after %d pulls status is %+v", b.images.pulls, b.pod().Status)
+		}
+		for _, e := range []string{
+			`Pulling Pulling image "hello:1"`, `Failed Failed to pull image "hello:1": no such host`,
+			"Failed Error: ErrImagePull", `BackOff Back-off pulling image "hello:1"`, "Failed Error: ImagePullBackOff",
+		} {
+			b.wantEvent(e)
+		}
+	})
+}
+
+func TestImageNeverPulled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.images.absent["hello:1"] = nil
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) { p.Spec.Containers[0].ImagePullPolicy = corev1.PullNever }))
+		pass(time.Second)
+		w := b.pod().Status.ContainerStatuses[0].State.Waiting
+		if w == nil || w.Reason != "ErrImageNeverPull" || w.Message != `Container image "hello:1" is not present with pull policy of Never` {
+			t.Errorf("waits for %+v", w)
+		}
+	})
+}
+
+func probeExec(period, failures int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"check"}}},
+		PeriodSeconds: period, FailureThreshold: failures, SuccessThreshold: 1, TimeoutSeconds: 1,
+	}
+}
+
+func TestLivenessRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.runtime.execs = func(string, []string) (int, string) { return 1, "ill" }
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) { p.Spec.Containers[0].LivenessProbe = probeExec(10, 3) }))
+		pass(19 * time.Second)
+		b.wantCalls("create c/0", "start c/0", "exec c/0 [check]", "exec c/0 [check]")
+		pass(2 * time.Second)
+		b.wantCalls("exec c/0 [check]", "kill c/0 15", "remove c/0", "create c/1", "start c/1", "exec c/1 [check]")
+		b.wantEvent("Unhealthy Liveness probe failed: ill")
+		b.wantEvent("Killing Container c failed liveness probe, will be restarted")
+	})
+}
+
+func TestReadinessDecidesReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		code := 1
+		b.runtime.execs = func(string, []string) (int, string) { return code, "" }
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) { p.Spec.Containers[0].ReadinessProbe = probeExec(5, 1) }))
+		pass(time.Second)
+		if got := condition(b.pod(), corev1.PodReady); got != "False ContainersNotReady containers with unready status: [c]" {
+			t.Errorf("Ready is %q", got)
+		}
+		code = 0
+		pass(6 * time.Second)
+		if got := condition(b.pod(), corev1.PodReady); got != "True  " {
+			t.Errorf("Ready is %q", got)
+		}
+	})
+}
+
+func TestStartupProbeHoldsTheOthersBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		code := 1
+		b.runtime.execs = func(string, []string) (int, string) { return code, "" }
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) {
+			p.Spec.Containers[0].StartupProbe = probeExec(5, 30)
+			p.Spec.Containers[0].LivenessProbe = probeExec(1, 1)
+		}))
+		pass(8 * time.Second)
+		if s := b.pod().Status.ContainerStatuses[0]; *s.Started || s.Ready || s.RestartCount > 0 {
+			t.Errorf("status is %+v", s)
+		}
+		code = 0
+		pass(4 * time.Second)
+		if s := b.pod().Status.ContainerStatuses[0]; !*s.Started || !s.Ready {
+			t.Errorf("status is %+v", s)
+		}
+	})
+}
+
+func TestActiveDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		seconds := int64(60)
+		b.create(webPod(func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = &seconds }))
+		pass(59 * time.Second)
+		if got := b.pod().Status.Phase; got != corev1.PodRunning {
+			t.Fatalf("phase is %s", got)
+		}
+		pass(3 * time.Second)
+		s := b.pod().Status
+		if s.Phase != corev1.PodFailed || s.Reason != "DeadlineExceeded" || s.Message != "Pod was active on the node longer than the specified deadline" {
+			t.Errorf("status is %+v", s)
+		}
+	})
+}
+
+func TestUnsupportedFieldIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		no := false
+		b.create(webPod(func(p *corev1.Pod) { p.Spec.HostUsers = &no }))
+		pass(time.Second)
+		b.wantCalls()
+		s := b.pod().Status
+		if w := s.ContainerStatuses[0].State.Waiting; s.Phase != corev1.PodPending || w == nil || w.Reason != "UnsupportedField" {
+			t.Errorf("status is %+v", s)
+		}
+		b.wantEvent("UnsupportedField spec.hostUsers: user namespaces are not implemented by this node")
+		b.delete(30)
+		pass(time.Second)
+		if !b.podGone() {
+			t.Error("a refused Pod cannot be deleted")
+		}
+	})
+}
+
+func TestHooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) {
+			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{
+				PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"hello"}}},
+				PreStop:   &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 5}},
+			}
+		}))
+		pass(time.Second)
+		b.wantCalls("create c/0", "start c/0", "exec c/0 [hello]")
+		b.delete(30)
+		pass(4 * time.Second)
+		b.wantCalls()
+		pass(2 * time.Second)
+		b.wantCalls("kill c/0 15", "remove c/0")
+	})
+}
+
+func TestFailedPostStartHookKills(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.runtime.execs = func(string, []string) (int, string) { return 1, "" }
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) {
+			p.Spec.RestartPolicy = corev1.RestartPolicyNever
+			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{
+				PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"hello"}}},
+			}
+		}))
+		pass(time.Second)
+		b.wantEvent("FailedPostStartHook PostStartHook failed")
+		if got := b.pod().Status.Phase; got != corev1.PodFailed {
+			t.Errorf("phase is %s", got)
+		}
+	})
+}
+
+func TestStartErrorIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.runtime.startErr = errors.New("exec /bin/app: no such file")
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		pass(5 * time.Second)
+		s := b.pod().Status.ContainerStatuses[0]
+		if s.State.Waiting == nil || s.State.Waiting.Reason != "CrashLoopBackOff" ||
+			s.LastTerminationState.Terminated.Reason != "StartError" || s.LastTerminationState.Terminated.ExitCode != 128 {
+			t.Errorf("status is %+v", s)
+		}
+		b.wantEvent("Failed Error: exec /bin/app: no such file")
+	})
+}
+
+func TestMissingConfigMapIsToldAndWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) {
+			p.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}}
+		}))
+		pass(time.Second)
+		w := b.pod().Status.ContainerStatuses[0].State.Waiting
+		if w == nil || w.Reason != "CreateContainerConfigError" || w.Message != `configmap "settings" not found` {
+			t.Errorf("waits for %+v", w)
+		}
+		b.wantEvent(`Failed Error: configmap "settings" not found`)
+		cm := &corev1.ConfigMap{Data: map[string]string{"COLOUR": "blue"}}
+		cm.Namespace, cm.Name = "default", "settings"
+		if err := b.client.Tracker().Add(cm); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		if env := strings.Join(b.runtime.spec("c").Env, " "); !strings.Contains(env, "COLOUR=blue") {
+			t.Errorf("environment is %q", env)
+		}
+	})
+}
+
+func TestStopSignals(t *testing.T) {
+	for text, want := range map[string]int{"": 15, "SIGINT": 2, "QUIT": 3, "9": 9, "SIGRTMIN+3": 37, "nonsense": 15} {
+		if got := signalNumber(text); got != want {
+			t.Errorf("signalNumber(%q) is %d, want %d", text, got, want)
+		}
+	}
+}
