@@ -119,6 +119,7 @@ func (r *Runtime) startShim(dir string) (*pod, error) {
 	defer log.Close()
 	cmd := exec.Command(r.config.Shim, "-runc", r.config.Runc, "-root", r.runcDir())
 	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + defaultPath} // what skiff was given is not for Pods
 	cmd.ExtraFiles = files
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -11,6 +11,9 @@ import (
 // which has the same text below its package clause: each is a module of its
 // own. Lifecycle goes over ttrpc (containerd's task service v3) on the socket
 // TaskSocket; everything with streams over StreamSocket.
+//
+// A shim lives as long as its Pod, beyond upgrades of skiff: what is here may
+// be added to, but not changed.
 
 // Names of files in a Pod's run directory, the shim's working directory.
 const (
