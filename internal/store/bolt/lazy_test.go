@@ -116,6 +116,8 @@ func crashed(t *testing.T, e *Engine) *Engine {
 func TestGroupCommit(t *testing.T) {
 	e := mustOpen(t, filepath.Join(t.TempDir(), testFile), Options{})
 	release := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(goOn) // before the engine is closed
 	var batches []int
 	var once sync.Once
 	e.Follow(func(changes []store.Change) {
@@ -140,7 +142,7 @@ func TestGroupCommit(t *testing.T) {
 	waitQueued(t, e, 51)
 	cancel()
 	waitQueued(t, e, 50)
-	close(release)
+	goOn()
 	all.Wait()
 	if fmt.Sprint(batches) != "[1 50]" {
 		t.Fatalf("batches %v, want [1 50]", batches)
@@ -152,6 +154,8 @@ func TestGroupCommit(t *testing.T) {
 func TestBackPressure(t *testing.T) {
 	e := mustOpen(t, filepath.Join(t.TempDir(), testFile), Options{QueueBytes: 1000})
 	release := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(goOn) // before the engine is closed
 	e.Follow(func([]store.Change) { <-release })
 	var all sync.WaitGroup
 	all.Go(func() { commit(e, put("a", make([]byte, 900))) })
@@ -161,7 +165,7 @@ func TestBackPressure(t *testing.T) {
 	if _, err := e.Commit(ctx, []store.Op{put("b", make([]byte, 900))}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a commit beyond the bound: %v", err)
 	}
-	close(release)
+	goOn()
 	all.Wait()
 	if err := commit(e, put("c", make([]byte, 5000))); err != nil {
 		t.Errorf("one larger than the queue: %v", err)
