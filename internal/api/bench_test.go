@@ -124,3 +124,25 @@ func BenchmarkListPods(b *testing.B) {
 		})
 	}
 }
+
+// An object that was applied on the server carries a record of its managers,
+// which every update has to keep.
+func BenchmarkModifyApplied(b *testing.B) {
+	c := newCluster(b)
+	manifest := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n  selector: {matchLabels: {a: b}}\n" +
+		"  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: main, image: busybox}]}\n"
+	if _, _, err := c.Apply(context.Background(), to(kind.Deployment, "default", "d"), api.Patch{Data: []byte(manifest)}); err != nil {
+		b.Fatal(err)
+	}
+	req := to(kind.Deployment, "default", "d")
+	req.Subresource = "status"
+	b.ReportAllocs()
+	for i := int32(1); b.Loop(); i++ {
+		if _, err := c.Modify(context.Background(), req, func(obj kind.Object) error {
+			asDeployment(obj).Status.Replicas = i
+			return nil
+		}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
