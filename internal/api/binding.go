@@ -130,11 +130,12 @@ func (a *API) edit(ctx context.Context, req *Request, body any, change func(kind
 			return old, nil
 		}
 		out, err := a.commitUpdate(ctx, req, obj, old, nil)
-		if asConflict(err) == nil {
+		conflict := asConflict(err)
+		if conflict == nil {
 			return out, err
 		}
-		if attempt == maxCommitAttempts {
-			return nil, modified(req, req.Name)
+		if err := a.lost(req, req.Name, conflict, attempt); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -18,10 +18,9 @@ import (
 )
 
 const (
-	maxGeneratedBase  = 58 // with the random suffix: a DNS label
-	generatedSuffix   = 5
-	nameAttempts      = 8   // KEP-4420
-	maxCommitAttempts = 256 // each that fails is a success of somebody else
+	maxGeneratedBase = 58 // with the random suffix: a DNS label
+	generatedSuffix  = 5
+	nameAttempts     = 8 // KEP-4420
 )
 
 // Create stores a new object. The Request's Name may be empty; if it is not, it
@@ -61,8 +60,8 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 			}
 			obj.SetName("")
 		}
-		if attempts == maxCommitAttempts {
-			return nil, modified(&req, obj.GetName())
+		if err := a.lost(&req, obj.GetName(), conflict, attempts); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -43,11 +43,12 @@ func (a *API) Delete(ctx context.Context, req Request, options metav1.DeleteOpti
 			return nil, false, notFound(&req)
 		}
 		obj, gone, err := a.deleteOnce(ctx, &req, old, options)
-		if asConflict(err) == nil {
+		conflict := asConflict(err)
+		if conflict == nil {
 			return obj, gone, err
 		}
-		if attempt == maxCommitAttempts {
-			return nil, false, modified(&req, req.Name)
+		if err := a.lost(&req, req.Name, conflict, attempt); err != nil {
+			return nil, false, err
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -46,6 +47,22 @@ func asConflict(err error) *store.ConflictError {
 	var conflict *store.ConflictError
 	if errors.As(err, &conflict) {
 		return conflict
+	}
+	return nil
+}
+
+// maxCommitAttempts bounds the attempts to commit one change. Each that fails is
+// a success of somebody else, so that there is always progress.
+const maxCommitAttempts = 256
+
+// lost notes that somebody else was faster. It returns nil when it is worth to
+// try again.
+func (a *API) lost(req *Request, name string, conflict *store.ConflictError, attempt int) error {
+	a.log.Debug("lost a race for a commit", zap.Stringer("resource", req.Kind.GroupResource()),
+		zap.String("namespace", req.namespace()), zap.String("name", name),
+		zap.Stringer("key", conflict.Key), zap.Int("attempt", attempt))
+	if attempt >= maxCommitAttempts {
+		return modified(req, name)
 	}
 	return nil
 }

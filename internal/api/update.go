@@ -126,11 +126,12 @@ func (a *API) rewrite(ctx context.Context, req *Request, next func(old kind.Obje
 			return nil, err
 		}
 		out, err := a.replace(ctx, req, obj, old)
-		if asConflict(err) == nil {
+		conflict := asConflict(err)
+		if conflict == nil {
 			return out, err
 		}
-		if attempt == maxCommitAttempts {
-			return nil, modified(req, req.Name)
+		if err := a.lost(req, req.Name, conflict, attempt); err != nil {
+			return nil, err
 		}
 	}
 }
