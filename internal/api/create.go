@@ -141,6 +141,9 @@ func (a *API) prepareCreate(ctx context.Context, req *Request, admit *admission.
 	if k.Validate != nil {
 		errs = append(errs, k.Validate(obj)...)
 	}
+	if f := req.Face; f != nil && f.Validate != nil {
+		errs = append(errs, f.Validate(obj)...)
+	}
 	if err := invalid(req, obj, errs); err != nil {
 		return nil, err
 	}

@@ -137,9 +137,6 @@ func TestPatchesDoNotLoseEachOther(t *testing.T) {
 // those of the group that was asked for.
 func TestPatchOfAnotherFace(t *testing.T) {
 	c := newCluster(t)
-	if len(kind.Event.Faces) == 0 {
-		t.Skip("events have one face only")
-	}
 	face := &kind.Event.Faces[0]
 	event := face.ToStored(&eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "e"},
@@ -163,6 +160,12 @@ func TestPatchOfAnotherFace(t *testing.T) {
 		t.Errorf("stored event %+v", e)
 	}
 	// The newer group is stricter than core.
+	req.Name = "bad"
+	bad := event.DeepCopyObject().(*corev1.Event)
+	bad.Name, bad.ResourceVersion, bad.UID, bad.Type = "bad", "", "", "Odd"
+	_, err = c.Create(context.Background(), req, bad)
+	wantStatus(t, err, metav1.StatusReasonInvalid, `Event.events.k8s.io "bad" is invalid: type: Invalid value`)
+	req.Name = "e"
 	_, err = patch(`{"note":"second"}`)
 	wantStatus(t, err, metav1.StatusReasonInvalid, `Event.events.k8s.io "e" is invalid: message: Invalid value: "second": field is immutable`)
 	for selector, want := range map[string]int{"regarding.name=p": 1, "regarding.name=q": 0, "involvedObject.name=p": 1} {

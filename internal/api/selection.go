@@ -2,7 +2,6 @@ package api
 
 import (
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -54,9 +53,7 @@ func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
 	s.requirements = s.fields.Requirements()
-	for i := range s.requirements {
-		r := &s.requirements[i]
-		r.Field = storedField(req, r.Field)
+	for _, r := range s.requirements {
 		if !s.supports(r.Field) {
 			return nil, apierrors.NewBadRequest("field label not supported: " + r.Field)
 		}
@@ -65,21 +62,6 @@ func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
 		}
 	}
 	return s, nil
-}
-
-// storedField returns the name under which the kind knows a field of the face
-// that the client speaks: Events of events.k8s.io call some by other names.
-func storedField(req *Request, name string) string {
-	if req.Kind != kind.Event || req.Face == nil {
-		return name
-	}
-	if rest, ok := strings.CutPrefix(name, "regarding."); ok {
-		return "involvedObject." + rest
-	}
-	if name == "reportingController" {
-		return "reportingComponent"
-	}
-	return name
 }
 
 // storedFields puts the kind's names of fields in the place of those of a face.
