@@ -64,3 +64,36 @@ func BenchmarkConfigMaps(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkFanOut is one write that a thousand watchers see, until the last
+// one has.
+func BenchmarkFanOut(b *testing.B) {
+	p := start(b, nil)
+	const connections, each = 10, 100
+	seen := make(chan struct{}, connections*each)
+	for range connections {
+		maps := p.client().CoreV1().ConfigMaps("default")
+		for range each {
+			w := must(maps.Watch(b.Context(), metav1.ListOptions{}))(b)
+			defer w.Stop()
+			go func() {
+				for range w.ResultChan() {
+					seen <- struct{}{}
+				}
+			}()
+		}
+	}
+	maps := p.client().CoreV1().ConfigMaps("default")
+	must(maps.Create(b.Context(), configMap("a", "0"), metav1.CreateOptions{}))(b)
+	for range connections * each {
+		<-seen
+	}
+	n := 0
+	for b.Loop() {
+		n++
+		must(maps.Update(b.Context(), configMap("a", strconv.Itoa(n)), metav1.UpdateOptions{}))(b)
+		for range connections * each {
+			<-seen
+		}
+	}
+}

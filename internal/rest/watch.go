@@ -85,33 +85,13 @@ func (s *watchStream) begin() {
 
 // run writes events as they come and flushes when no more are waiting.
 func (s *watchStream) run(ctx context.Context, events *api.Watch) {
-	b := takeBuffer()
-	defer giveBuffer(b)
 	for {
 		event, err := events.Next(ctx)
-		for err == nil {
-			if err = s.append(b, event); err != nil {
-				break
-			}
-			if b.Len() > flushAbove {
-				break
-			}
-			var more bool
-			if event, more, err = events.Poll(); !more {
-				break
-			}
-		}
-		if b.Len() > 0 {
-			if _, err := s.w.Write(b.Bytes()); err != nil {
-				return // the client went away
-			}
-			b.Reset()
-			if s.flush.Flush() != nil {
-				return
-			}
+		if err == nil {
+			err = s.send(events, event)
 		}
 		if err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !stderrors.Is(err, errGone) {
 				s.end(err)
 			}
 			return
@@ -120,6 +100,35 @@ func (s *watchStream) run(ctx context.Context, events *api.Watch) {
 			return
 		}
 	}
+}
+
+// errGone says that the client does not listen any more.
+var errGone = stderrors.New("client went away")
+
+// send writes an event and those that wait behind it. The buffer is borrowed
+// for that only: most watches are idle, and there may be thousands.
+func (s *watchStream) send(events *api.Watch, event api.Event) error {
+	b := takeBuffer()
+	defer giveBuffer(b)
+	more, err := true, error(nil)
+	for more && err == nil {
+		whole := b.Len()
+		if err = s.append(b, event); err != nil {
+			b.Truncate(whole)
+			break
+		}
+		if b.Len() > flushAbove {
+			break
+		}
+		event, more, err = events.Poll()
+	}
+	if _, failed := s.w.Write(b.Bytes()); failed != nil {
+		return errGone
+	}
+	if s.flush.Flush() != nil {
+		return errGone
+	}
+	return err
 }
 
 // end tells the client why the watch ends.
