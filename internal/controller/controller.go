@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,6 +32,10 @@ import (
 
 // defaultWorkers is how many keys of one controller are reconciled at once.
 const defaultWorkers = 4
+
+// FieldManager is under what name controllers manage fields: upstream's, which
+// tools are told to overlook.
+const FieldManager = "kube-controller-manager"
 
 // Controller brings the objects behind keys to where they should be.
 type Controller[K comparable] struct {
@@ -71,7 +76,7 @@ func Owners(k, owner *kind.Kind) Source[types.NamespacedName] {
 			if obj == nil {
 				continue
 			}
-			ref := metav1.GetControllerOf(obj)
+			ref := metav1.GetControllerOfNoCopy(obj)
 			if ref == nil || ref.Kind != owner.Kind {
 				continue
 			}
@@ -106,13 +111,17 @@ func User(name string) auth.User {
 	}
 }
 
+// Terminating says whether something was not made because its namespace is being
+// deleted: then there is nothing left to do.
+func Terminating(err error) bool {
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
 // Run drives the controller until the context ends, which is no error.
 func (c Controller[K]) Run(ctx context.Context, env Environment) error {
 	l := &loop[K]{Controller: c, env: env, queue: newQueue[K](), log: env.Log.Named(c.Name)}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, source := range c.Sources {
-		group.Go(func() error { return l.follow(ctx, source) })
-	}
+	group.Go(func() error { return l.followAll(ctx) })
 	for range cmp.Or(c.Workers, defaultWorkers) {
 		group.Go(func() error { return l.work(ctx) })
 	}
@@ -130,6 +139,21 @@ type loop[K comparable] struct {
 	log   *zap.Logger
 }
 
+// followAll follows the sources. When one fell behind, all start over: what was
+// missed may be a deletion, which only the other kinds' objects still tell of.
+func (l *loop[K]) followAll(ctx context.Context) error {
+	for {
+		group, ctx := errgroup.WithContext(ctx)
+		for _, source := range l.Sources {
+			group.Go(func() error { return l.follow(ctx, source) })
+		}
+		if err := group.Wait(); !errors.Is(err, state.ErrExpired) {
+			return err
+		}
+		l.log.Info("controller fell behind and starts over")
+	}
+}
+
 // follow turns what there is of a source, and what happens to it, into keys.
 func (l *loop[K]) follow(ctx context.Context, source Source[K]) error {
 	note := func(e state.Event) {
@@ -137,18 +161,13 @@ func (l *loop[K]) follow(ctx context.Context, source Source[K]) error {
 			l.queue.add(key)
 		}
 	}
-	for {
-		snapshot, watch := l.env.State.ListWatch(source.Kind, state.Interest{})
-		snapshot.Ascend(state.Interest{}, "", func(obj kind.Object) bool {
-			note(state.Event{Type: state.Added, Object: obj})
-			return true
-		})
-		err := drain(ctx, watch, note)
-		watch.Stop()
-		if !errors.Is(err, state.ErrExpired) {
-			return err
-		}
-	}
+	snapshot, watch := l.env.State.ListWatch(source.Kind, state.Interest{})
+	defer watch.Stop()
+	snapshot.Ascend(state.Interest{}, "", func(obj kind.Object) bool {
+		note(state.Event{Type: state.Added, Object: obj})
+		return true
+	})
+	return drain(ctx, watch, note)
 }
 
 func drain(ctx context.Context, watch *state.Watch, note func(state.Event)) error {

@@ -234,7 +234,7 @@ func dropOwner(rs *appsv1.ReplicaSet, owner types.UID) {
 
 func (r reconciler) request(k *kind.Kind, namespace, object, subresource string) api.Request {
 	return api.Request{
-		User: controller.User(name), FieldManager: name,
+		User: controller.User(name), FieldManager: controller.FieldManager,
 		Kind: k, Namespace: namespace, Name: object, Subresource: subresource,
 	}
 }

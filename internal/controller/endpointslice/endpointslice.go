@@ -130,13 +130,13 @@ func (r reconciler) slices(key types.NamespacedName) []*discoveryv1.EndpointSlic
 }
 
 func (r reconciler) request(k *kind.Kind, namespace, object string) api.Request {
-	return api.Request{User: controller.User(name), FieldManager: name, Kind: k, Namespace: namespace, Name: object}
+	return api.Request{User: controller.User(name), FieldManager: controller.FieldManager, Kind: k, Namespace: namespace, Name: object}
 }
 
 func (r reconciler) apply(ctx context.Context, svc *corev1.Service, p Plan) error {
 	for _, s := range p.Create {
 		if _, err := r.env.API.Create(ctx, r.request(kind.EndpointSlice, s.Namespace, ""), s); err != nil {
-			if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			if controller.Terminating(err) {
 				return nil
 			}
 			return fmt.Errorf("create EndpointSlice for Service %s/%s: %w", svc.Namespace, svc.Name, err)
@@ -179,7 +179,7 @@ func (r reconciler) applyLegacy(ctx context.Context, want *corev1.Endpoints) err
 	have, ok := state.Get[*corev1.Endpoints](r.env.State, kind.Endpoints, want.Namespace, want.Name)
 	if !ok {
 		_, err := r.env.API.Create(ctx, r.request(kind.Endpoints, want.Namespace, ""), want)
-		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		if controller.Terminating(err) {
 			return nil
 		}
 		return err

@@ -171,7 +171,7 @@ func (c collector) orphan(ctx context.Context, owner kind.Object) error {
 
 func (c collector) request(key Key) api.Request {
 	return api.Request{
-		User: controller.User(name), FieldManager: name,
+		User: controller.User(name), FieldManager: controller.FieldManager,
 		Kind: key.Kind, Namespace: key.Namespace, Name: key.Name,
 	}
 }

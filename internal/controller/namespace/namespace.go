@@ -136,7 +136,7 @@ func (r reconciler) remaining(namespace string) []leftover {
 }
 
 func (r reconciler) request(k *kind.Kind, namespace, object string) api.Request {
-	return api.Request{User: controller.User(name), FieldManager: name, Kind: k, Namespace: namespace, Name: object}
+	return api.Request{User: controller.User(name), FieldManager: controller.FieldManager, Kind: k, Namespace: namespace, Name: object}
 }
 
 func (r reconciler) finalize(ctx context.Context, ns *corev1.Namespace) error {

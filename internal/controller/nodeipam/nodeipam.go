@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,11 +21,15 @@ import (
 	"github.com/skiff-sh/skiff/internal/state"
 )
 
-// nodeBits is the prefix length of a Node's IPv4 range: 254 Pods.
-const nodeBits = 24
+// The prefix lengths of a Node's ranges, as upstream's: 254 Pods in IPv4.
+const (
+	nodeBits  = 24
+	nodeBits6 = 64
+)
 
 // New returns the controller over the cluster's Pod ranges.
 func New(env controller.Environment, ranges []netip.Prefix) controller.Runner {
+	events := env.API.NewRecorder("cidrAllocator", controller.User("node-controller"))
 	return controller.Controller[types.NamespacedName]{
 		Name:    "node-ipam-controller",
 		Sources: []controller.Source[types.NamespacedName]{controller.Own(kind.Node)},
@@ -36,10 +41,12 @@ func New(env controller.Environment, ranges []netip.Prefix) controller.Runner {
 			}
 			given, err := allocate(ranges, taken(env.State))
 			if err != nil {
+				events.Event(ctx, kind.Node, node, corev1.EventTypeNormal, "CIDRNotAvailable",
+					"Node %s status is now: CIDRNotAvailable", node.Name)
 				return 0, err
 			}
 			_, err = env.API.Modify(ctx, api.Request{
-				User: controller.User("node-controller"), FieldManager: "skiff", Kind: kind.Node, Name: key.Name,
+				User: controller.User("node-controller"), FieldManager: controller.FieldManager, Kind: kind.Node, Name: key.Name,
 			}, func(obj kind.Object) error {
 				node := obj.(*corev1.Node)
 				if len(node.Spec.PodCIDRs) > 0 {
@@ -80,41 +87,46 @@ func allocate(ranges, taken []netip.Prefix) ([]string, error) {
 }
 
 func firstFree(r netip.Prefix, taken []netip.Prefix) (netip.Prefix, error) {
-	candidate := netip.PrefixFrom(r.Masked().Addr(), max(nodeBits, r.Bits()))
-	for r.Contains(candidate.Addr()) {
-		clash, ok := overlapping(candidate, taken)
-		if !ok {
-			return candidate, nil
-		}
-		candidate = after(candidate, clash)
-		if !candidate.IsValid() {
+	bits := nodeBits
+	if r.Addr().Is6() {
+		bits = nodeBits6
+	}
+	candidate := netip.PrefixFrom(r.Masked().Addr(), max(bits, r.Bits()))
+	taken = slices.Clone(taken)
+	slices.SortFunc(taken, func(a, b netip.Prefix) int { return a.Masked().Addr().Compare(b.Masked().Addr()) })
+	for _, t := range taken {
+		if !candidate.IsValid() || !r.Contains(candidate.Addr()) {
 			break
 		}
-	}
-	return netip.Prefix{}, fmt.Errorf("no range is left in %s for another node: give the cluster a larger --cluster-cidr", r)
-}
-
-func overlapping(p netip.Prefix, taken []netip.Prefix) (netip.Prefix, bool) {
-	for _, t := range taken {
-		if t.Overlaps(p) {
-			return t, true
+		if t.Overlaps(candidate) {
+			candidate = after(candidate, t)
 		}
 	}
-	return netip.Prefix{}, false
+	if !candidate.IsValid() || !r.Contains(candidate.Addr()) {
+		return netip.Prefix{}, fmt.Errorf("no range is left in %s for another node: give the cluster a larger --cluster-cidr", r)
+	}
+	return candidate, nil
 }
 
-// after returns the first prefix of p's length that lies behind clash and p.
+// after returns the first prefix of p's length that lies behind clash and p;
+// the zero Prefix when there are no addresses behind.
 func after(p, clash netip.Prefix) netip.Prefix {
-	larger := p
+	larger := p.Masked()
 	if clash.Bits() < p.Bits() {
 		larger = clash.Masked()
 	}
-	b := larger.Addr().As4()
-	first := uint64(b[0])<<24 | uint64(b[1])<<16 | uint64(b[2])<<8 | uint64(b[3])
-	first += 1 << (32 - larger.Bits())
-	if first > 1<<32-1 {
+	if larger.Bits() == 0 {
 		return netip.Prefix{}
 	}
-	next := netip.AddrFrom4([4]byte{byte(first >> 24), byte(first >> 16), byte(first >> 8), byte(first)})
+	b := larger.Addr().AsSlice()
+	carry := 1 << ((8 - larger.Bits()%8) % 8)
+	for i := (larger.Bits() - 1) / 8; i >= 0 && carry > 0; i-- {
+		sum := int(b[i]) + carry
+		b[i], carry = byte(sum), sum>>8
+	}
+	next, _ := netip.AddrFromSlice(b)
+	if carry > 0 {
+		return netip.Prefix{}
+	}
 	return netip.PrefixFrom(next, p.Bits())
 }

@@ -27,6 +27,9 @@ func TestAllocate(t *testing.T) {
 		{"smaller one in the way", prefixes("10.42.0.0/16"), prefixes("10.42.0.128/25"), "10.42.1.0/24"},
 		{"small cluster", prefixes("10.42.0.0/25"), nil, "10.42.0.0/25"},
 		{"full", prefixes("10.42.0.0/24"), prefixes("10.42.0.0/24"), "error"},
+		{"taken in any order", prefixes("10.42.0.0/16"), prefixes("10.42.1.0/24", "10.42.0.0/24"), "10.42.2.0/24"},
+		{"one within another", prefixes("10.42.0.0/16"), prefixes("10.42.0.0/16", "10.42.0.0/24"), "error"},
+		{"both families", prefixes("10.42.0.0/16", "fd00:42::/56"), prefixes("10.42.0.0/24", "fd00:42::/64"), "10.42.1.0/24,fd00:42:0:1::/64"},
 		{"end of all addresses", prefixes("255.255.255.0/24"), prefixes("255.255.255.0/24"), "error"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -119,7 +119,7 @@ func (r *reconciler) listen(ctx context.Context, node *corev1.Node) heartbeat {
 
 func (r *reconciler) request(k *kind.Kind, namespace, object, subresource string) api.Request {
 	return api.Request{
-		User: controller.User(name), FieldManager: name,
+		User: controller.User(name), FieldManager: controller.FieldManager,
 		Kind: k, Namespace: namespace, Name: object, Subresource: subresource,
 	}
 }

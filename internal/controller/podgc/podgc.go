@@ -99,7 +99,7 @@ func (r *reconciler) missingSince(node string) time.Time {
 // remove tells why the Pod is no more, if there is a reason, and deletes it.
 func (r *reconciler) remove(ctx context.Context, pod *corev1.Pod, why string) error {
 	request := api.Request{
-		User: controller.User(name), FieldManager: name,
+		User: controller.User(name), FieldManager: controller.FieldManager,
 		Kind: kind.Pod, Namespace: pod.Namespace, Name: pod.Name, Subresource: "status",
 	}
 	if why != "" && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {

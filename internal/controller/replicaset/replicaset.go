@@ -102,7 +102,7 @@ func (r reconciler) apply(ctx context.Context, rs *appsv1.ReplicaSet, p Plan) er
 }
 
 func (r reconciler) request(namespace, podName string) api.Request {
-	return api.Request{User: controller.User(name), FieldManager: name, Kind: kind.Pod, Namespace: namespace, Name: podName}
+	return api.Request{User: controller.User(name), FieldManager: controller.FieldManager, Kind: kind.Pod, Namespace: namespace, Name: podName}
 }
 
 func (r reconciler) setOwner(ctx context.Context, pod *corev1.Pod, ref *metav1.OwnerReference) error {
@@ -162,7 +162,7 @@ func (r reconciler) createPod(ctx context.Context, rs *appsv1.ReplicaSet) error 
 	switch {
 	case err == nil:
 		r.events.Event(ctx, kind.ReplicaSet, rs, corev1.EventTypeNormal, "SuccessfulCreate", "Created pod: %s", created.GetName())
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+	case controller.Terminating(err):
 		return nil // there is nothing left to do for a namespace that goes
 	case ctx.Err() == nil:
 		r.events.Event(ctx, kind.ReplicaSet, rs, corev1.EventTypeWarning, "FailedCreate", "Error creating: %v", err)
@@ -222,7 +222,7 @@ func (r reconciler) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, p P
 		return nil
 	}
 	_, err = r.env.API.Modify(ctx, api.Request{
-		User: controller.User(name), FieldManager: name, Kind: kind.ReplicaSet,
+		User: controller.User(name), FieldManager: controller.FieldManager, Kind: kind.ReplicaSet,
 		Namespace: rs.Namespace, Name: rs.Name, Subresource: "status",
 	}, func(obj kind.Object) error {
 		if live := obj.(*appsv1.ReplicaSet); live.UID == rs.UID {

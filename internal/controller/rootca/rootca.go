@@ -50,7 +50,7 @@ func (p publisher) reconcile(ctx context.Context, key types.NamespacedName) (tim
 	}
 	request := api.Request{
 		User:         controller.User("root-ca-cert-publisher"),
-		FieldManager: "skiff",
+		FieldManager: controller.FieldManager,
 		Kind:         kind.ConfigMap,
 		Namespace:    namespace,
 		Name:         Name,
@@ -64,6 +64,9 @@ func (p publisher) reconcile(ctx context.Context, key types.NamespacedName) (tim
 			},
 			Data: maps.Clone(p.data),
 		})
+		if controller.Terminating(err) {
+			return 0, nil
+		}
 		return 0, err
 	}
 	if maps.Equal(have.Data, p.data) {

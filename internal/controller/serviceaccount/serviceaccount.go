@@ -33,10 +33,13 @@ func New(env controller.Environment) controller.Runner {
 			}
 			_, err := env.API.Create(ctx, api.Request{
 				User:         controller.User("service-account-controller"),
-				FieldManager: "skiff",
+				FieldManager: controller.FieldManager,
 				Kind:         kind.ServiceAccount,
 				Namespace:    key.Name,
 			}, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: Name, Namespace: key.Name}})
+			if controller.Terminating(err) {
+				return 0, nil
+			}
 			return 0, err
 		},
 	}

@@ -3,7 +3,7 @@
 //
 // New returns the controller; deadline is its plan. The invariant: a Pod that
 // tolerates every taint without a limit is never deleted, and one with a limit
-// not before it has passed since the taint was added.
+// not before it has passed since this server saw the taint.
 package tainteviction
 
 import (
@@ -149,28 +149,24 @@ func (r *reconciler) reconcile(ctx context.Context, key types.NamespacedName) (t
 		}
 		return 0, nil
 	}
-	if left := time.Until(r.mark(key, pod.UID, taints).Add(after)); left > 0 {
+	if left := time.Until(r.mark(key, pod.UID).Add(after)); left > 0 {
 		return left, nil
 	}
 	return 0, r.evict(ctx, pod)
 }
 
-// mark notes since when a Pod is under a deadline: since the first of the
-// taints was added, as far as this server's clock can tell.
-func (r *reconciler) mark(key types.NamespacedName, uid types.UID, taints []corev1.Taint) time.Time {
+// mark notes since when a Pod is under a deadline. It counts from when this
+// server saw it, as upstream's does: the time in a taint may come from a clock
+// that was wrong, or from before a long power cut.
+func (r *reconciler) mark(key types.NamespacedName, uid types.UID) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m, ok := r.marked[key]; ok && m.uid == uid {
 		return m.since
 	}
-	since := time.Now()
-	for _, t := range taints {
-		if t.TimeAdded != nil && t.TimeAdded.Time.Before(since) {
-			since = t.TimeAdded.Time
-		}
-	}
-	r.marked[key] = mark{uid: uid, since: since}
-	return since
+	m := mark{uid: uid, since: time.Now()}
+	r.marked[key] = m
+	return m.since
 }
 
 func (r *reconciler) unmark(key types.NamespacedName) bool {
@@ -186,7 +182,7 @@ func (r *reconciler) evict(ctx context.Context, pod *corev1.Pod) error {
 	r.events.Event(ctx, kind.Pod, pod, corev1.EventTypeNormal, "TaintManagerEviction",
 		"Marking for deletion Pod %s/%s", pod.Namespace, pod.Name)
 	request := api.Request{
-		User: controller.User(name), FieldManager: name,
+		User: controller.User(name), FieldManager: controller.FieldManager,
 		Kind: kind.Pod, Namespace: pod.Namespace, Name: pod.Name, Subresource: "status",
 	}
 	_, err := r.env.API.Modify(ctx, request, func(obj kind.Object) error {
