@@ -26,6 +26,7 @@ type service struct {
 
 	mu         sync.Mutex // of containers
 	containers map[string]*slot
+	refused    map[string]bool // deleted before they were created
 }
 
 // slot is a container, or one that is being created.
@@ -35,7 +36,7 @@ type slot struct {
 }
 
 func newService(r *runc) *service {
-	return &service{runc: r, shutdown: make(chan struct{}), containers: map[string]*slot{}}
+	return &service{runc: r, shutdown: make(chan struct{}), containers: map[string]*slot{}, refused: map[string]bool{}}
 }
 
 // get returns a container; it waits for one that is being created, since who
@@ -82,6 +83,9 @@ func (s *service) Create(_ context.Context, r *task.CreateTaskRequest) (*task.Cr
 func (s *service) reserve(id string) (*slot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.refused[id] {
+		return nil, status.Errorf(codes.FailedPrecondition, "container %s was deleted", id)
+	}
 	if _, ok := s.containers[id]; ok {
 		return nil, status.Errorf(codes.AlreadyExists, "container %s exists", id)
 	}
@@ -150,11 +154,15 @@ func (s *service) Wait(ctx context.Context, r *task.WaitRequest) (*task.WaitResp
 	return &task.WaitResponse{ExitStatus: uint32(state.ExitCode), ExitedAt: timestamppb.New(state.FinishedAt)}, nil
 }
 
-// Delete implements task.TTRPCTaskService; it kills what still runs.
+// Delete implements task.TTRPCTaskService; it kills what still runs. An ID that
+// is not known cannot be created any more: a killed skiff's request to create
+// may still be on its way, past the next one's to delete.
 func (s *service) Delete(_ context.Context, r *task.DeleteRequest) (*task.DeleteResponse, error) {
 	c, err := s.get(r.ID)
 	if err != nil {
-		return nil, err
+		if c = s.refuse(r.ID); c == nil {
+			return nil, err
+		}
 	}
 	if err := c.remove(); err != nil {
 		return nil, status.Errorf(codes.Unknown, "%v: unknown", err)
@@ -166,6 +174,19 @@ func (s *service) Delete(_ context.Context, r *task.DeleteRequest) (*task.Delete
 	return &task.DeleteResponse{
 		Pid: uint32(state.PID), ExitStatus: uint32(state.ExitCode), ExitedAt: timestamppb.New(state.FinishedAt),
 	}, nil
+}
+
+// refuse makes sure that a container is never created, or returns it if it is
+// there by now.
+func (s *service) refuse(id string) *container {
+	s.mu.Lock()
+	s.refused[id] = true
+	s.mu.Unlock()
+	c, err := s.get(id)
+	if err != nil {
+		return nil
+	}
+	return c
 }
 
 // ResizePty implements task.TTRPCTaskService.

@@ -177,17 +177,12 @@ func (r *Runtime) removeStrangers(ctx context.Context) error {
 	for _, dir := range pods {
 		uid := dir.Name()
 		if len(r.idsOf(uid)) > 0 {
-			if err := r.removeUnknownBundles(uid); err != nil {
+			if err := r.removeUnknownBundles(ctx, uid); err != nil {
 				return err
 			}
 			continue
 		}
 		r.config.Log.Info("removing a Pod without containers", zap.String("pod", uid))
-		if p, err := r.pod(uid, false); err == nil {
-			if err := r.forgetBundles(ctx, p, uid); err != nil {
-				return err
-			}
-		}
 		if err := r.RemovePod(ctx, uid); err != nil {
 			return err
 		}
@@ -195,29 +190,16 @@ func (r *Runtime) removeStrangers(ctx context.Context) error {
 	return nil
 }
 
-// forgetBundles makes a shim let go of containers that have no record.
-func (r *Runtime) forgetBundles(ctx context.Context, p *pod, uid string) error {
-	entries, err := os.ReadDir(p.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := r.deleteTask(ctx, uid, e.Name()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (r *Runtime) removeUnknownBundles(uid string) error {
+func (r *Runtime) removeUnknownBundles(ctx context.Context, uid string) error {
 	entries, err := os.ReadDir(r.podDir(uid))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		if _, err := r.find(e.Name()); err != nil && e.IsDir() {
+			if err := r.deleteTask(ctx, uid, e.Name()); err != nil {
+				return err
+			}
 			if err := r.removeBundle(e.Name(), r.bundle(uid, e.Name())); err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -42,7 +43,7 @@ func TestVictim(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Host: v.Host, Runc: v.Runc, Shim: v.Shim, Log: zap.NewNop()}
+	c := Config{Host: v.Host, Address: os.Getenv(daemonVariable), Runc: v.Runc, Shim: v.Shim, Log: zap.NewNop()}
 	r, err := Open(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +167,8 @@ func (n *node) killVictim(text string, after time.Duration) {
 	if err := cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
+	output := bufio.NewReader(out)
+	line, err := output.ReadString('\n')
 	if err != nil || line != "begin\n" {
 		n.t.Errorf("the process that is to be killed says %q, %v", line, err)
 	}
@@ -174,8 +176,9 @@ func (n *node) killVictim(text string, after time.Duration) {
 	if err := cmd.Process.Kill(); err != nil {
 		n.t.Fatal(err)
 	}
+	said, _ := io.ReadAll(output) // to its end, however that came
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		n.t.Errorf("the process that was to be killed: %v", err)
+		n.t.Errorf("the process that was to be killed: %v: %s", err, said)
 	}
 }

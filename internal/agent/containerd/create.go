@@ -163,7 +163,7 @@ func (r *Runtime) createTask(ctx context.Context, c agent.Container, p *pod, e *
 		ID: c.ID, Bundle: r.bundle(c.Pod.UID, c.ID), Terminal: c.TTY, Stdin: string(streams),
 	})
 	if err != nil {
-		return fmt.Errorf("failed to create containerd task: failed to create shim task: %w", shimError(err))
+		return agent.RunError{Cause: fmt.Errorf("failed to create containerd task: failed to create shim task: %w", shimError(err))}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -169,21 +169,39 @@ func (r *Runtime) RemovePod(ctx context.Context, podUID string) error {
 			return err
 		}
 	}
-	r.mu.Lock()
-	p := r.pods[podUID]
-	delete(r.pods, podUID)
-	r.mu.Unlock()
 	dir := r.podDir(podUID)
-	if p == nil || !p.alive() {
-		var err error
-		if p, err = r.connect(dir); err != nil {
-			return r.removePodDir(dir)
+	p, err := r.pod(podUID, false)
+	if err != nil && !errors.Is(err, errShimGone) {
+		return err
+	}
+	if err == nil {
+		if err := r.forgetBundles(ctx, podUID); err != nil {
+			return err
+		}
+		if err := p.shutdown(ctx); err != nil {
+			return fmt.Errorf("shut down shim of Pod %s: %w", podUID, err)
 		}
 	}
-	if err := p.shutdown(ctx); err != nil {
-		return fmt.Errorf("shut down shim of Pod %s: %w", podUID, err)
-	}
+	r.mu.Lock()
+	delete(r.pods, podUID)
+	r.mu.Unlock()
 	return r.removePodDir(dir)
+}
+
+// forgetBundles makes a shim let go of containers that have no record.
+func (r *Runtime) forgetBundles(ctx context.Context, podUID string) error {
+	entries, err := os.ReadDir(r.podDir(podUID))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			if err := r.deleteTask(ctx, podUID, e.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (r *Runtime) idsOf(podUID string) []string {

@@ -35,6 +35,10 @@ import (
 // deadline is how long a test waits for anything.
 const deadline = 20 * time.Second
 
+// daemonVariable may name a containerd daemon's socket: the tests then use it
+// instead of containerd in their own process.
+const daemonVariable = "SKIFF_TEST_CONTAINERD"
+
 // node is a runtime under test with the image that its containers use.
 type node struct {
 	*Runtime
@@ -59,7 +63,7 @@ func newNode(t testing.TB) *node {
 		return path
 	}
 	host := config.NewHost(filepath.Join(dir, "data"))
-	n := &node{t: t, config: Config{Host: host, Runc: bin(embed.Runc), Shim: bin(embed.Shim), Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))}}
+	n := &node{t: t, config: Config{Host: host, Address: os.Getenv(daemonVariable), Runc: bin(embed.Runc), Shim: bin(embed.Shim), Log: zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))}}
 	n.open()
 	t.Cleanup(n.cleanUp)
 	n.image = n.importBusybox()

@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/native"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
+	"github.com/containerd/errdefs"
 	bolt "go.etcd.io/bbolt"
 	"go.uber.org/zap"
 )
@@ -40,7 +41,7 @@ func openStore(ctx context.Context, root string, log *zap.Logger) (*store, error
 	if err != nil {
 		return nil, fmt.Errorf("open content store: %w", err)
 	}
-	name, snapshotter, err := openSnapshotter(root, log)
+	name, snapshotter, err := openSnapshotter(ctx, root, log)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +70,7 @@ func openStore(ctx context.Context, root string, log *zap.Logger) (*store, error
 
 // openSnapshotter returns overlayfs, or plain copies where the file system
 // cannot carry it.
-func openSnapshotter(root string, log *zap.Logger) (string, snapshots.Snapshotter, error) {
+func openSnapshotter(ctx context.Context, root string, log *zap.Logger) (string, snapshots.Snapshotter, error) {
 	dir := filepath.Join(root, "overlayfs")
 	if err := overlayutils.Supported(dir); err != nil {
 		log.Warn("overlayfs cannot be used here: containers get copies of their images", zap.Error(err))
@@ -83,7 +84,33 @@ func openSnapshotter(root string, log *zap.Logger) (string, snapshots.Snapshotte
 	if err != nil {
 		return "", nil, fmt.Errorf("open overlayfs snapshotter: %w", err)
 	}
+	if err := cleanUpOverlays(ctx, s, filepath.Join(dir, "snapshots")); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("clean up snapshots: %w", err), s.Close())
+	}
 	return "overlayfs", s, nil
+}
+
+// cleanUpOverlays removes directories that a crash left without a record: the
+// snapshotter would use their numbers anew, and fail.
+func cleanUpOverlays(ctx context.Context, s snapshots.Snapshotter, dir string) error {
+	cleaner, ok := s.(snapshots.Cleaner)
+	if !ok {
+		return nil
+	}
+	err := cleaner.Cleanup(ctx)
+	if !errdefs.IsNotFound(err) {
+		return err
+	}
+	entries, err := os.ReadDir(dir) // nothing was ever recorded
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // differ is the client's view of comparing and applying layers.
