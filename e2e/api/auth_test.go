@@ -124,3 +124,38 @@ func TestStrangeCertificate(t *testing.T) {
 		t.Errorf("got %s", answer.Status)
 	}
 }
+
+// Who may be somebody else is that one from then on, and nobody else may.
+func TestImpersonation(t *testing.T) {
+	p := start(t, nil)
+	whoami := func(config *restclient.Config, as restclient.ImpersonationConfig) (authenticationv1.UserInfo, error) {
+		config.Impersonate = as
+		self, err := must(kubernetes.NewForConfig(config))(t).AuthenticationV1().SelfSubjectReviews().
+			Create(t.Context(), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+		if err != nil {
+			return authenticationv1.UserInfo{}, err
+		}
+		return self.Status.UserInfo, nil
+	}
+	got, err := whoami(p.admin(), restclient.ImpersonationConfig{UserName: "bob", UID: "7", Groups: []string{"crew"}, Extra: map[string][]string{"a/b": {"c"}}})
+	if err != nil || got.Username != "bob" || got.UID != "7" || len(got.Groups) != 2 || got.Groups[0] != "crew" || got.Extra["a/b"][0] != "c" {
+		t.Errorf("bob: %+v, %v", got, err)
+	}
+	got, err = whoami(p.admin(), restclient.ImpersonationConfig{UserName: "system:serviceaccount:ns:sa"})
+	if want := "system:serviceaccounts system:serviceaccounts:ns system:authenticated"; err != nil || strings.Join(got.Groups, " ") != want {
+		t.Errorf("service account: %+v, %v", got, err)
+	}
+	config := p.admin()
+	config.Impersonate.UserName = "bob"
+	if _, err := must(kubernetes.NewForConfig(config))(t).CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("bob lists pods: %v", err)
+	}
+	_, err = whoami(p.as("someone"), restclient.ImpersonationConfig{UserName: "bob", Groups: []string{"system:masters"}})
+	if want := `users "bob" is forbidden: User "someone" cannot impersonate resource "users" in API group "" at the cluster scope`; !apierrors.IsForbidden(err) || err.Error() != want {
+		t.Errorf("someone as bob: %v", err)
+	}
+	code, body, _ := call(t, p.admin(), "GET", "/api/v1/pods", "", map[string]string{"Impersonate-Group": "system:masters"})
+	if code != 500 || !strings.Contains(body, "without impersonating a user") {
+		t.Errorf("a group without a user: %d %s", code, body)
+	}
+}

@@ -172,6 +172,11 @@ func (h *Handler) forwardOver(w http.ResponseWriter, q *request, transport http.
 			p.Out.Host = location.Host
 			// Who asked has been decided here; the node knows only the server.
 			p.Out.Header.Del("Authorization")
+			for name := range p.Out.Header {
+				if strings.HasPrefix(name, "Impersonate-") {
+					p.Out.Header.Del(name)
+				}
+			}
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			if s, ok := w.(*statusWriter); ok && s.wrote {

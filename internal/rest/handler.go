@@ -36,6 +36,11 @@ func (h *Handler) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
 	if !ok {
 		user = auth.AnonymousUser()
 	}
+	if impersonates(r.Header) {
+		if user, ok = h.impersonate(w, r, user); !ok {
+			return
+		}
+	}
 	if p, ok := parsePath(r.URL.Path); ok {
 		h.serveResource(w, &request{Request: r, path: p, user: user})
 		return
