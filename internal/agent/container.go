@@ -132,6 +132,14 @@ func commandLine(c *corev1.Container, image Image, lookup func(string) (string, 
 	return out
 }
 
+// isObject says whether the volume shows objects of the API, which nobody
+// writes from inside a container.
+func isObject(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.Name == name && (v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil)
+	})
+}
+
 // mounts are the Pod's volumes, its files in /etc, shared memory and the
 // termination message file.
 func (a *Agent) mounts(pod *corev1.Pod, box sandbox, c *corev1.Container, attempt int, lookup func(string) (string, bool)) ([]Mount, error) {
@@ -141,7 +149,7 @@ func (a *Agent) mounts(pod *corev1.Pod, box sandbox, c *corev1.Container, attemp
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Mount{Source: source, Target: absolute(m.MountPath), ReadOnly: m.ReadOnly, Propagation: propagation(m.MountPropagation)})
+		out = append(out, Mount{Source: source, Target: absolute(m.MountPath), ReadOnly: m.ReadOnly || isObject(pod, m.Name), Propagation: propagation(m.MountPropagation)})
 	}
 	dir := a.podDir(string(pod.UID))
 	add := func(source, target string, readOnly bool) {

@@ -12,7 +12,8 @@ import (
 // All methods are safe for concurrent use.
 type Runtime interface {
 	// Create prepares a container (snapshot, bundle, runc create). Creating
-	// one whose ID exists is an error that IsExist reports.
+	// one whose ID exists is an error that IsExist reports; a container that
+	// is well described but cannot run is a RunError, and there is none then.
 	Create(ctx context.Context, c Container) error
 	// Start runs the created container's process.
 	Start(ctx context.Context, id string) error
@@ -143,6 +144,15 @@ type Resources struct {
 	PidsLimit   int64
 	OOMScoreAdj int
 }
+
+// RunError is why a container could not run that could be described: its
+// program does not exist, say. To people that is an attempt that failed.
+type RunError struct{ Cause error }
+
+func (e RunError) Error() string { return e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e RunError) Unwrap() error { return e.Cause }
 
 // ContainerPhase is where a container is in its life.
 type ContainerPhase string

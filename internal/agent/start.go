@@ -90,7 +90,8 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	if err := os.MkdirAll(filepath.Dir(config.LogPath), 0o755); err != nil {
 		return err
 	}
-	if err := w.Runtime.Create(ctx, config); err != nil {
+	err = w.Runtime.Create(ctx, config)
+	if err != nil && !errors.As(err, new(RunError)) {
 		return waitError{"CreateContainerError", err}
 	}
 	w.event(c, corev1.EventTypeNormal, "Created", "Container created")
@@ -109,7 +110,10 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	w.exits[config.ID] = make(chan struct{})
 	w.mu.Unlock()
 
-	if err := w.Runtime.Start(ctx, config.ID); err != nil {
+	if err == nil {
+		err = w.Runtime.Start(ctx, config.ID)
+	}
+	if err != nil {
 		w.setRun(c.Name, config.ID, func(r *record) {
 			w.setEnded(r, ContainerState{ID: config.ID, ExitCode: 128, FinishedAt: time.Now()})
 			failed := *r.Current
