@@ -256,6 +256,28 @@ func TestApplyOverWhatWasThere(t *testing.T) {
 	}
 }
 
+// Kubectl takes over on the server what it applied by itself before, and finds
+// it under its own name.
+func TestApplyAfterClientSideApply(t *testing.T) {
+	c := newCluster(t)
+	cm := configMap("cm", "a", "1")
+	cm.Annotations = map[string]string{
+		corev1.LastAppliedConfigAnnotation: `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"cm","namespace":"default"},"data":{"a":"1"}}`,
+	}
+	c.create(kind.ConfigMap, cm)
+	out, _, err := c.apply("kubectl", "cm", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: '2'}\n", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	managers := map[string]bool{}
+	for _, m := range out.GetManagedFields() {
+		managers[m.Manager+"/"+string(m.Operation)] = true
+	}
+	if out.(*corev1.ConfigMap).Data["a"] != "2" || !managers["kubectl/Apply"] || !managers["kubectl-client-side-apply/Update"] {
+		t.Errorf("data %v, managers %v", out.(*corev1.ConfigMap).Data, managers)
+	}
+}
+
 func TestApplyStatusIsApart(t *testing.T) {
 	c := newCluster(t)
 	c.create(kind.Deployment, deployment("d", 1))
