@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/skiff-sh/skiff/internal/agent"
@@ -57,7 +58,9 @@ func (r *Runtime) Create(ctx context.Context, c agent.Container) (err error) {
 	defer func() {
 		if err != nil {
 			// What was begun must go, even when the caller has given up.
-			err = errors.Join(err, r.destroy(context.WithoutCancel(ctx), c.Pod.UID, c.ID))
+			if left := r.destroy(context.WithoutCancel(ctx), c.Pod.UID, c.ID); left != nil {
+				err = errors.Join(err, left)
+			}
 		}
 	}()
 	p, err := r.pod(c.Pod.UID, true)

@@ -382,8 +382,12 @@ func TestKillAndFailedCreate(t *testing.T) {
 	bad := n.container("", func(c *agent.Container) { c.Args = []string{"/nosuch"} })
 	err := n.Create(t.Context(), bad)
 	const text = `failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: "/nosuch": stat /nosuch: no such file or directory: unknown`
-	if err == nil || err.Error() != text {
-		t.Errorf("create: %v\nexpected %s", err, text)
+	if err == nil || err.Error() != text || !errors.As(err, new(agent.RunError)) {
+		t.Errorf("create: %v\nexpected the RunError %s", err, text)
+	}
+	stranger := n.container("true", func(c *agent.Container) { c.User = agent.User{Spec: "nobody"} })
+	if err := n.Create(t.Context(), stranger); err == nil || errors.As(err, new(agent.RunError)) {
+		t.Errorf("create for a user who is not there: %v: expected an error of the description", err)
 	}
 	if err := n.Create(t.Context(), n.container("true", func(c *agent.Container) { c.ID = bad.ID })); err != nil {
 		t.Errorf("create with the ID of a failed create: %v", err)
