@@ -45,68 +45,93 @@ func (a *API) List(_ context.Context, req Request, options ListOptions) (*List, 
 	if err != nil {
 		return nil, err
 	}
-	snapshot, after, err := a.snapshot(req.Kind, &options)
+	snapshot, from, err := a.snapshot(req.Kind, &options)
 	if err != nil {
 		return nil, err
 	}
-	list := collect(snapshot, s, after, options.Limit)
+	list := collect(snapshot, s, from, options.Limit)
 	if list.Continue != "" {
 		a.state.Retain(snapshot)
 	}
 	return list, nil
 }
 
-// snapshot returns the objects at the revision that the options ask for, and
-// the key to go on behind.
-func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, string, error) {
+// snapshot returns the objects at the revision that the options ask for, that
+// revision, and the key to go on behind.
+func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, continuation, error) {
+	var from continuation
 	if options.Continue != "" {
 		if options.ResourceVersion != "" && options.ResourceVersion != "0" {
-			return nil, "", apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
+			return nil, from, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 		}
-		c, err := parseContinue(options.Continue)
+		from, err := parseContinue(options.Continue)
 		if err != nil {
-			return nil, "", err
+			return nil, from, err
 		}
-		if c.Revision == inconsistent {
-			return a.state.Snapshot(k), c.after(), nil
+		if from.Revision == inconsistent {
+			snapshot := a.state.Snapshot(k)
+			from.Revision = snapshot.Revision()
+			return snapshot, from, nil
 		}
-		if err := a.notBefore(c.Revision); err != nil {
-			return nil, "", err
+		if err := a.notBefore(from.Revision); err != nil {
+			return nil, from, err
 		}
-		snapshot, ok := a.state.SnapshotAt(k, c.Revision)
+		snapshot, ok := a.snapshotAt(k, from.Revision)
 		if !ok {
-			return nil, "", expiredContinue(c)
+			return nil, from, expiredContinue(from)
 		}
-		return snapshot, c.after(), nil
+		return snapshot, from, nil
 	}
 	rev, err := parseRevision(options.ResourceVersion)
 	if err != nil {
-		return nil, "", err
+		return nil, from, err
 	}
 	if err := a.notBefore(rev); err != nil {
-		return nil, "", err
+		return nil, from, err
 	}
 	exact := options.ResourceVersionMatch == metav1.ResourceVersionMatchExact ||
 		options.ResourceVersionMatch == "" && options.Limit > 0 && rev > 0
 	if !exact {
-		return a.state.Snapshot(k), "", nil
+		snapshot := a.state.Snapshot(k)
+		from.Revision = snapshot.Revision()
+		return snapshot, from, nil
 	}
-	snapshot, ok := a.state.SnapshotAt(k, rev)
+	snapshot, ok := a.snapshotAt(k, rev)
 	if !ok {
-		return nil, "", apierrors.NewResourceExpired(textExpired)
+		return nil, from, apierrors.NewResourceExpired(textExpired)
 	}
-	return snapshot, "", nil
+	from.Revision = rev
+	return snapshot, from, nil
+}
+
+// snapshotAt returns the kind's objects at a revision that is kept, or since
+// which nothing happened to them: revisions also count what happens to others.
+func (a *API) snapshotAt(k *kind.Kind, rev store.Revision) (*state.Snapshot, bool) {
+	if snapshot, ok := a.state.SnapshotAt(k, rev); ok {
+		return snapshot, true
+	}
+	now := a.state.Snapshot(k)
+	since, err := a.state.Watch(k, state.Interest{}, rev)
+	if err != nil {
+		return nil, false
+	}
+	defer since.Stop()
+	event, ok, err := since.Poll()
+	if err != nil || ok && event.Revision <= now.Revision() {
+		return nil, false
+	}
+	return now, ok || since.Revision() >= now.Revision()
 }
 
 // collect takes a page out of a snapshot.
-func collect(snapshot *state.Snapshot, s *selected, after string, limit int64) *List {
-	list := &List{Revision: snapshot.Revision(), Items: []kind.Object{}}
+func collect(snapshot *state.Snapshot, s *selected, from continuation, limit int64) *List {
+	list := &List{Revision: from.Revision, Items: []kind.Object{}}
 	if s.everything() && limit == 0 && s.in == (state.Interest{}) {
 		list.Items = make([]kind.Object, 0, snapshot.Len())
 	}
 	var behind int64
 	count := s.everything()
-	snapshot.Ascend(s.in, after, func(obj kind.Object) bool {
+	snapshot.Ascend(s.in, from.after(), func(obj kind.Object) bool {
 		if !s.matches(obj) {
 			return true
 		}
@@ -119,7 +144,8 @@ func collect(snapshot *state.Snapshot, s *selected, after string, limit int64) *
 	})
 	if behind > 0 {
 		last := list.Items[len(list.Items)-1]
-		list.Continue = continuation{Revision: list.Revision, Start: listKey(last) + "\x00"}.token()
+		// The snapshot's own revision is the one that is kept.
+		list.Continue = continuation{Revision: snapshot.Revision(), Start: listKey(last) + "\x00"}.token()
 		if count {
 			list.Remaining = &behind
 		}

@@ -153,6 +153,24 @@ func TestListResourceVersions(t *testing.T) {
 	}
 }
 
+// A revision passes with what happens to other kinds; the list at it stays the
+// same, and so does what it calls itself.
+func TestListAtARevisionOfOthers(t *testing.T) {
+	c := newCluster(t)
+	a := c.create(kind.ConfigMap, configMap("a"))
+	for i := range 3 {
+		c.create(kind.Lease, lease(fmt.Sprint("l", i), "me"))
+	}
+	options := metav1.ListOptions{ResourceVersion: a.GetResourceVersion(), ResourceVersionMatch: metav1.ResourceVersionMatchExact}
+	list := c.list(kind.ConfigMap, "default", options)
+	if names(list.Items) != "a" || list.Revision != revisionOf(t, a) {
+		t.Errorf("list %s at %d, want a at %s", names(list.Items), list.Revision, a.GetResourceVersion())
+	}
+	c.label("a", "changed")
+	_, err := c.List(context.Background(), to(kind.ConfigMap, "default", ""), options)
+	wantStatus(t, err, metav1.StatusReasonExpired, "The resourceVersion for the provided list is too old.")
+}
+
 func TestListOfAClusterScopedKindIgnoresTheNamespace(t *testing.T) {
 	c := newCluster(t)
 	list := c.list(kind.Namespace, "default", metav1.ListOptions{})
