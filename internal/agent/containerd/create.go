@@ -166,7 +166,12 @@ func (r *Runtime) createTask(ctx context.Context, c agent.Container, p *pod, e *
 		ID: c.ID, Bundle: r.bundle(c.Pod.UID, c.ID), Terminal: c.TTY, Stdin: string(streams),
 	})
 	if err != nil {
-		return agent.RunError{Cause: fmt.Errorf("failed to create containerd task: failed to create shim task: %w", shimError(err))}
+		code := status.Code(err)
+		err = fmt.Errorf("failed to create containerd task: failed to create shim task: %w", shimError(err))
+		if code == codes.Unknown && p.alive() && ctx.Err() == nil {
+			return agent.RunError{Cause: err} // runc's verdict
+		}
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
