@@ -11,7 +11,9 @@ package deployment
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -52,8 +54,11 @@ type reconciler struct {
 // wouldAdopt returns the Deployments that match a ReplicaSet which nothing
 // controls.
 func (r reconciler) wouldAdopt(e state.Event) []types.NamespacedName {
-	if e.Type == state.Deleted || metav1.GetControllerOf(e.Object) != nil {
+	if e.Type == state.Deleted || metav1.GetControllerOfNoCopy(e.Object) != nil {
 		return nil
+	}
+	if e.Old != nil && metav1.GetControllerOfNoCopy(e.Old) == nil && maps.Equal(e.Old.GetLabels(), e.Object.GetLabels()) {
+		return nil // it was an orphan that matched the same before
 	}
 	var keys []types.NamespacedName
 	for _, d := range state.List[*appsv1.Deployment](r.env.State, kind.Deployment, state.Interest{Namespace: e.Object.GetNamespace()}) {
@@ -110,8 +115,7 @@ func (r reconciler) reconcile(ctx context.Context, key types.NamespacedName) (ti
 
 // step does what comes next in the rollout.
 func (r reconciler) step(ctx context.Context, ro *rollout) error {
-	switch {
-	case ro.d.Spec.Paused:
+	if ro.d.Spec.Paused {
 		if err := r.follow(ctx, ro, false); err != nil {
 			return err
 		}
@@ -119,12 +123,16 @@ func (r reconciler) step(ctx context.Context, ro *rollout) error {
 			return err
 		}
 		return r.cleanUp(ctx, ro)
-	case ro.scaling():
-		if err := r.follow(ctx, ro, false); err != nil {
-			return err
+	}
+	if ro.scaling() {
+		if steps := ro.proportional(); len(steps) > 0 {
+			if err := r.follow(ctx, ro, false); err != nil {
+				return err
+			}
+			return r.applyScales(ctx, ro, steps)
 		}
-		return r.applyScales(ctx, ro, ro.proportional())
-	case ro.d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType:
+	}
+	if ro.d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
 		return r.recreate(ctx, ro)
 	}
 	return r.roll(ctx, ro)
@@ -201,25 +209,37 @@ func (r reconciler) claim(ctx context.Context, d *appsv1.Deployment) ([]*appsv1.
 		fits := selector.Matches(labels.Set(rs.Labels))
 		switch {
 		case ref == nil && fits && d.DeletionTimestamp == nil && rs.DeletionTimestamp == nil:
-			rs, err = r.modify(ctx, rs, func(live *appsv1.ReplicaSet) {
-				if metav1.GetControllerOf(live) == nil {
-					live.OwnerReferences = append(live.OwnerReferences, *metav1.NewControllerRef(d, kind.Deployment.GVK()))
-				}
-			})
+			adopted, err := r.adopt(ctx, d, rs)
 			if err != nil {
-				return nil, fmt.Errorf("adopt ReplicaSet: %w", err)
+				return nil, fmt.Errorf("adopt ReplicaSet %s: %w", rs.Name, err)
 			}
-			owned = append(owned, rs)
+			owned = append(owned, adopted)
 		case ref == nil || ref.UID != d.UID:
 		case !fits && d.DeletionTimestamp == nil:
-			if _, err := r.modify(ctx, rs, func(live *appsv1.ReplicaSet) { dropOwner(live, d.UID) }); err != nil {
-				return nil, fmt.Errorf("release ReplicaSet: %w", err)
+			_, err := r.modify(ctx, rs, func(live *appsv1.ReplicaSet) error { dropOwner(live, d.UID); return nil })
+			if err != nil && !apierrors.IsNotFound(err) {
+				return nil, fmt.Errorf("release ReplicaSet %s: %w", rs.Name, err)
 			}
 		default:
 			owned = append(owned, rs)
 		}
 	}
 	return owned, nil
+}
+
+// adopt makes the Deployment the ReplicaSet's controller, unless it is being
+// deleted by now: then its ReplicaSets may have been orphaned on purpose.
+func (r reconciler) adopt(ctx context.Context, d *appsv1.Deployment, rs *appsv1.ReplicaSet) (*appsv1.ReplicaSet, error) {
+	return r.modify(ctx, rs, func(live *appsv1.ReplicaSet) error {
+		owner, ok := r.env.State.Get(kind.Deployment, d.Namespace, d.Name)
+		if !ok || owner.GetUID() != d.UID || owner.GetDeletionTimestamp() != nil {
+			return apierrors.NewConflict(kind.Deployment.GroupResource(), d.Name, errors.New("it is being deleted"))
+		}
+		if metav1.GetControllerOf(live) == nil {
+			live.OwnerReferences = append(live.OwnerReferences, *metav1.NewControllerRef(d, kind.Deployment.GVK()))
+		}
+		return nil
+	})
 }
 
 func dropOwner(rs *appsv1.ReplicaSet, owner types.UID) {
@@ -240,14 +260,13 @@ func (r reconciler) request(k *kind.Kind, namespace, object, subresource string)
 }
 
 // modify changes a ReplicaSet that is still the one given.
-func (r reconciler) modify(ctx context.Context, rs *appsv1.ReplicaSet, change func(*appsv1.ReplicaSet)) (*appsv1.ReplicaSet, error) {
+func (r reconciler) modify(ctx context.Context, rs *appsv1.ReplicaSet, change func(*appsv1.ReplicaSet) error) (*appsv1.ReplicaSet, error) {
 	obj, err := r.env.API.Modify(ctx, r.request(kind.ReplicaSet, rs.Namespace, rs.Name, ""), func(obj kind.Object) error {
 		live := obj.(*appsv1.ReplicaSet)
 		if live.UID != rs.UID {
 			return apierrors.NewNotFound(kind.ReplicaSet.GroupResource(), rs.Name)
 		}
-		change(live)
-		return nil
+		return change(live)
 	})
 	if err != nil {
 		return nil, err
@@ -264,9 +283,10 @@ type scale struct {
 func (r reconciler) applyScales(ctx context.Context, ro *rollout, scales []scale) error {
 	for _, s := range scales {
 		from := *s.rs.Spec.Replicas
-		changed, err := r.modify(ctx, s.rs, func(live *appsv1.ReplicaSet) {
+		changed, err := r.modify(ctx, s.rs, func(live *appsv1.ReplicaSet) error {
 			live.Spec.Replicas = &s.replicas
 			setReplicasAnnotations(live, *ro.d.Spec.Replicas, *ro.d.Spec.Replicas+ro.maxSurge())
+			return nil
 		})
 		if err != nil {
 			return fmt.Errorf("scale ReplicaSet %s: %w", s.rs.Name, err)

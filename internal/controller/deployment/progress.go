@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skiff-sh/skiff/internal/kind"
@@ -234,5 +235,8 @@ func (r reconciler) writeStatus(ctx context.Context, ro *rollout) (time.Duration
 		}
 		return nil
 	})
+	if apierrors.IsNotFound(err) {
+		return 0, nil
+	}
 	return again, err
 }

@@ -26,6 +26,9 @@ const (
 	revisionHistory    = "deployment.kubernetes.io/revision-history"
 )
 
+// longestHistory is how many characters of it are kept, as upstream.
+const longestHistory = 2000
+
 // notCopied are annotations of a Deployment that its ReplicaSets do not get.
 var notCopied = []string{
 	corev1.LastAppliedConfigAnnotation, revisionAnnotation, revisionHistory,
@@ -63,13 +66,24 @@ func annotateNew(rs *appsv1.ReplicaSet, d *appsv1.Deployment, next int64) {
 	}
 	if old := revision(rs); old < next {
 		if old > 0 {
-			history := strings.Split(annotations[revisionHistory], ",")
-			history = slices.DeleteFunc(history, func(s string) bool { return s == "" })
-			annotations[revisionHistory] = strings.Join(append(history, strconv.FormatInt(old, 10)), ",")
+			annotations[revisionHistory] = lengthen(annotations[revisionHistory], strconv.FormatInt(old, 10))
 		}
 		annotations[revisionAnnotation] = strconv.FormatInt(next, 10)
 	}
 	rs.Annotations = annotations
+}
+
+// lengthen adds a revision to a history and takes the oldest ones out of one
+// that has become too long.
+func lengthen(history, revision string) string {
+	if history == "" {
+		return revision
+	}
+	history += "," + revision
+	for len(history) > longestHistory {
+		_, history, _ = strings.Cut(history, ",")
+	}
+	return history
 }
 
 // follow brings the new ReplicaSet's revision and settings up to date; with
@@ -87,9 +101,10 @@ func (r reconciler) follow(ctx context.Context, ro *rollout, create bool) error 
 	fresh := ro.new.DeepCopy()
 	annotateNew(fresh, ro.d, next)
 	if fresh.Spec.MinReadySeconds != ro.d.Spec.MinReadySeconds || !equality.Semantic.DeepEqual(fresh.Annotations, ro.new.Annotations) {
-		changed, err := r.modify(ctx, ro.new, func(live *appsv1.ReplicaSet) {
+		changed, err := r.modify(ctx, ro.new, func(live *appsv1.ReplicaSet) error {
 			annotateNew(live, ro.d, next)
 			live.Spec.MinReadySeconds = ro.d.Spec.MinReadySeconds
+			return nil
 		})
 		if err != nil {
 			return fmt.Errorf("annotate ReplicaSet %s: %w", ro.new.Name, err)
@@ -134,6 +149,8 @@ func (r reconciler) create(ctx context.Context, ro *rollout, next int64) error {
 		return err
 	case err != nil:
 		ro.add(appsv1.DeploymentProgressing, corev1.ConditionFalse, "ReplicaSetCreateError",
+			"Failed to create new replica set %q: %v", rs.Name, err)
+		r.events.Event(ctx, kind.Deployment, ro.d, corev1.EventTypeWarning, "ReplicaSetCreateError",
 			"Failed to create new replica set %q: %v", rs.Name, err)
 		if _, statusErr := r.writeStatus(ctx, ro); statusErr != nil {
 			return statusErr
@@ -185,9 +202,9 @@ func (ro *rollout) newSet(next int64) *appsv1.ReplicaSet {
 	replicas := ro.newReplicas()
 	rs := &appsv1.ReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:            d.Name + "-" + hash,
+			Name:            setName(d.Name, hash),
 			Namespace:       d.Namespace,
-			Labels:          template.Labels,
+			Labels:          maps.Clone(template.Labels),
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(d, kind.Deployment.GVK())},
 		},
 		Spec: appsv1.ReplicaSetSpec{
@@ -199,8 +216,13 @@ func (ro *rollout) newSet(next int64) *appsv1.ReplicaSet {
 	}
 	annotateNew(rs, d, next)
 	setReplicasAnnotations(rs, *d.Spec.Replicas, *d.Spec.Replicas+ro.maxSurge())
-	rs.Labels = maps.Clone(template.Labels)
 	return rs
+}
+
+// setName is the name of a ReplicaSet; that of a Deployment whose own is as long
+// as names may be is cut.
+func setName(deployment, hash string) string {
+	return deployment[:min(len(deployment), 253-1-len(hash))] + "-" + hash
 }
 
 // templateHash names a template: equal ones get equal texts of letters that

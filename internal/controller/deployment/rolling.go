@@ -88,10 +88,21 @@ func wanted(sets []*appsv1.ReplicaSet) int32 {
 	return n
 }
 
+// available counts what the ReplicaSets' statuses say.
 func available(sets []*appsv1.ReplicaSet) int32 {
 	n := int32(0)
 	for _, rs := range sets {
 		n += rs.Status.AvailableReplicas
+	}
+	return n
+}
+
+// lasting counts the available Pods that will be so when every ReplicaSet has
+// what it wants: a status may still tell of Pods that are to go.
+func lasting(sets []*appsv1.ReplicaSet) int32 {
+	n := int32(0)
+	for _, rs := range sets {
+		n += min(*rs.Spec.Replicas, rs.Status.AvailableReplicas)
 	}
 	return n
 }
@@ -173,7 +184,7 @@ func (ro *rollout) scaleNew() []scale {
 func (ro *rollout) scaleOld() []scale {
 	old := active(ro.old)
 	least := *ro.d.Spec.Replicas - ro.maxUnavailable()
-	notYet := *ro.new.Spec.Replicas - ro.new.Status.AvailableReplicas
+	notYet := *ro.new.Spec.Replicas - lasting([]*appsv1.ReplicaSet{ro.new})
 	room := wanted(ro.all()) - least - notYet
 	if len(old) == 0 || room <= 0 {
 		return nil
@@ -184,7 +195,7 @@ func (ro *rollout) scaleOld() []scale {
 		room -= unhealthy
 		steps[i] = scale{rs, *rs.Spec.Replicas - unhealthy}
 	}
-	spare := available(ro.all()) - least
+	spare := lasting(ro.all()) - least
 	for i := range steps {
 		n := min(max(0, spare), steps[i].replicas)
 		steps[i].replicas -= n

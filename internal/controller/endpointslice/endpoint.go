@@ -20,17 +20,21 @@ type backend struct {
 	family   discoveryv1.AddressType
 }
 
-// backends returns the endpoints of a Service, one for each Pod and family.
-func backends(svc *corev1.Service, pods []*corev1.Pod, zone func(node string) string) []backend {
+// backends returns the endpoints of a Service, one for each Pod and family. Pods
+// on a node that is not there (any more) are left out unless the Service wants
+// those that are not ready, too. A Pod that has none of the Service's ports is
+// an endpoint without ports.
+func backends(svc *corev1.Service, pods []*corev1.Pod, zone func(node string) (string, bool)) []backend {
 	var list []backend
 	for _, pod := range pods {
 		if !mayServe(pod) {
 			continue
 		}
-		ports := portsOn(svc, pod)
-		if len(svc.Spec.Ports) > 0 && len(ports) == 0 {
-			continue // none of the Service's ports exists on this Pod
+		zone, exists := zone(pod.Spec.NodeName)
+		if pod.Spec.NodeName != "" && !exists && !svc.Spec.PublishNotReadyAddresses {
+			continue
 		}
+		ports := portsOn(svc, pod)
 		for _, family := range families(svc) {
 			addresses := addressesOf(pod, family)
 			if len(addresses) == 0 {
@@ -78,7 +82,7 @@ func podReady(pod *corev1.Pod) bool {
 	})
 }
 
-func endpoint(svc *corev1.Service, pod *corev1.Pod, addresses []string, zone func(string) string) discoveryv1.Endpoint {
+func endpoint(svc *corev1.Service, pod *corev1.Pod, addresses []string, zone string) discoveryv1.Endpoint {
 	serving, terminating := podReady(pod), pod.DeletionTimestamp != nil
 	ready := svc.Spec.PublishNotReadyAddresses || serving && !terminating
 	e := discoveryv1.Endpoint{
@@ -88,8 +92,8 @@ func endpoint(svc *corev1.Service, pod *corev1.Pod, addresses []string, zone fun
 	}
 	if pod.Spec.NodeName != "" {
 		e.NodeName = new(pod.Spec.NodeName) // a pointer into the Pod would keep all of it
-		if z := zone(pod.Spec.NodeName); z != "" {
-			e.Zone = &z
+		if zone != "" {
+			e.Zone = &zone
 		}
 	}
 	if pod.Spec.Hostname != "" && pod.Spec.Subdomain == svc.Name {

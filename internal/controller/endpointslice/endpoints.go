@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -20,9 +21,9 @@ const (
 
 // legacy returns the Endpoints object that says the same as the slices, for
 // clients that still read it.
-func legacy(svc *corev1.Service, list []backend) *corev1.Endpoints {
+func legacy(svc *corev1.Service, list []backend, since time.Time) *corev1.Endpoints {
 	e := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{
-		Name: svc.Name, Namespace: svc.Namespace, Labels: maps.Clone(svc.Labels),
+		Name: svc.Name, Namespace: svc.Namespace, Labels: maps.Clone(svc.Labels), Annotations: map[string]string{},
 	}}
 	if e.Labels == nil {
 		e.Labels = map[string]string{}
@@ -33,30 +34,70 @@ func legacy(svc *corev1.Service, list []backend) *corev1.Endpoints {
 	} else {
 		delete(e.Labels, corev1.IsHeadlessService)
 	}
-	subsets := map[string]*corev1.EndpointSubset{}
+	if !since.IsZero() {
+		e.Annotations[corev1.EndpointsLastChangeTriggerTime] = since.UTC().Format(time.RFC3339Nano)
+	}
+	told := slices.DeleteFunc(slices.Clone(list), func(b backend) bool {
+		return b.family != families(svc)[0] || len(svc.Spec.Ports) > 0 && len(b.ports) == 0 ||
+			*b.endpoint.Conditions.Terminating && !svc.Spec.PublishNotReadyAddresses
+	})
+	if len(told) > mostPerEndpoints { // those that are ready matter more
+		slices.SortStableFunc(told, func(a, b backend) int {
+			return -cmp.Compare(rank(*a.endpoint.Conditions.Ready), rank(*b.endpoint.Conditions.Ready))
+		})
+		told = told[:mostPerEndpoints]
+		e.Annotations[overCapacity] = "truncated"
+	}
+	e.Subsets = subsets(told)
+	return e
+}
+
+func rank(ready bool) int {
+	if ready {
+		return 1
+	}
+	return 0
+}
+
+// subsets joins the ports that have the same addresses behind them.
+func subsets(list []backend) []corev1.EndpointSubset {
+	behind := map[string]*corev1.EndpointSubset{} // by port
 	var order []string
-	n := 0
 	for _, b := range list {
-		if b.family != families(svc)[0] || *b.endpoint.Conditions.Terminating && !svc.Spec.PublishNotReadyAddresses {
-			continue
+		ports := legacyPorts(b.ports)
+		if len(ports) == 0 {
+			ports = []corev1.EndpointPort{{}} // none asked for: addresses alone
 		}
-		if n++; n > mostPerEndpoints {
-			e.Annotations = map[string]string{overCapacity: "truncated"}
-			break
+		for _, port := range ports {
+			key := port.String()
+			if behind[key] == nil {
+				behind[key] = &corev1.EndpointSubset{Ports: []corev1.EndpointPort{port}}
+				order = append(order, key)
+			}
+			addAddress(behind[key], b.endpoint)
 		}
-		key := portsKey(b.family, b.ports)
-		if subsets[key] == nil {
-			subsets[key] = &corev1.EndpointSubset{Ports: legacyPorts(b.ports)}
-			order = append(order, key)
-		}
-		addAddress(subsets[key], b.endpoint)
 	}
 	slices.Sort(order)
+	same := map[string]int{} // index in joined, by addresses
+	var joined []corev1.EndpointSubset
 	for _, key := range order {
-		sortAddresses(subsets[key])
-		e.Subsets = append(e.Subsets, *subsets[key])
+		s := behind[key]
+		sortAddresses(s)
+		ports := s.Ports
+		if ports[0] == (corev1.EndpointPort{}) {
+			ports = nil
+		}
+		s.Ports = nil
+		addresses := s.String()
+		i, seen := same[addresses]
+		if !seen {
+			i = len(joined)
+			same[addresses] = i
+			joined = append(joined, *s)
+		}
+		joined[i].Ports = append(joined[i].Ports, ports...)
 	}
-	return e
+	return joined
 }
 
 func addAddress(s *corev1.EndpointSubset, e discoveryv1.Endpoint) {

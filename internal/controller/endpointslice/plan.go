@@ -3,6 +3,7 @@ package endpointslice
 import (
 	"maps"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -28,36 +29,48 @@ type Plan struct {
 
 // plan compares the slices there are with the backends there should be.
 // Endpoints stay in the slice they are in, so that one Pod's change rewrites
-// one slice.
-func plan(svc *corev1.Service, want []backend, have []*discoveryv1.EndpointSlice) Plan {
+// one slice. since goes into the slices that change.
+func plan(svc *corev1.Service, want []backend, have []*discoveryv1.EndpointSlice, since time.Time) Plan {
 	groups := map[string][]backend{}
+	served := map[discoveryv1.AddressType]bool{}
 	for _, b := range want {
 		key := portsKey(b.family, b.ports)
 		groups[key] = append(groups[key], b)
+		served[b.family] = true
+	}
+	empty := map[string]discoveryv1.AddressType{}
+	for _, family := range families(svc) {
+		if !served[family] { // an empty slice says that the Service was looked at
+			key := portsKey(family, nil)
+			groups[key], empty[key] = nil, family
+		}
 	}
 	existing := map[string][]*discoveryv1.EndpointSlice{}
 	for _, s := range have {
 		key := portsKey(s.AddressType, s.Ports)
 		existing[key] = append(existing[key], s)
 	}
-	if len(groups) == 0 { // an empty slice says that the Service was looked at
-		family := families(svc)[0]
-		groups[portsKey(family, nil)] = nil
-	}
 	var p Plan
-	for key, old := range existing {
+	for _, key := range slices.Sorted(maps.Keys(existing)) {
 		if _, wanted := groups[key]; !wanted {
-			p.Delete = append(p.Delete, old...)
+			p.Delete = append(p.Delete, existing[key]...)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
-		p.group(svc, groups[key], existing[key])
+		p.group(svc, groups[key], existing[key], empty[key])
+	}
+	for _, s := range slices.Concat(p.Create, p.Update) {
+		s.Annotations = annotations(s.Annotations, nil)
+		if !since.IsZero() {
+			s.Annotations[corev1.EndpointsLastChangeTriggerTime] = since.UTC().Format(time.RFC3339Nano)
+		}
 	}
 	return p
 }
 
-// group brings the slices of one set of ports to hold its backends.
-func (p *Plan) group(svc *corev1.Service, want []backend, have []*discoveryv1.EndpointSlice) {
+// group brings the slices of one set of ports to hold its backends; where there
+// are none, family is that of the empty slice.
+func (p *Plan) group(svc *corev1.Service, want []backend, have []*discoveryv1.EndpointSlice, family discoveryv1.AddressType) {
 	missing := map[types.UID]backend{}
 	for _, b := range want {
 		missing[b.pod.UID] = b
@@ -66,7 +79,7 @@ func (p *Plan) group(svc *corev1.Service, want []backend, have []*discoveryv1.En
 	for i, s := range have {
 		next[i] = s.DeepCopy()
 		next[i].Endpoints = keep(s.Endpoints, missing)
-		annotate(next[i], svc)
+		label(next[i], svc)
 	}
 	rest := inOrder(want, missing)
 	for _, s := range next {
@@ -76,7 +89,7 @@ func (p *Plan) group(svc *corev1.Service, want []backend, have []*discoveryv1.En
 	}
 	for len(rest) > 0 || len(next) == 0 {
 		room := min(len(rest), mostPerSlice)
-		s := newSlice(svc, want, rest[:room])
+		s := newSlice(svc, want, rest[:room], family)
 		next = append(next, s)
 		p.Create = append(p.Create, s)
 		rest = rest[room:]
@@ -118,25 +131,25 @@ func inOrder(want []backend, missing map[types.UID]backend) []discoveryv1.Endpoi
 	return list
 }
 
-func newSlice(svc *corev1.Service, group []backend, endpoints []discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+func newSlice(svc *corev1.Service, group []backend, endpoints []discoveryv1.Endpoint, family discoveryv1.AddressType) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			GenerateName:    svc.Name + "-",
 			Namespace:       svc.Namespace,
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(svc, kind.Service.GVK())},
 		},
-		AddressType: families(svc)[0],
+		AddressType: family,
 		Endpoints:   slices.Clone(endpoints),
 	}
 	if len(group) > 0 {
 		s.AddressType, s.Ports = group[0].family, group[0].ports
 	}
-	annotate(s, svc)
+	label(s, svc)
 	return s
 }
 
-// annotate gives the slice the Service's labels and its own.
-func annotate(s *discoveryv1.EndpointSlice, svc *corev1.Service) {
+// label gives the slice the Service's labels and its own.
+func label(s *discoveryv1.EndpointSlice, svc *corev1.Service) {
 	labels := map[string]string{}
 	for key, value := range svc.Labels {
 		switch key {

@@ -27,7 +27,7 @@ const name = "generic-garbage-collector"
 
 // New returns the controller over kinds.
 func New(env controller.Environment, kinds []*kind.Kind) controller.Runner {
-	c := collector{env: env, graph: newGraph(), find: finder(kinds)}
+	c := collector{env: env, kinds: kinds, graph: newGraph(), find: finder(kinds)}
 	var sources []controller.Source[Key]
 	for _, k := range kinds {
 		if k == kind.Event {
@@ -42,6 +42,7 @@ func New(env controller.Environment, kinds []*kind.Kind) controller.Runner {
 
 type collector struct {
 	env   controller.Environment
+	kinds []*kind.Kind
 	graph *graph
 	find  func(metav1.OwnerReference) *kind.Kind
 }
@@ -99,9 +100,41 @@ func (c collector) check(ctx context.Context, key Key, obj kind.Object) error {
 		}
 		return c.keepOwners(ctx, key, obj, o.solid)
 	case len(o.waiting) > 0 && len(c.graph.dependentsOf(obj.GetUID())) > 0:
+		if c.circular(obj) {
+			return c.unblock(ctx, key, obj)
+		}
 		return c.delete(ctx, key, obj, metav1.DeletePropagationForeground)
 	}
 	return c.delete(ctx, key, obj, propagation(obj))
+}
+
+// circular says whether a dependent of the object waits for its own dependents:
+// it may, by a detour, wait for this one, which would never end.
+func (c collector) circular(obj kind.Object) bool {
+	return slices.ContainsFunc(c.graph.dependentsOf(obj.GetUID()), func(key Key) bool {
+		d, ok := c.env.State.Get(key.Kind, key.Namespace, key.Name)
+		return ok && names(d, obj.GetUID(), false) && d.GetDeletionTimestamp() != nil &&
+			slices.Contains(d.GetFinalizers(), metav1.FinalizerDeleteDependents)
+	})
+}
+
+// unblock lets the object's owners go before it. Its event then brings it up
+// again, without anyone who waits.
+func (c collector) unblock(ctx context.Context, key Key, obj kind.Object) error {
+	if !slices.ContainsFunc(obj.GetOwnerReferences(), blocks) {
+		return c.delete(ctx, key, obj, metav1.DeletePropagationForeground)
+	}
+	_, err := c.env.API.Modify(ctx, c.request(key), func(live kind.Object) error {
+		if live.GetUID() == obj.GetUID() {
+			refs := live.GetOwnerReferences()
+			for i := range refs {
+				refs[i].BlockOwnerDeletion = new(false)
+			}
+			live.SetOwnerReferences(refs)
+		}
+		return nil
+	})
+	return gone(err)
 }
 
 // propagation is the way of deletion that an object's finalizers ask for.
@@ -149,21 +182,32 @@ func (c collector) finish(ctx context.Context, key Key, obj kind.Object) error {
 // owner's deletion must wait for it.
 func names(obj kind.Object, owner types.UID, blocking bool) bool {
 	return slices.ContainsFunc(obj.GetOwnerReferences(), func(ref metav1.OwnerReference) bool {
-		return ref.UID == owner && (!blocking || ref.BlockOwnerDeletion != nil && *ref.BlockOwnerDeletion)
+		return ref.UID == owner && (!blocking || blocks(ref))
 	})
 }
 
+// orphan takes the owner out of all that name it. It looks at the objects
+// themselves: one that the graph has not heard of yet would lose its owner and
+// be deleted for it.
 func (c collector) orphan(ctx context.Context, owner kind.Object) error {
-	for _, key := range c.graph.dependentsOf(owner.GetUID()) {
-		obj, ok := c.env.State.Get(key.Kind, key.Namespace, key.Name)
-		if !ok {
+	for _, k := range c.kinds {
+		if k == kind.Event || owner.GetNamespace() != "" && !k.Namespaced {
 			continue
 		}
-		keep := slices.DeleteFunc(slices.Clone(obj.GetOwnerReferences()), func(ref metav1.OwnerReference) bool {
-			return ref.UID == owner.GetUID()
+		var dependents []kind.Object
+		c.env.State.Snapshot(k).Ascend(state.Interest{Namespace: owner.GetNamespace()}, "", func(obj kind.Object) bool {
+			if names(obj, owner.GetUID(), false) {
+				dependents = append(dependents, obj)
+			}
+			return true
 		})
-		if err := c.keepOwners(ctx, key, obj, keep); err != nil {
-			return err
+		for _, obj := range dependents {
+			keep := slices.DeleteFunc(slices.Clone(obj.GetOwnerReferences()), func(ref metav1.OwnerReference) bool {
+				return ref.UID == owner.GetUID()
+			})
+			if err := c.keepOwners(ctx, Key{k, obj.GetNamespace(), obj.GetName()}, obj, keep); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package garbage
 
 import (
+	"slices"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,8 +18,9 @@ type Key struct {
 	Namespace, Name string
 }
 
-// graph knows which objects name which owners. It may know too much for a
-// moment (whoever reads it looks the object up), never too little.
+// graph knows which objects name which owners, as far as their events have come
+// in. It may know too much for a moment (whoever reads it looks the object up)
+// or too little (the event that is yet to come brings the object up by itself).
 type graph struct {
 	mu         sync.Mutex
 	dependents map[types.UID]map[Key]struct{} // by owner
@@ -32,7 +34,7 @@ func (g *graph) note(k *kind.Kind, find func(metav1.OwnerReference) *kind.Kind, 
 	self := Key{k, e.Object.GetNamespace(), e.Object.GetName()}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if e.Old != nil {
+	if e.Old != nil && !sameOwners(e.Old.GetOwnerReferences(), e.Object.GetOwnerReferences()) {
 		g.unlink(self, e.Old.GetOwnerReferences())
 	}
 	if e.Type == state.Deleted {
@@ -50,7 +52,7 @@ func (g *graph) note(k *kind.Kind, find func(metav1.OwnerReference) *kind.Kind, 
 	if concerns(e) {
 		keys = append(keys, self)
 	}
-	if e.Old != nil && len(e.Old.GetOwnerReferences()) > 0 {
+	if e.Old != nil && !sameOwners(e.Old.GetOwnerReferences(), e.Object.GetOwnerReferences()) {
 		keys = append(keys, waiting(self, find, e.Old.GetOwnerReferences())...)
 	}
 	return keys
@@ -70,15 +72,14 @@ func concerns(e state.Event) bool {
 }
 
 func sameOwners(a, b []metav1.OwnerReference) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i].UID != b[i].UID {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(a, b, func(x, y metav1.OwnerReference) bool {
+		return x.UID == y.UID && blocks(x) == blocks(y)
+	})
+}
+
+// blocks says whether the owner's deletion in the foreground waits.
+func blocks(ref metav1.OwnerReference) bool {
+	return ref.BlockOwnerDeletion != nil && *ref.BlockOwnerDeletion
 }
 
 func waiting(self Key, find func(metav1.OwnerReference) *kind.Kind, refs []metav1.OwnerReference) []Key {

@@ -2,16 +2,19 @@
 // when nothing is left.
 //
 // New returns the controller; remaining is what the state still has, and
-// conditions what people are told of it. The invariant: a namespace loses its
-// finalizer only when no object of any kind is left in it. It never deletes a
-// Pod faster than the Pod's grace period asks for.
+// conditions what people are told of it. The invariants: a namespace loses its
+// finalizer only when no object of any kind is left in it, and Pods go before
+// all else, so that what restrains them outlives them (KEP-5080). It never
+// deletes a Pod faster than the Pod's grace period asks for.
 package namespace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,7 +33,7 @@ const name = "namespace-controller"
 
 // New returns the controller, which deletes objects of kinds.
 func New(env controller.Environment, kinds []*kind.Kind) controller.Runner {
-	r := reconciler{env: env}
+	r := &reconciler{env: env, told: map[types.UID]time.Time{}}
 	sources := []controller.Source[types.NamespacedName]{controller.Own(kind.Namespace)}
 	for _, k := range kinds {
 		if !k.Namespaced {
@@ -39,26 +42,36 @@ func New(env controller.Environment, kinds []*kind.Kind) controller.Runner {
 		r.kinds = append(r.kinds, k)
 		sources = append(sources, controller.Source[types.NamespacedName]{Kind: k, Keys: r.ofDeleted})
 	}
-	// Events go last: deleting the others may still write some.
+	// Pods go first, and are waited for; Events go last: deleting the others may
+	// still write some.
 	slices.SortStableFunc(r.kinds, func(a, b *kind.Kind) int { return rank(a) - rank(b) })
 	return controller.Controller[types.NamespacedName]{Name: name, Sources: sources, Reconcile: r.reconcile}
 }
 
 func rank(k *kind.Kind) int {
-	if k == kind.Event {
-		return 1
+	switch k {
+	case kind.Pod:
+		return 0
+	case kind.Event:
+		return 2
 	}
-	return 0
+	return 1
 }
+
+// tellEvery is how often a change of the numbers left alone is told.
+const tellEvery = time.Second
 
 type reconciler struct {
 	env   controller.Environment
-	kinds []*kind.Kind
+	kinds []*kind.Kind // in the order in which they are deleted
+
+	mu   sync.Mutex
+	told map[types.UID]time.Time // when each namespace's conditions were written
 }
 
 // ofDeleted returns the namespace of an object that has gone, if the namespace
 // waits for that.
-func (r reconciler) ofDeleted(e state.Event) []types.NamespacedName {
+func (r *reconciler) ofDeleted(e state.Event) []types.NamespacedName {
 	if e.Type != state.Deleted {
 		return nil
 	}
@@ -69,7 +82,7 @@ func (r reconciler) ofDeleted(e state.Event) []types.NamespacedName {
 	return []types.NamespacedName{{Name: ns.Name}}
 }
 
-func (r reconciler) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
+func (r *reconciler) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 	ns, ok := state.Get[*corev1.Namespace](r.env.State, kind.Namespace, "", key.Name)
 	if !ok || ns.DeletionTimestamp == nil || len(ns.Spec.Finalizers) == 0 {
 		return 0, nil
@@ -77,31 +90,42 @@ func (r reconciler) reconcile(ctx context.Context, key types.NamespacedName) (ti
 	failure := r.empty(ctx, ns.Name)
 	left := r.remaining(ns.Name)
 	if failure == nil && len(left) == 0 {
+		r.forget(ns.UID)
 		return 0, r.finalize(ctx, ns)
 	}
-	if err := r.tell(ctx, ns, left, failure); err != nil {
-		return 0, err
-	}
-	return 0, failure // what is left wakes us when it goes
+	again, err := r.tell(ctx, ns, left, failure)
+	return again, errors.Join(failure, err) // what is left wakes us when it goes
 }
 
-// empty asks for the deletion of everything that is not being deleted yet.
-func (r reconciler) empty(ctx context.Context, namespace string) error {
+// empty asks for the deletion of everything that is not being deleted yet, as
+// long as there are Pods: of them alone.
+func (r *reconciler) empty(ctx context.Context, namespace string) error {
 	for _, k := range r.kinds {
-		if !r.holdsUndeleted(k, namespace) {
-			continue
+		if r.holdsUndeleted(k, namespace) {
+			background := metav1.DeletePropagationBackground
+			_, err := r.env.API.DeleteCollection(ctx, r.request(k, namespace, ""), api.ListOptions{},
+				metav1.DeleteOptions{PropagationPolicy: &background})
+			if err != nil {
+				return fmt.Errorf("delete %s in namespace %s: %w", k.GroupResource(), namespace, err)
+			}
 		}
-		background := metav1.DeletePropagationBackground
-		_, err := r.env.API.DeleteCollection(ctx, r.request(k, namespace, ""), api.ListOptions{},
-			metav1.DeleteOptions{PropagationPolicy: &background})
-		if err != nil {
-			return fmt.Errorf("delete %s in namespace %s: %w", k.GroupResource(), namespace, err)
+		if k == kind.Pod && r.holds(k, namespace) {
+			return nil
 		}
 	}
 	return nil
 }
 
-func (r reconciler) holdsUndeleted(k *kind.Kind, namespace string) bool {
+func (r *reconciler) holds(k *kind.Kind, namespace string) bool {
+	found := false
+	r.env.State.Snapshot(k).Ascend(state.Interest{Namespace: namespace}, "", func(kind.Object) bool {
+		found = true
+		return false
+	})
+	return found
+}
+
+func (r *reconciler) holdsUndeleted(k *kind.Kind, namespace string) bool {
 	found := false
 	r.env.State.Snapshot(k).Ascend(state.Interest{Namespace: namespace}, "", func(obj kind.Object) bool {
 		found = obj.GetDeletionTimestamp() == nil
@@ -117,9 +141,14 @@ type leftover struct {
 	finalizers map[string]int
 }
 
-func (r reconciler) remaining(namespace string) []leftover {
+// remaining counts what is left of what has been asked to go: while there are
+// Pods, the rest has not.
+func (r *reconciler) remaining(namespace string) []leftover {
 	var list []leftover
 	for _, k := range r.kinds {
+		if len(list) > 0 && list[0].kind == kind.Pod {
+			break
+		}
 		l := leftover{kind: k, finalizers: map[string]int{}}
 		r.env.State.Snapshot(k).Ascend(state.Interest{Namespace: namespace}, "", func(obj kind.Object) bool {
 			l.count++
@@ -135,11 +164,11 @@ func (r reconciler) remaining(namespace string) []leftover {
 	return list
 }
 
-func (r reconciler) request(k *kind.Kind, namespace, object string) api.Request {
+func (r *reconciler) request(k *kind.Kind, namespace, object string) api.Request {
 	return api.Request{User: controller.User(name), FieldManager: controller.FieldManager, Kind: k, Namespace: namespace, Name: object}
 }
 
-func (r reconciler) finalize(ctx context.Context, ns *corev1.Namespace) error {
+func (r *reconciler) finalize(ctx context.Context, ns *corev1.Namespace) error {
 	request := r.request(kind.Namespace, "", ns.Name)
 	request.Subresource = "finalize"
 	_, err := r.env.API.Modify(ctx, request, func(obj kind.Object) error {
@@ -157,22 +186,49 @@ func (r reconciler) finalize(ctx context.Context, ns *corev1.Namespace) error {
 	return err
 }
 
-// tell writes the conditions if they changed.
-func (r reconciler) tell(ctx context.Context, ns *corev1.Namespace, left []leftover, failure error) error {
+// tell writes the conditions if they changed. Where only numbers did, it waits
+// a while since the last time, and says how long.
+func (r *reconciler) tell(ctx context.Context, ns *corev1.Namespace, left []leftover, failure error) (time.Duration, error) {
 	want := conditions(ns.Status.Conditions, left, failure, metav1.Now())
 	if equality.Semantic.DeepEqual(want, ns.Status.Conditions) {
-		return nil
+		return 0, nil
+	}
+	if wait := r.patience(ns, want); wait > 0 {
+		return wait, nil
 	}
 	request := r.request(kind.Namespace, "", ns.Name)
 	request.Subresource = "status"
 	_, err := r.env.API.Modify(ctx, request, func(obj kind.Object) error {
-		obj.(*corev1.Namespace).Status.Conditions = want
+		if obj.GetUID() == ns.UID {
+			obj.(*corev1.Namespace).Status.Conditions = want
+		}
 		return nil
 	})
 	if apierrors.IsNotFound(err) {
-		return nil
+		return 0, nil
 	}
-	return err
+	return 0, err
+}
+
+// patience returns how long to wait before the conditions are written.
+func (r *reconciler) patience(ns *corev1.Namespace, want []corev1.NamespaceCondition) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	news := !slices.EqualFunc(want, ns.Status.Conditions, func(a, b corev1.NamespaceCondition) bool {
+		return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason
+	})
+	if wait := r.told[ns.UID].Add(tellEvery).Sub(now); !news && wait > 0 {
+		return wait
+	}
+	r.told[ns.UID] = now
+	return 0
+}
+
+func (r *reconciler) forget(uid types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.told, uid)
 }
 
 // conditions returns upstream's five conditions of a namespace that goes.

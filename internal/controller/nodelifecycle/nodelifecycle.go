@@ -28,8 +28,12 @@ import (
 
 const name = "node-controller"
 
-// GracePeriod is how long a node may be silent.
-const GracePeriod = 40 * time.Second
+// GracePeriod is how long a node may be silent, startupGrace how long one may take
+// for its first word.
+const (
+	GracePeriod  = 40 * time.Second
+	startupGrace = 60 * time.Second
+)
 
 // New returns the controller.
 func New(env controller.Environment) controller.Runner {
@@ -40,12 +44,30 @@ func New(env controller.Environment) controller.Runner {
 	return controller.Controller[types.NamespacedName]{
 		Name: "node-lifecycle-controller",
 		Sources: []controller.Source[types.NamespacedName]{
-			controller.Own(kind.Node),
+			{Kind: kind.Node, Keys: r.onNode},
 			{Kind: kind.Lease, Keys: ofLease},
 		},
 		Reconcile: r.reconcile,
 	}
 }
+
+// onNode returns the node, and all others where they may have to know: whether
+// any node is ready decides if Pods are driven away at all.
+func (r *reconciler) onNode(e state.Event) []types.NamespacedName {
+	if e.Old != nil && e.Type == state.Modified && ready(e.Old.(*corev1.Node)) == ready(e.Object.(*corev1.Node)) {
+		return []types.NamespacedName{controller.Key(e.Object)}
+	}
+	var keys []types.NamespacedName
+	r.env.State.Snapshot(kind.Node).Ascend(state.Interest{}, "", func(obj kind.Object) bool {
+		if obj.GetName() != e.Object.GetName() && !ready(obj.(*corev1.Node)) {
+			keys = append(keys, controller.Key(obj))
+		}
+		return true
+	})
+	return append(keys, controller.Key(e.Object))
+}
+
+func ready(node *corev1.Node) bool { return status(node, corev1.NodeReady) == corev1.ConditionTrue }
 
 func ofLease(e state.Event) []types.NamespacedName {
 	if e.Object.GetNamespace() != corev1.NamespaceNodeLease {
@@ -65,10 +87,10 @@ type reconciler struct {
 func (r *reconciler) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 	node, ok := state.Get[*corev1.Node](r.env.State, kind.Node, "", key.Name)
 	if !ok {
-		r.forget(key.Name)
+		r.forget(ctx, key.Name)
 		return 0, nil
 	}
-	left := GracePeriod - time.Since(r.listen(ctx, node).seen)
+	left := patience(node) - time.Since(r.listen(ctx, node).seen)
 	if left <= 0 {
 		left = 0
 		if err := r.fallSilent(ctx, node); err != nil {
@@ -77,8 +99,6 @@ func (r *reconciler) reconcile(ctx context.Context, key types.NamespacedName) (t
 		if node, ok = state.Get[*corev1.Node](r.env.State, kind.Node, "", key.Name); !ok {
 			return 0, nil
 		}
-	}
-	if status(node, corev1.NodeReady) != corev1.ConditionTrue {
 		if err := r.markPods(ctx, node); err != nil {
 			return 0, err
 		}
@@ -86,10 +106,25 @@ func (r *reconciler) reconcile(ctx context.Context, key types.NamespacedName) (t
 	return left, r.taint(ctx, node)
 }
 
-func (r *reconciler) forget(node string) {
+func patience(node *corev1.Node) time.Duration {
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return GracePeriod
+		}
+	}
+	return startupGrace
+}
+
+// forget announces that a node has gone.
+func (r *reconciler) forget(ctx context.Context, name string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.heard, node)
+	h, known := r.heard[name]
+	delete(r.heard, name)
+	r.mu.Unlock()
+	if known {
+		r.events.Event(ctx, kind.Node, h.node, corev1.EventTypeNormal, "RemovingNode",
+			"Node %s event: Removing Node %s from Controller", name, name)
+	}
 }
 
 // listen notes the node's newest heartbeat. A node that is seen for the first
@@ -108,6 +143,7 @@ func (r *reconciler) listen(ctx context.Context, node *corev1.Node) heartbeat {
 	r.mu.Lock()
 	before, known := r.heard[node.Name]
 	h := before.hear(renewed, posted, time.Now())
+	h.node = node
 	r.heard[node.Name] = h
 	r.mu.Unlock()
 	if !known {
@@ -126,19 +162,22 @@ func (r *reconciler) request(k *kind.Kind, namespace, object, subresource string
 
 // fallSilent tells that nothing is known of the node any more.
 func (r *reconciler) fallSilent(ctx context.Context, node *corev1.Node) error {
-	wasReady := status(node, corev1.NodeReady) == corev1.ConditionTrue
+	wasReady := ready(node)
 	_, err := r.env.API.Modify(ctx, r.request(kind.Node, "", node.Name, "status"), func(obj kind.Object) error {
 		live := obj.(*corev1.Node)
 		live.Status.Conditions = silent(live, metav1.Now())
 		return nil
 	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
 	if err == nil && wasReady {
 		r.events.Event(ctx, kind.Node, node, corev1.EventTypeNormal, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
 	}
 	return err
 }
 
-// markPods tells that the Pods of a node that is not ready are not either.
+// markPods tells that the Pods of a node that is not heard of are not ready.
 func (r *reconciler) markPods(ctx context.Context, node *corev1.Node) error {
 	for _, pod := range state.List[*corev1.Pod](r.env.State, kind.Pod, state.Interest{NodeName: node.Name}) {
 		if !slices.ContainsFunc(pod.Status.Conditions, readyCondition) {
@@ -147,7 +186,7 @@ func (r *reconciler) markPods(ctx context.Context, node *corev1.Node) error {
 		_, err := r.env.API.Modify(ctx, r.request(kind.Pod, pod.Namespace, pod.Name, "status"), func(obj kind.Object) error {
 			live := obj.(*corev1.Pod)
 			for i, c := range live.Status.Conditions {
-				if readyCondition(c) {
+				if live.UID == pod.UID && readyCondition(c) {
 					live.Status.Conditions[i].Status = corev1.ConditionFalse
 					live.Status.Conditions[i].LastTransitionTime = metav1.Now()
 				}
@@ -167,13 +206,29 @@ func readyCondition(c corev1.PodCondition) bool {
 }
 
 func (r *reconciler) taint(ctx context.Context, node *corev1.Node) error {
-	if equality.Semantic.DeepEqual(taints(node, metav1.Now()), node.Spec.Taints) {
+	evict := r.anyReady()
+	if equality.Semantic.DeepEqual(taints(node, evict, metav1.Now()), node.Spec.Taints) {
 		return nil
 	}
 	_, err := r.env.API.Modify(ctx, r.request(kind.Node, "", node.Name, ""), func(obj kind.Object) error {
 		live := obj.(*corev1.Node)
-		live.Spec.Taints = taints(live, metav1.Now())
+		live.Spec.Taints = taints(live, evict, metav1.Now())
 		return nil
 	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
 	return err
+}
+
+// anyReady says whether at least one node is ready. Where none is, it is more
+// likely this server that is cut off, and Pods have nowhere to go: nothing is
+// evicted, as upstream.
+func (r *reconciler) anyReady() bool {
+	found := false
+	r.env.State.Snapshot(kind.Node).Ascend(state.Interest{}, "", func(obj kind.Object) bool {
+		found = ready(obj.(*corev1.Node))
+		return !found
+	})
+	return found
 }

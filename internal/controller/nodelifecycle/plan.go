@@ -58,8 +58,9 @@ var byCondition = []struct {
 }
 
 // taints returns the taints that the node's conditions and its cordon ask for,
-// and all others as they are. A taint that stays keeps its time.
-func taints(node *corev1.Node, now metav1.Time) []corev1.Taint {
+// and all others as they are. A taint that stays keeps its time. Those that
+// drive Pods away are there only with evict.
+func taints(node *corev1.Node, evict bool, now metav1.Time) []corev1.Taint {
 	var list []corev1.Taint
 	for _, t := range node.Spec.Taints {
 		if !ours(t) {
@@ -67,15 +68,12 @@ func taints(node *corev1.Node, now metav1.Time) []corev1.Taint {
 		}
 	}
 	add := func(key string, effect corev1.TaintEffect) {
-		t := corev1.Taint{Key: key, Effect: effect}
+		t := corev1.Taint{Key: key, Effect: effect, TimeAdded: &now}
 		for _, old := range node.Spec.Taints {
 			if old.MatchTaint(&t) {
 				list = append(list, old)
 				return
 			}
-		}
-		if effect == corev1.TaintEffectNoExecute {
-			t.TimeAdded = &now
 		}
 		list = append(list, t)
 	}
@@ -83,6 +81,9 @@ func taints(node *corev1.Node, now metav1.Time) []corev1.Taint {
 		has := slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == rule.condition })
 		if has && status(node, rule.condition) == rule.status {
 			for _, effect := range rule.effects {
+				if effect == corev1.TaintEffectNoExecute && !evict {
+					continue
+				}
 				add(rule.key, effect)
 			}
 		}
@@ -112,7 +113,8 @@ func ours(t corev1.Taint) bool {
 // is younger is told by the node's own clock, so only a change means anything.
 type heartbeat struct {
 	renewed, posted time.Time
-	seen            time.Time // when this server saw it change
+	seen            time.Time    // when this server saw it change
+	node            *corev1.Node // as it was last
 }
 
 // hear returns the heartbeat after a look at a node and its renewal.

@@ -26,14 +26,18 @@ type Plan struct {
 	Again   time.Duration           // until a Pod becomes available, 0 if none will
 }
 
-// plan returns what is to be done for a ReplicaSet. pods are those of its namespace that
-// it controls, or that match its selector and nothing controls; matches is its
-// selector.
-func plan(rs *appsv1.ReplicaSet, pods []*corev1.Pod, matches labels.Selector, now time.Time) Plan {
+// plan returns what is to be done for a ReplicaSet. pods are those of its
+// namespace, of which those count that it controls, or that match its selector
+// and nothing controls; matches is its selector; crowd says how many Pods of it
+// and its siblings are on a node.
+func plan(rs *appsv1.ReplicaSet, pods []*corev1.Pod, matches labels.Selector, crowd func(node string) int, now time.Time) Plan {
 	var p Plan
 	var owned []*corev1.Pod
 	for _, pod := range pods {
-		ref := metav1.GetControllerOf(pod)
+		ref := metav1.GetControllerOfNoCopy(pod)
+		if ref != nil && ref.UID != rs.UID {
+			continue
+		}
 		fits := matches.Matches(labels.Set(pod.Labels))
 		switch {
 		case ref == nil:
@@ -41,7 +45,6 @@ func plan(rs *appsv1.ReplicaSet, pods []*corev1.Pod, matches labels.Selector, no
 				p.Adopt = append(p.Adopt, pod)
 				owned = append(owned, pod)
 			}
-		case ref.UID != rs.UID:
 		case !fits && rs.DeletionTimestamp == nil:
 			p.Release = append(p.Release, pod)
 		default:
@@ -50,18 +53,18 @@ func plan(rs *appsv1.ReplicaSet, pods []*corev1.Pod, matches labels.Selector, no
 	}
 	active := slices.DeleteFunc(slices.Clone(owned), func(pod *corev1.Pod) bool { return !isActive(pod) })
 	if rs.DeletionTimestamp == nil {
-		p.scale(rs, active, now)
+		p.scale(rs, active, crowd, now)
 	}
 	p.status(rs, owned, active, now)
 	return p
 }
 
-func (p *Plan) scale(rs *appsv1.ReplicaSet, active []*corev1.Pod, now time.Time) {
+func (p *Plan) scale(rs *appsv1.ReplicaSet, active []*corev1.Pod, crowd func(string) int, now time.Time) {
 	switch diff := int(*rs.Spec.Replicas) - len(active); {
 	case diff > 0:
 		p.Create = min(diff, burst)
 	case diff < 0:
-		p.Delete = victims(active, min(-diff, burst), now)
+		p.Delete = victims(active, min(-diff, burst), crowd, now)
 	}
 }
 
@@ -113,31 +116,47 @@ func readySince(pod *corev1.Pod) (time.Time, bool) {
 // yet on a node, not running, not ready, cheap to delete (KEP-2255), with many
 // others on their node, ready for a shorter time (by orders of magnitude,
 // KEP-2185), restarted more often, younger.
-func victims(pods []*corev1.Pod, n int, now time.Time) []*corev1.Pod {
+func victims(pods []*corev1.Pod, n int, crowd func(node string) int, now time.Time) []*corev1.Pod {
 	if n >= len(pods) {
 		return pods
 	}
 	onNode := map[string]int{}
 	for _, pod := range pods {
-		onNode[pod.Spec.NodeName]++
+		if _, known := onNode[pod.Spec.NodeName]; !known {
+			onNode[pod.Spec.NodeName] = crowd(pod.Spec.NodeName)
+		}
 	}
 	sorted := slices.Clone(pods)
 	slices.SortStableFunc(sorted, func(a, b *corev1.Pod) int {
 		aSince, aReady := readySince(a)
 		bSince, bReady := readySince(b)
+		if !aReady || !bReady {
+			aSince, bSince = time.Time{}, time.Time{}
+		}
 		return cmp.Or(
 			last(a.Spec.NodeName != "", b.Spec.NodeName != ""),
 			cmp.Compare(phaseRank(a), phaseRank(b)),
 			last(aReady, bReady),
 			cmp.Compare(deletionCost(a), deletionCost(b)),
 			-cmp.Compare(onNode[a.Spec.NodeName], onNode[b.Spec.NodeName]),
-			cmp.Compare(magnitude(now.Sub(aSince)), magnitude(now.Sub(bSince))),
+			younger(a, b, aSince, bSince, now),
 			-cmp.Compare(restarts(a), restarts(b)),
-			cmp.Compare(magnitude(now.Sub(a.CreationTimestamp.Time)), magnitude(now.Sub(b.CreationTimestamp.Time))),
-			cmp.Compare(a.UID, b.UID),
+			younger(a, b, a.CreationTimestamp.Time, b.CreationTimestamp.Time, now),
 		)
 	})
 	return sorted[:n]
+}
+
+// younger orders by time, the later first, 0 for equal times. Those of one order
+// of magnitude are told apart by their UIDs, which is as good as at random.
+func younger(a, b *corev1.Pod, aTime, bTime, now time.Time) int {
+	if aTime.Equal(bTime) {
+		return 0
+	}
+	if aTime.IsZero() || bTime.IsZero() {
+		return last(!aTime.IsZero(), !bTime.IsZero()) // what has no time is as young as can be
+	}
+	return cmp.Or(cmp.Compare(magnitude(now.Sub(aTime)), magnitude(now.Sub(bTime))), cmp.Compare(a.UID, b.UID))
 }
 
 // last orders what holds behind what does not.
@@ -154,12 +173,12 @@ func last(a, b bool) int {
 
 func phaseRank(pod *corev1.Pod) int {
 	switch pod.Status.Phase {
-	case corev1.PodPending:
-		return 0
+	case corev1.PodUnknown:
+		return 1
 	case corev1.PodRunning:
 		return 2
 	default:
-		return 1
+		return 0
 	}
 }
 
@@ -173,7 +192,7 @@ func deletionCost(pod *corev1.Pod) int64 {
 
 func magnitude(d time.Duration) int {
 	if d <= 0 {
-		return 0
+		return -1
 	}
 	return int(math.Log2(float64(d.Nanoseconds())))
 }

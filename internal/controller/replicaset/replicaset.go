@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,8 +56,11 @@ type reconciler struct {
 // wouldAdopt returns the ReplicaSets that match a Pod which nothing controls.
 func (r reconciler) wouldAdopt(e state.Event) []types.NamespacedName {
 	pod := e.Object.(*corev1.Pod)
-	if e.Type == state.Deleted || metav1.GetControllerOf(pod) != nil || len(pod.Labels) == 0 {
+	if e.Type == state.Deleted || metav1.GetControllerOfNoCopy(pod) != nil || len(pod.Labels) == 0 {
 		return nil
+	}
+	if e.Old != nil && metav1.GetControllerOfNoCopy(e.Old) == nil && maps.Equal(e.Old.GetLabels(), pod.Labels) {
+		return nil // it was an orphan that matched the same before
 	}
 	var keys []types.NamespacedName
 	for _, rs := range state.List[*appsv1.ReplicaSet](r.env.State, kind.ReplicaSet, state.Interest{Namespace: pod.Namespace}) {
@@ -69,24 +73,58 @@ func (r reconciler) wouldAdopt(e state.Event) []types.NamespacedName {
 }
 
 func (r reconciler) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
-	rs, ok := state.Get[*appsv1.ReplicaSet](r.env.State, kind.ReplicaSet, key.Namespace, key.Name)
+	sets := r.env.State.Snapshot(kind.ReplicaSet)
+	obj, ok := sets.Get(key.Namespace, key.Name)
 	if !ok {
 		return 0, nil
 	}
+	rs := obj.(*appsv1.ReplicaSet)
 	selector, err := metav1.LabelSelectorAsSelector(rs.Spec.Selector)
 	if err != nil {
 		return 0, fmt.Errorf("selector of ReplicaSet %s: %w", key, err)
 	}
-	pods := state.List[*corev1.Pod](r.env.State, kind.Pod, state.Interest{Namespace: key.Namespace})
-	p := plan(rs, pods, selector, time.Now())
-	failure := r.apply(ctx, rs, p)
-	return p.Again, errors.Join(failure, r.updateStatus(ctx, rs, p, failure))
+	var pods []*corev1.Pod
+	sets.Of(kind.Pod).Ascend(state.Interest{Namespace: key.Namespace}, "", func(obj kind.Object) bool {
+		if ref := metav1.GetControllerOfNoCopy(obj); ref == nil || ref.UID == rs.UID {
+			pods = append(pods, obj.(*corev1.Pod))
+		}
+		return true
+	})
+	p := plan(rs, pods, selector, func(node string) int { return crowd(sets, rs, node) }, time.Now())
+	err = r.apply(ctx, rs, p)
+	var told *failure
+	if err != nil && !errors.As(err, &told) {
+		return 0, err // nothing that the ReplicaSet's status has words for
+	}
+	return p.Again, errors.Join(err, r.updateStatus(ctx, rs, p, told))
+}
+
+// crowd counts the active Pods on a node of a ReplicaSet and of those that the
+// same object controls, such as the others of a Deployment.
+func crowd(sets *state.Snapshot, rs *appsv1.ReplicaSet, node string) int {
+	siblings := map[types.UID]bool{rs.UID: true}
+	if owner := metav1.GetControllerOfNoCopy(rs); owner != nil {
+		sets.Ascend(state.Interest{Namespace: rs.Namespace}, "", func(obj kind.Object) bool {
+			if ref := metav1.GetControllerOfNoCopy(obj); ref != nil && ref.UID == owner.UID {
+				siblings[obj.GetUID()] = true
+			}
+			return true
+		})
+	}
+	n := 0
+	sets.Of(kind.Pod).Ascend(state.Interest{Namespace: rs.Namespace, NodeName: node}, "", func(obj kind.Object) bool {
+		if ref := metav1.GetControllerOfNoCopy(obj); ref != nil && siblings[ref.UID] && isActive(obj.(*corev1.Pod)) {
+			n++
+		}
+		return true
+	})
+	return n
 }
 
 // apply does what the plan says and returns the first thing that failed.
 func (r reconciler) apply(ctx context.Context, rs *appsv1.ReplicaSet, p Plan) error {
 	for _, pod := range p.Adopt {
-		if err := r.setOwner(ctx, pod, metav1.NewControllerRef(rs, kind.ReplicaSet.GVK())); err != nil {
+		if err := r.adopt(ctx, rs, pod); err != nil {
 			return fmt.Errorf("adopt Pod %s: %w", pod.Name, err)
 		}
 	}
@@ -105,10 +143,16 @@ func (r reconciler) request(namespace, podName string) api.Request {
 	return api.Request{User: controller.User(name), FieldManager: controller.FieldManager, Kind: kind.Pod, Namespace: namespace, Name: podName}
 }
 
-func (r reconciler) setOwner(ctx context.Context, pod *corev1.Pod, ref *metav1.OwnerReference) error {
+// adopt makes the ReplicaSet the Pod's controller, unless it is being deleted by
+// now: then its Pods may have been orphaned on purpose.
+func (r reconciler) adopt(ctx context.Context, rs *appsv1.ReplicaSet, pod *corev1.Pod) error {
 	_, err := r.env.API.Modify(ctx, r.request(pod.Namespace, pod.Name), func(obj kind.Object) error {
+		live, ok := r.env.State.Get(kind.ReplicaSet, rs.Namespace, rs.Name)
+		if !ok || live.GetUID() != rs.UID || live.GetDeletionTimestamp() != nil {
+			return apierrors.NewConflict(kind.ReplicaSet.GroupResource(), rs.Name, errors.New("it is being deleted"))
+		}
 		if obj.GetUID() == pod.UID && metav1.GetControllerOf(obj) == nil {
-			obj.SetOwnerReferences(append(obj.GetOwnerReferences(), *ref))
+			obj.SetOwnerReferences(append(obj.GetOwnerReferences(), *metav1.NewControllerRef(rs, kind.ReplicaSet.GVK())))
 		}
 		return nil
 	})
@@ -126,6 +170,9 @@ func (r reconciler) dropOwner(ctx context.Context, pod *corev1.Pod, owner types.
 		obj.SetOwnerReferences(rest)
 		return nil
 	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
 	return err
 }
 
@@ -215,13 +262,13 @@ func (f *failure) Unwrap() error { return f.err }
 
 // updateStatus writes the status if it changed. What failed shows in the
 // condition ReplicaFailure.
-func (r reconciler) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, p Plan, err error) error {
+func (r reconciler) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, p Plan, told *failure) error {
 	status := p.Status
-	status.Conditions = conditions(rs.Status.Conditions, err, metav1.Now())
+	status.Conditions = conditions(rs.Status.Conditions, told, metav1.Now())
 	if equality.Semantic.DeepEqual(rs.Status, status) {
 		return nil
 	}
-	_, err = r.env.API.Modify(ctx, api.Request{
+	_, err := r.env.API.Modify(ctx, api.Request{
 		User: controller.User(name), FieldManager: controller.FieldManager, Kind: kind.ReplicaSet,
 		Namespace: rs.Namespace, Name: rs.Name, Subresource: "status",
 	}, func(obj kind.Object) error {
@@ -230,11 +277,14 @@ func (r reconciler) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, p P
 		}
 		return nil
 	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
 	return err
 }
 
-// conditions returns the old conditions with ReplicaFailure as err demands.
-func conditions(old []appsv1.ReplicaSetCondition, err error, now metav1.Time) []appsv1.ReplicaSetCondition {
+// conditions returns the old conditions with ReplicaFailure if there is one.
+func conditions(old []appsv1.ReplicaSetCondition, f *failure, now metav1.Time) []appsv1.ReplicaSetCondition {
 	var list []appsv1.ReplicaSetCondition
 	var had *appsv1.ReplicaSetCondition
 	for _, c := range old {
@@ -244,9 +294,8 @@ func conditions(old []appsv1.ReplicaSetCondition, err error, now metav1.Time) []
 		}
 		list = append(list, c)
 	}
-	var f *failure
 	switch {
-	case !errors.As(err, &f):
+	case f == nil:
 		return list
 	case had != nil:
 		return append(list, *had)
