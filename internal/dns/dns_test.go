@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -374,6 +375,29 @@ func TestLongAnswers(t *testing.T) {
 	}
 	if n := u.count("big.example.com.tcp"); n != 1 {
 		t.Errorf("upstream was asked %d times by TCP", n)
+	}
+}
+
+func TestSilentUpstreamComesLast(t *testing.T) {
+	startUpstream(t)
+	hole, err := net.ListenPacket("udp", "127.0.0.4:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hole.Close()
+	start(t, resolvConf(t, "nameserver 127.0.0.4", "nameserver 127.0.0.2"))()
+	ask := func(name string) time.Duration {
+		began := time.Now()
+		if m := exchangeWith(t, "udp", name, dns.TypeA); len(m.Answer) != 1 {
+			t.Errorf("%s: %v", name, m)
+		}
+		return time.Since(began)
+	}
+	if d := ask("www.example.com."); d < upstreamTimeout {
+		t.Errorf("the first server was not asked: %v", d)
+	}
+	if d := ask("slow.example.com."); d > upstreamTimeout/2 {
+		t.Errorf("the silent server was asked first again: %v", d)
 	}
 }
 

@@ -16,8 +16,6 @@ import (
 const (
 	// forwardTimeout is what a client waits before it asks again (resolv.conf(5)).
 	forwardTimeout = 5 * time.Second
-	// upstreamTimeout is how long one server may take before the next is asked.
-	upstreamTimeout = 2 * time.Second
 	// maxInFlight bounds how many questions are upstream at a time, CoreDNS's
 	// recommendation: each takes a socket and some 2 KB.
 	maxInFlight = 1000
@@ -104,7 +102,7 @@ func (f *forwarder) ask(ctx context.Context, q question) (*dns.Msg, error) {
 	var errs []error
 	var failure *dns.Msg
 	for _, s := range servers {
-		m, err := exchange(ctx, s, q)
+		m, err := exchange(ctx, s, q, f.upstreams.patience(s, time.Now()))
 		if err != nil {
 			f.upstreams.silent(s, time.Now())
 			errs = append(errs, fmt.Errorf("%s: %w", s, err))
@@ -124,12 +122,12 @@ func (f *forwarder) ask(ctx context.Context, q question) (*dns.Msg, error) {
 }
 
 // exchange asks one server, by TCP if the answer does not fit a datagram.
-func exchange(ctx context.Context, server netip.AddrPort, q question) (*dns.Msg, error) {
+func exchange(ctx context.Context, server netip.AddrPort, q question, timeout time.Duration) (*dns.Msg, error) {
 	req := new(dns.Msg).SetQuestion(q.name, q.qtype)
 	req.CheckingDisabled = q.noCheck
 	req.SetEdns0(maxUDP, q.dnssec)
-	for _, network := range []string{"udp", "tcp"} {
-		c := dns.Client{Net: network, Timeout: upstreamTimeout, UDPSize: maxUDP}
+	for network := "udp"; ; network = "tcp" {
+		c := dns.Client{Net: network, Timeout: timeout, UDPSize: maxUDP}
 		m, _, err := c.ExchangeContext(ctx, req, server.String())
 		if err != nil {
 			return nil, err
@@ -141,5 +139,4 @@ func exchange(ctx context.Context, server netip.AddrPort, q question) (*dns.Msg,
 			return m, nil
 		}
 	}
-	return nil, nil
 }

@@ -16,6 +16,9 @@ const (
 	resolvedConf = "/run/systemd/resolve/resolv.conf"
 	// rest is how long an upstream that did not answer comes after the others.
 	rest = 10 * time.Second
+	// upstreamTimeout is how long one server may take before the next is asked.
+	upstreamTimeout = 2 * time.Second
+	restingTimeout  = 300 * time.Millisecond
 )
 
 // upstreams are the machine's resolvers, read again when their file changes:
@@ -73,6 +76,17 @@ func boolInt(b bool) int {
 func (u *upstreams) resting(a netip.AddrPort, now time.Time) bool {
 	at, did := u.failed[a]
 	return did && now.Sub(at) < rest
+}
+
+// patience is how long to wait for the server: not long again for one that did
+// not answer lately, or a machine without its network would hold up everybody.
+func (u *upstreams) patience(a netip.AddrPort, now time.Time) time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.resting(a, now) {
+		return restingTimeout
+	}
+	return upstreamTimeout
 }
 
 // answered and silent note how asking went.

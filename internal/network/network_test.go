@@ -303,6 +303,9 @@ func TestEveryEndpointGetsItsShare(t *testing.T) {
 }
 
 func TestReject(t *testing.T) {
+	if err := os.WriteFile("/proc/sys/net/ipv4/icmp_ratelimit", []byte("0"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	outside := netnstest.Outside(t)
 	n := newNode(t)
 	client, _ := n.attach(t, "client")

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -120,10 +121,49 @@ func (n *Network) wire(podUID, netnsPath string, addrs, gateways []netip.Addr) e
 	if err := configurePod(inside, addrs); err != nil {
 		return errors.Join(err, deleteLink(name))
 	}
+	carrier, stop, err := awaitCarrier(ns)
+	if err != nil {
+		return errors.Join(err, deleteLink(name))
+	}
+	defer stop()
 	if err := configureHost(host, addrs, preferred(gateways)); err != nil {
 		return errors.Join(err, deleteLink(name))
 	}
+	carrier()
 	return nil
+}
+
+// carrierPatience bounds the wait for the kernel to start a link's queue, which
+// it does within a millisecond.
+const carrierPatience = time.Second
+
+// awaitCarrier returns a wait for the Pod's end to be able to send. The end of a
+// pair that came up first gets its queue only some time after the other came
+// up, and drops what it is given until then: a peer would try again after a
+// second.
+func awaitCarrier(ns netns.NsHandle) (wait, stop func(), err error) {
+	updates, done := make(chan netlink.LinkUpdate, 64), make(chan struct{})
+	err = netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{
+		Namespace: &ns, ErrorCallback: func(error) {}, // ends the updates, and with them the wait
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("follow the Pod's link: %w", err)
+	}
+	wait = func() {
+		late := time.NewTimer(carrierPatience)
+		defer late.Stop()
+		for {
+			select {
+			case u, open := <-updates:
+				if !open || u.Attrs().Name == podLink && u.Attrs().OperState == netlink.OperUp {
+					return
+				}
+			case <-late.C:
+				return
+			}
+		}
+	}
+	return wait, func() { close(done) }, nil
 }
 
 // whole says whether the link and all of its addresses and routes are there.

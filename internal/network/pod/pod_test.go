@@ -2,6 +2,7 @@ package pod
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -103,6 +104,20 @@ func TestPodsHostAndOutsideReachEachOther(t *testing.T) {
 			if name != tc.name || sees != tc.sees {
 				t.Errorf("%s by %s: %s saw %s, want %s to see %s", tc.what, network, name, sees, tc.name, tc.sees)
 			}
+		}
+	}
+}
+
+func TestAttachedPodAnswersAtOnce(t *testing.T) {
+	n := newNetwork(t, testConfig(t))
+	for i := range 10 {
+		ns := netnstest.Namespace(t)
+		ip := attach(t, n, fmt.Sprint("uid-", i), ns)
+		netnstest.Echo(t, ns, "pod", 80)
+		began := time.Now()
+		ask(t, "", "tcp", ip+":80")
+		if d := time.Since(began); d > 800*time.Millisecond { // a lost packet is sent again after a second
+			t.Errorf("Pod %d answered after %v", i, d)
 		}
 	}
 }

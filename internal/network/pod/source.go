@@ -52,6 +52,9 @@ func sourceFor(dst netip.Addr, sources []netip.Addr) net.IP {
 // Services get or lose their preferred source. When somebody deletes the table,
 // as restarting a firewall does, its rules come back.
 func (n *Network) Run(ctx context.Context) error {
+	// The group's context throughout: when the subscription ends with it, that
+	// it has ended can be seen.
+	group, ctx := errgroup.WithContext(ctx)
 	updates := make(chan netlink.AddrUpdate, 64)
 	if err := netlink.AddrSubscribe(updates, ctx.Done()); err != nil {
 		return fmt.Errorf("follow the machine's addresses: %w", err)
@@ -61,7 +64,6 @@ func (n *Network) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	group, ctx := errgroup.WithContext(ctx)
 	lost := make(chan struct{}, 1)
 	group.Go(func() error {
 		return nft.Watch(ctx, n.cfg.Host.Table, func() {
