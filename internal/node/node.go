@@ -183,7 +183,7 @@ func (n *node) run(ctx context.Context) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		pods.Run, n.followPodCIDRs, services.Run, names.Run,
+		pods.Run, n.followPodCIDRs, n.network.Run, services.Run, names.Run,
 		func(ctx context.Context) error { return serveLocal(ctx, n.Host, n.images) },
 	} {
 		group.Go(func() error { return part(ctx) })
