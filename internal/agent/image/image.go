@@ -39,6 +39,8 @@ type Config struct {
 type Store struct {
 	config Config
 
+	running sync.WaitGroup // pulls
+
 	mu    sync.Mutex // of pulls
 	pulls map[string]*pull
 }
@@ -46,6 +48,18 @@ type Store struct {
 // New returns the image store of a containerd.
 func New(c Config) *Store {
 	return &Store{config: c, pulls: map[string]*pull{}}
+}
+
+// Close gives up the pulls that run and waits for them. It comes before the
+// end of the client.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	for _, p := range s.pulls {
+		p.cancel()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	return nil
 }
 
 func (s *Store) scope(ctx context.Context) context.Context {

@@ -85,7 +85,9 @@ func newStore(t *testing.T) *Store {
 			t.Error(err)
 		}
 	})
-	return New(Config{Client: c, Namespace: "test", Snapshotter: "native", Log: zaptest.NewLogger(t)})
+	s := New(Config{Client: c, Namespace: "test", Snapshotter: "native", Log: zaptest.NewLogger(t)})
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
 // newImage returns an image with one file.
@@ -367,6 +369,27 @@ func TestPullErrors(t *testing.T) {
 				t.Errorf("pull: %v: expected it to begin with %s", err, prefix)
 			}
 		})
+	}
+}
+
+func TestCloseGivesUpPulls(t *testing.T) {
+	s := newStore(t)
+	host, asked, hold := newRegistry(t, "")
+	defer close(hold)
+	push(t, newImage(t, "never"), host+"/slow/app:1", "")
+	ended := make(chan error)
+	go func() {
+		_, err := s.Pull(t.Context(), host+"/slow/app:1", nil)
+		ended <- err
+	}()
+	for asked.Load() == 0 {
+		runtime.Gosched()
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("a pull that was given up: expected an error")
 	}
 }
 

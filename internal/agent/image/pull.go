@@ -73,12 +73,12 @@ func (s *Store) Pull(ctx context.Context, ref string, credentials []agent.Creden
 	return agent.Image{}, ctx.Err()
 }
 
-// begin starts a pull; the caller holds s.mu and waits for it.
+// begin starts a pull; the caller holds s.mu.
 func (s *Store) begin(key, name string, credentials []agent.Credential) *pull {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &pull{cancel: cancel, done: make(chan struct{})}
 	s.pulls[key] = p
-	go func() {
+	s.running.Go(func() {
 		defer close(p.done)
 		defer cancel()
 		began := time.Now()
@@ -91,7 +91,7 @@ func (s *Store) begin(key, name string, credentials []agent.Credential) *pull {
 		if s.pulls[key] == p {
 			delete(s.pulls, key)
 		}
-	}()
+	})
 	return p
 }
 
