@@ -18,7 +18,8 @@ func newHello() *cobra.Command {
 		Use:   "hello",
 		Short: "Print the manifest of the hello application",
 		Long: `Hello prints a Deployment with two replicas and a Service. Its image is carried by
-this executable, so that it runs with no network at all.`,
+this executable, so that it runs with no network at all. The Service answers with
+the name of the Pod and of the node.`,
 		Example: `  skiff hello | skiff kubectl apply -f -`,
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

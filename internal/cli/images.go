@@ -21,8 +21,8 @@ func newImages() *cobra.Command {
 		Use:   "images",
 		Short: "Import, pull, list and remove the node's images",
 		Long: `Images works on the image store of this machine's node, which must be running.
-Import takes OCI and docker archives, also through a pipe, so that a machine
-without a network can be given images.`,
+Each data directory has a store of its own. Import takes OCI and docker archives,
+also through a pipe, so that a machine without a network can be given images.`,
 		Example: `  skiff images import app.tar
   docker save app:1 | skiff images import -
   skiff images ls`,
@@ -35,7 +35,8 @@ without a network can be given images.`,
 			Use:   "import FILE|-",
 			Short: "Import an OCI or docker archive",
 			Long: `Import reads an archive of one or more images, from standard input if the file is
-"-", and prints the names under which Pods can use them.`,
+"-". It prints the names under which Pods can use them. An image of the same name
+is replaced; containers that run keep what they run.`,
 			Example: "  skiff images import app.tar",
 			Args:    cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
@@ -46,7 +47,8 @@ without a network can be given images.`,
 			Use:   "pull NAME",
 			Short: "Pull an image from its registry",
 			Long: `Pull fetches an image now, so that Pods that use it start without the network. The
-name is completed as in a Pod's image field.`,
+name is completed as in a Pod's image field. What is there already is not fetched
+again.`,
 			Example: "  skiff images pull docker.io/library/busybox:1.36",
 			Args:    cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
@@ -59,9 +61,10 @@ name is completed as in a Pod's image field.`,
 			},
 		},
 		&cobra.Command{
-			Use:     "ls",
-			Short:   "List the images that are there",
-			Long:    "Ls prints the name, the identifier and the size of every image on this node.",
+			Use:   "ls",
+			Short: "List the images that are there",
+			Long: `Ls prints every image on this node, a line for each name. The identifier is the
+one that Pods report as imageID. The size is that of the compressed content.`,
 			Example: "  skiff images ls",
 			Args:    cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error {
@@ -71,8 +74,8 @@ name is completed as in a Pod's image field.`,
 		&cobra.Command{
 			Use:   "rm NAME...",
 			Short: "Remove images",
-			Long: `Rm removes the names; what no other name and no container uses is deleted from
-the disk.`,
+			Long: `Rm removes the names. What no other name and no container uses is deleted from the
+disk. All names are tried; what could not be removed is told at the end.`,
 			Example: "  skiff images rm app:1",
 			Args:    cobra.MinimumNArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {

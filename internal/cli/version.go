@@ -17,7 +17,8 @@ func newVersion() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version of skiff and of what it carries",
 		Long: `Version prints skiff's own version, the Kubernetes release whose API it speaks,
-and the versions of the programs and of the runtime that it carries.`,
+and the versions of the programs and of the runtime that it carries. It asks no
+server. Nodes and the API report the same version to kubectl.`,
 		Example: "  skiff version",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
