@@ -205,6 +205,59 @@ func TestNodeProxy(t *testing.T) {
 	}
 }
 
+// ownAddress returns an address of this machine that is not the loopback's,
+// which the API does not let anybody be proxied to.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	for _, a := range must(net.InterfaceAddrs())(t) {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	t.Skip("this machine has no address but the loopback's")
+	return ""
+}
+
+// Pods and Services are reached through the API.
+func TestPodAndServiceProxy(t *testing.T) {
+	address := ownAddress(t)
+	listener := must(net.Listen("tcp", net.JoinHostPort(address, "0")))(t)
+	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s?%s %q", r.Method, r.URL.Path, r.URL.RawQuery, r.Header["Authorization"])
+	})}}
+	back.Start()
+	t.Cleanup(back.Close)
+	port := int32(listener.Addr().(*net.TCPAddr).Port)
+
+	p := start(t, nil)
+	client := p.client().CoreV1()
+	runningPod(t, p, "c")
+	pod := must(client.Pods("default").Get(t.Context(), "p", metav1.GetOptions{}))(t)
+	pod.Status.PodIP, pod.Status.PodIPs = address, []corev1.PodIP{{IP: address}}
+	must(client.Pods("default").UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}))(t)
+	must(client.Services("default").Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "web", Port: 80}}}}, metav1.CreateOptions{}))(t)
+	must(client.Endpoints("default").Create(t.Context(), &corev1.Endpoints{
+		ObjectMeta: metav1.ObjectMeta{Name: "s"},
+		Subsets: []corev1.EndpointSubset{{
+			Addresses: []corev1.EndpointAddress{{IP: address}}, Ports: []corev1.EndpointPort{{Name: "web", Port: port}}}},
+	}, metav1.CreateOptions{}))(t)
+
+	base := "/api/v1/namespaces/default/"
+	for path, want := range map[string]string{
+		fmt.Sprintf("pods/p:%d/proxy/a/b?c=d", port): `POST /a/b?c=d []`,
+		"services/s:80/proxy/":                       `POST /? []`,
+		"services/http:s:web/proxy/x":                `POST /x? []`,
+		"services/s:81/proxy/":                       `no service port 81 found for service "s"`,
+		"services/s:other/proxy/":                    `no endpoints available for service "s"`,
+	} {
+		_, body, _ := call(t, p.admin(), "POST", base+path, "{}", nil)
+		if !strings.Contains(strings.ReplaceAll(body, `\"`, `"`), want) {
+			t.Errorf("%s: %s, want %s", path, body, want)
+		}
+	}
+}
+
 // Direct, the way to nodes of a real server, checks who answers.
 func TestDirectDial(t *testing.T) {
 	p := start(t, nil)

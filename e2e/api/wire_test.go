@@ -52,6 +52,8 @@ func TestRefusals(t *testing.T) {
 		{"collection of namespaces", "DELETE", "/api/v1/namespaces", "", nil, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"},
 		{"no such subresource", "GET", "/api/v1/namespaces/default/configmaps/a/status", "", nil, 404, "NotFound", "the server could not find the requested resource"},
 		{"cluster scope", "GET", "/api/v1/namespaces/default/nodes", "", nil, 404, "NotFound", "the server could not find the requested resource"},
+		{"no namespace", "POST", "/api/v1/pods", "{}", nil, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"},
+		{"object without its namespace", "GET", "/api/v1/pods/p", "", nil, 404, "NotFound", "the server could not find the requested resource"},
 		{"watch options", "GET", "/api/v1/pods?watch=1&sendInitialEvents=true", "", nil, 422, "Invalid",
 			`ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan`},
 	} {
@@ -82,6 +84,21 @@ func TestWarningsOfUnknownFields(t *testing.T) {
 	code, body, _ = call(t, p.admin(), "POST", path, "metadata:\n  name: c\ndata:\n  a: b\n", map[string]string{"Content-Type": "application/yaml", "Accept": "application/yaml"})
 	if code != 201 || !strings.Contains(body, "kind: ConfigMap\n") {
 		t.Errorf("YAML: %d %s", code, body)
+	}
+}
+
+// Whoever still reads Endpoints is told what replaces them, once per answer.
+func TestDeprecation(t *testing.T) {
+	p := start(t, nil)
+	want := `299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"`
+	for method, path := range map[string]string{"GET": "/api/v1/endpoints", "POST": "/api/v1/namespaces/default/endpoints"} {
+		_, _, header := call(t, p.admin(), method, path, `{"metadata":{"name":"a"}}`, nil)
+		if len(header["Warning"]) != 1 || header["Warning"][0] != want {
+			t.Errorf("%s: %q", method, header["Warning"])
+		}
+	}
+	if _, _, header := call(t, p.admin(), "GET", "/api/v1/pods", "", nil); len(header["Warning"]) != 0 {
+		t.Errorf("pods: %q", header["Warning"])
 	}
 }
 

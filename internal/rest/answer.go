@@ -40,7 +40,7 @@ func statusOf(err error) metav1.Status {
 // fail answers with the error's Status.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status := statusOf(err)
-	if status.Code == http.StatusInternalServerError {
+	if status.Code == http.StatusInternalServerError && r.Context().Err() == nil {
 		h.Log.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Error(err))
 	}
 	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {

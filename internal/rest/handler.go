@@ -12,6 +12,7 @@ import (
 
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/auth"
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // request is one HTTP request for a resource, on its way through the handler.
@@ -108,8 +109,15 @@ func (h *Handler) serveResource(w http.ResponseWriter, q *request) {
 	if q.res == nil && q.isLegacyBinding() {
 		q.res, q.subresource = g.resources["pods"], "binding"
 	}
-	if q.res == nil || !q.scoped() {
+	if q.res == nil {
 		h.fail(w, q.Request, noSuchResource())
+		return
+	}
+	if q.res.deprecation != "" {
+		addWarning(w, q.res.deprecation)
+	}
+	if err := q.checkScope(); err != nil {
+		h.fail(w, q.Request, err)
 		return
 	}
 	if err := h.serveVerb(w, q); err != nil {
@@ -123,13 +131,21 @@ func (q *request) isLegacyBinding() bool {
 	return q.group == "" && q.resource == "bindings" && q.verb == "create" && q.name == ""
 }
 
-// scoped reports whether the path fits the kind's scope: namespaced objects
+// checkScope refuses paths that do not fit the kind's scope: namespaced objects
 // are reached through their namespace, except for lists and watches of all.
-func (q *request) scoped() bool {
-	if !q.res.kind.Namespaced {
-		return q.namespace == "" || q.res.kind.Resource.Resource == "namespaces"
+func (q *request) checkScope() error {
+	switch {
+	case !q.res.kind.Namespaced:
+		if q.namespace != "" && q.res.kind != kind.Namespace {
+			return noSuchResource()
+		}
+	case q.namespace != "":
+	case q.name != "":
+		return noSuchResource()
+	case q.verb != "list" && q.verb != "watch":
+		return methodNotAllowed()
 	}
-	return q.namespace != "" || q.verb == "list" || q.verb == "watch" && q.name == ""
+	return nil
 }
 
 // wantsWatch reads ?watch= as upstream does.

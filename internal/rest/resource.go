@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,9 @@ type resource struct {
 	gvr  schema.GroupVersionResource
 	gvk  schema.GroupVersionKind
 
+	// deprecation is the warning that goes with every answer, "" for most.
+	deprecation string
+
 	// The constant beginnings of encoded objects and lists.
 	jsonType, jsonListType []byte
 }
@@ -28,9 +32,30 @@ func newResource(k *kind.Kind, face *kind.Face) *resource {
 		r.gvr = face.Resource
 	}
 	r.gvk = r.gvr.GroupVersion().WithKind(k.Kind)
+	r.deprecation = deprecationOf(r.new(), r.gvk)
 	r.jsonType = typePrefix(r.gvk)
 	r.jsonListType = typePrefix(r.listGVK())
 	return r
+}
+
+// deprecationOf is upstream's warning about a type that its package marks as
+// deprecated.
+func deprecationOf(obj any, gvk schema.GroupVersionKind) string {
+	deprecated, ok := obj.(interface {
+		APILifecycleDeprecated() (major, minor int)
+	})
+	if !ok {
+		return ""
+	}
+	major, minor := deprecated.APILifecycleDeprecated()
+	text := fmt.Sprintf("%s %s is deprecated in v%d.%d+", gvk.GroupVersion(), gvk.Kind, major, minor)
+	if replaced, ok := obj.(interface {
+		APILifecycleReplacement() schema.GroupVersionKind
+	}); ok {
+		by := replaced.APILifecycleReplacement()
+		text += fmt.Sprintf("; use %s %s", by.GroupVersion(), by.Kind)
+	}
+	return text
 }
 
 // typePrefix is how JSON objects begin: `{"kind":"Pod","apiVersion":"v1",`.
