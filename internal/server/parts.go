@@ -19,6 +19,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/controller/bootstrap"
 	"github.com/skiff-sh/skiff/internal/controller/deployment"
 	"github.com/skiff-sh/skiff/internal/controller/endpointslice"
+	"github.com/skiff-sh/skiff/internal/controller/eventttl"
 	"github.com/skiff-sh/skiff/internal/controller/garbage"
 	"github.com/skiff-sh/skiff/internal/controller/namespace"
 	"github.com/skiff-sh/skiff/internal/controller/nodeipam"
@@ -102,6 +103,7 @@ func (s *server) controllers() []controller.Runner {
 		nodelifecycle.New(s.env),
 		tainteviction.New(s.env),
 		podgc.New(s.env),
+		eventttl.New(s.env),
 	}
 }
 
