@@ -67,13 +67,29 @@ func (c *counter) count(ok bool, p *corev1.Probe) (decided bool) {
 	return c.run >= max(threshold, 1)
 }
 
+// eagerFirst is the pause after an eager attempt; it doubles.
+const eagerFirst = 20 * time.Millisecond
+
+// eager says whether the first period is used to find out early that a
+// container is up. Most are within milliseconds of their start, and a whole
+// period would be lost by asking just before. Commands cost too much for that.
+func eager(kind Kind, p *corev1.Probe) bool {
+	return kind != Liveness && p.Exec == nil && p.InitialDelaySeconds == 0
+}
+
 // Run probes until the context ends. StartedAt is when the container started:
-// the initial delay counts from then.
+// the initial delay counts from then. In the first period after it, readiness
+// and startup probes over the network ask more often; what fails there is
+// neither counted nor reported.
 func Run(ctx context.Context, kind Kind, p *corev1.Probe, t Target, startedAt time.Time, report func(Report)) {
 	first := startedAt.Add(seconds(p.InitialDelaySeconds, 0))
 	timer := time.NewTimer(max(time.Until(first), 0))
 	defer timer.Stop()
 	period := seconds(p.PeriodSeconds, 10)
+	pause, eagerUntil := eagerFirst, time.Time{}
+	if eager(kind, p) {
+		eagerUntil = first.Add(period)
+	}
 	var c counter
 	for {
 		select {
@@ -86,12 +102,15 @@ func Run(ctx context.Context, kind Kind, p *corev1.Probe, t Target, startedAt ti
 		if ctx.Err() != nil {
 			return // an attempt cut short says nothing
 		}
+		if !result.OK && begun.Before(eagerUntil) {
+			timer.Reset(min(pause, max(time.Until(eagerUntil), 0)))
+			pause *= 2
+			continue
+		}
+		eagerUntil = time.Time{}
 		r := Report{Kind: kind, Result: result}
-		if result.Err == nil {
-			if c.count(result.OK, p) {
-				ok := result.OK
-				r.Verdict = &ok
-			}
+		if result.Err == nil && c.count(result.OK, p) {
+			r.Verdict = &result.OK
 		}
 		report(r)
 		timer.Reset(max(time.Until(begun.Add(period)), 0))

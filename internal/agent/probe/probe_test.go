@@ -63,6 +63,38 @@ func TestInitialDelay(t *testing.T) {
 	})
 }
 
+func TestEagerStart(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().String()
+	l.Close() // nobody listens yet
+	p := &corev1.Probe{PeriodSeconds: 60, TimeoutSeconds: 1}
+	p.TCPSocket = &corev1.TCPSocketAction{Port: port(t, at)}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	reports := make(chan Report, 10)
+	go Run(ctx, Readiness, p, Target{Host: "127.0.0.1"}, time.Now(), func(r Report) { reports <- r })
+	for range 3 { // until some attempts have failed
+		if conn, err := net.DialTimeout("tcp", at, time.Second); err == nil {
+			conn.Close()
+		}
+	}
+	if l, err = net.Listen("tcp", at); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	select {
+	case r := <-reports:
+		if !r.Result.OK || r.Verdict == nil || !*r.Verdict {
+			t.Errorf("report is %+v", r)
+		}
+	case <-ctx.Done():
+		t.Error("the whole period was waited for")
+	}
+}
+
 func TestTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := Target{Exec: func(ctx context.Context, _ []string) (string, int, error) {
