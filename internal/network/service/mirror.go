@@ -12,8 +12,8 @@ import (
 
 // mirror is what the table of one family holds, as far as this package wrote
 // it, so that a change touches only the elements that differ. It decides and
-// does no I/O: change says what to apply, and only an applied change may be
-// followed by another.
+// does no I/O: an edit says what to apply. If that fails, the mirror is worth
+// nothing any more and another is adopted from the kernel.
 type mirror struct {
 	layout layout
 	there  map[Key]*entry
