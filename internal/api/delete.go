@@ -269,9 +269,13 @@ func (a *API) remove(ctx context.Context, req *Request, old kind.Object) (kind.O
 	if req.DryRun {
 		return old, nil
 	}
-	writes := append(a.release(old), state.Write{
+	deletion := state.Write{
 		Kind: req.Kind, Action: store.Delete, Namespace: old.GetNamespace(), Name: old.GetName(), Expect: revision(old),
-	})
+	}
+	if req.Kind.Lazy != nil {
+		deletion.Lazy = req.Kind.Lazy(nil, old)
+	}
+	writes := append(a.release(old), deletion)
 	out, err := a.state.Commit(ctx, writes...)
 	if err != nil {
 		return nil, commitError(err)

@@ -61,8 +61,8 @@ type Kind struct {
 	// DefaultPropagation is used when a deletion names none ("" is Background).
 	DefaultPropagation metav1.DeletionPropagation
 
-	// Lazy reports whether the change from old (nil at creation) to obj may
-	// wait for the disk.
+	// Lazy reports whether the change from old (nil at creation) to obj (nil at
+	// deletion) may wait for the disk.
 	Lazy func(obj, old Object) bool
 
 	Subresources []Subresource

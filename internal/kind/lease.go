@@ -89,7 +89,7 @@ func leaseStrategyErrors(s coordinationv1.CoordinatedLeaseStrategy, path *field.
 // leaseOnlyRenewed is the one change of a Lease that may be lost in a crash:
 // whoever holds it renews it again. Who holds it must never be forgotten.
 func leaseOnlyRenewed(obj, old Object) bool {
-	if old == nil {
+	if obj == nil || old == nil {
 		return false
 	}
 	a, b := *obj.(*coordinationv1.Lease), *old.(*coordinationv1.Lease)

@@ -75,3 +75,16 @@ func TestLease(t *testing.T) {
 	Lease.PrepareUpdate(l, lease("a"))
 	sameErrors(t, Lease.Validate(l))
 }
+
+// Deletions are durable, or a crash would bring back what someone gave up; only
+// Events may come back for their last hour.
+func TestLazyDeletion(t *testing.T) {
+	for _, k := range All {
+		if k.Lazy == nil {
+			continue
+		}
+		if got, want := k.Lazy(nil, k.New()), k == Event; got != want {
+			t.Errorf("deletion of a %s is lazy: %t, want %t", k.Kind, got, want)
+		}
+	}
+}

@@ -102,7 +102,7 @@ func nodeWarnings(n *corev1.Node) []string {
 // nodeOnlyBeats is a status in which nothing but the heartbeats of conditions
 // is new.
 func nodeOnlyBeats(obj, old Object) bool {
-	if old == nil {
+	if obj == nil || old == nil {
 		return false
 	}
 	a, b := *obj.(*corev1.Node), *old.(*corev1.Node)
