@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	openapiv3 "github.com/google/gnostic-models/openapiv3"
+	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/openapi3"
@@ -145,6 +147,45 @@ func TestOpenAPI(t *testing.T) {
 				t.Errorf("%s: PATCH of %s takes no fieldValidation", gv, r.Kind)
 			}
 		}
+	}
+}
+
+// The documents come as protobuf too, and under an address that changes with
+// their content.
+func TestOpenAPIForms(t *testing.T) {
+	p := start(t, nil)
+	const protobuf = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf"
+	code, body, header := call(t, p.admin(), "GET", "/openapi/v3/apis/apps/v1", "", map[string]string{"Accept": protobuf})
+	if code != 200 || header["Content-Type"][0] != protobuf {
+		t.Fatalf("%d %q", code, header["Content-Type"])
+	}
+	var doc openapiv3.Document
+	if err := proto.Unmarshal([]byte(body), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if doc.Info.Title != "Kubernetes" || len(doc.Paths.Path) < 10 {
+		t.Errorf("%s with %d paths", doc.Info.Title, len(doc.Paths.Path))
+	}
+	_, index, _ := call(t, p.admin(), "GET", "/openapi/v3", "", nil)
+	var parsed struct {
+		Paths map[string]struct{ ServerRelativeURL string }
+	}
+	if err := json.Unmarshal([]byte(index), &parsed); err != nil {
+		t.Fatal(err)
+	}
+	address := parsed.Paths["apis/apps/v1"].ServerRelativeURL
+	code, _, header = call(t, p.admin(), "GET", address, "", nil)
+	if code != 200 || header["Cache-Control"][0] != "public, immutable" {
+		t.Errorf("%s: %d %q", address, code, header["Cache-Control"])
+	}
+	code, _, _ = call(t, p.admin(), "GET", address, "", map[string]string{"If-None-Match": header["Etag"][0]})
+	if code != 304 {
+		t.Errorf("with its ETag: %d", code)
+	}
+	// client follows the redirect from an old address to the current one.
+	code, _, header = call(t, p.admin(), "GET", "/openapi/v3/apis/apps/v1?hash=OLD", "", nil)
+	if code != 200 || header["Cache-Control"][0] != "public, immutable" {
+		t.Errorf("from an old address: %d %q", code, header["Cache-Control"])
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -123,6 +124,15 @@ func TestEventsHaveTwoFaces(t *testing.T) {
 	got := must(client.CoreV1().Events("default").Get(t.Context(), "e", metav1.GetOptions{}))(t)
 	if got.Message != "a note" || got.InvolvedObject.Name != "p" || got.ReportingController != "c" {
 		t.Errorf("in core/v1: %+v", got)
+	}
+	for selector, want := range map[string]int{"regarding.name=p,reason=R": 1, "regarding.name!=p": 0, "reportingController=c": 1} {
+		if list := must(client.EventsV1().Events("default").List(t.Context(), metav1.ListOptions{FieldSelector: selector}))(t); len(list.Items) != want {
+			t.Errorf("%s selects %d", selector, len(list.Items))
+		}
+	}
+	_, err := client.EventsV1().Events("default").List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.name=p"})
+	if !apierrors.IsBadRequest(err) || err.Error() != "field label not supported: involvedObject.name" {
+		t.Errorf("a field of the other face: %v", err)
 	}
 	list := must(client.EventsV1().Events("default").List(t.Context(), metav1.ListOptions{}))(t)
 	if len(list.Items) != 1 || list.Items[0].Note != "a note" || list.Items[0].ResourceVersion != got.ResourceVersion {

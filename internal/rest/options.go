@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"fmt"
 	"net/url"
 	"strconv"
 	"time"
@@ -9,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/conversion"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -34,8 +36,7 @@ func invalidOptions(kind string, errs field.ErrorList) error {
 	return errors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
 }
 
-// listOptions reads those of list, watch and deletecollection. A name in the
-// path of an old /watch/ request is a field selector.
+// listOptions reads those of list, watch and deletecollection.
 func (q *request) listOptions() (metav1.ListOptions, error) {
 	var o metav1.ListOptions
 	if err := convert(q.query, &o, metav1.Convert_url_Values_To_v1_ListOptions); err != nil {
@@ -44,8 +45,43 @@ func (q *request) listOptions() (metav1.ListOptions, error) {
 	if o.Limit < 0 {
 		o.Limit = 0
 	}
-	return o, nil
+	return o, q.translateFields(&o)
 }
+
+// eventFields are the selectable fields of events.k8s.io under the names that
+// the stored objects have for them.
+var eventFields = map[string]string{
+	"regarding.kind": "involvedObject.kind", "regarding.namespace": "involvedObject.namespace",
+	"regarding.name": "involvedObject.name", "regarding.uid": "involvedObject.uid",
+	"regarding.apiVersion": "involvedObject.apiVersion", "regarding.resourceVersion": "involvedObject.resourceVersion",
+	"regarding.fieldPath": "involvedObject.fieldPath", "reportingController": "reportingComponent",
+	"reason": "reason", "type": "type", "metadata.name": "metadata.name", "metadata.namespace": "metadata.namespace",
+}
+
+// translateFields gives the fields of a face their stored names.
+func (q *request) translateFields(o *metav1.ListOptions) error {
+	if o.FieldSelector == "" || q.res.gvr != eventFace {
+		return nil
+	}
+	selector, err := fields.ParseSelector(o.FieldSelector)
+	if err != nil {
+		return errors.NewBadRequest(err.Error())
+	}
+	selector, err = selector.Transform(func(name, value string) (string, string, error) {
+		stored, ok := eventFields[name]
+		if !ok {
+			return "", "", fmt.Errorf("field label not supported: %s", name)
+		}
+		return stored, value, nil
+	})
+	if err != nil {
+		return errors.NewBadRequest(err.Error())
+	}
+	o.FieldSelector = selector.String()
+	return nil
+}
+
+var eventFace = schema.GroupVersionResource{Group: "events.k8s.io", Version: "v1", Resource: "events"}
 
 func (q *request) createOptions() (metav1.CreateOptions, error) {
 	var o metav1.CreateOptions

@@ -65,7 +65,7 @@ func (h *Handler) copyLog(w http.ResponseWriter, q *request, location *url.URL) 
 	}
 	answer, err := h.proxy.transport.RoundTrip(ask)
 	if err != nil {
-		return fmt.Errorf("Get %q: %w", location, err)
+		return fmt.Errorf("Get %q: %w", location, err) //nolint:staticcheck // net/http's form, which clients know
 	}
 	defer func() { _ = answer.Body.Close() }()
 	if err := nodeError(answer, q); err != nil {
