@@ -88,6 +88,16 @@ func wanted(sets []*appsv1.ReplicaSet) int32 {
 	return n
 }
 
+// present counts what is wanted, and what is still there though it is not. Upstream
+// counts the former alone, and so has more Pods than it should for a moment.
+func present(sets []*appsv1.ReplicaSet) int32 {
+	n := int32(0)
+	for _, rs := range sets {
+		n += max(*rs.Spec.Replicas, rs.Status.Replicas)
+	}
+	return n
+}
+
 // available counts what the ReplicaSets' statuses say.
 func available(sets []*appsv1.ReplicaSet) int32 {
 	n := int32(0)
@@ -160,7 +170,7 @@ func (ro *rollout) newReplicas() int32 {
 	if ro.new != nil {
 		have = *ro.new.Spec.Replicas
 	}
-	room := want + ro.maxSurge() - wanted(ro.all())
+	room := want + ro.maxSurge() - present(ro.all())
 	if room <= 0 {
 		return have
 	}
