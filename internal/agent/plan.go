@@ -67,7 +67,7 @@ func (v view) next() plan {
 			return plan{Kill: name}
 		}
 	}
-	if !v.Box.Ready {
+	if !v.Box.Ready || v.Box.Stale {
 		if v.Now.Before(v.Box.RetryAt) {
 			return plan{WakeAt: v.Box.RetryAt}
 		}

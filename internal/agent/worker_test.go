@@ -2,6 +2,8 @@ package agent
 
 import (
 	"errors"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -166,6 +168,64 @@ func TestAdoption(t *testing.T) {
 		b.runtime.exit(t, "c", 0)
 		pass(time.Second)
 		b.wantCalls("remove c/0", "create c/1", "start c/1")
+	})
+}
+
+func TestContainerThatEndedWhileTheAgentWasAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		b.create(webPod(func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v"}}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
+		}))
+		pass(time.Second)
+		b.stop()
+		b.runtime.exit(t, "c", 4)
+		b.runtime.taken()
+		b.start()
+		defer func() { b.stop() }()
+		pass(time.Second)
+		b.wantCalls("remove c/0", "create c/1", "start c/1")
+		s := b.pod().Status.ContainerStatuses[0]
+		if s.RestartCount != 1 || s.LastTerminationState.Terminated == nil || s.LastTerminationState.Terminated.ExitCode != 4 {
+			t.Errorf("status is %+v", s)
+		}
+	})
+}
+
+func TestReboot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		b.create(webPod(initPod))
+		pass(time.Second)
+		b.runtime.exit(t, "one", 0)
+		pass(time.Second)
+		b.runtime.exit(t, "two", 0)
+		pass(time.Second)
+		b.stop()
+		// All processes are gone, and so is what lay in the run directory.
+		b.runtime.mu.Lock()
+		for _, c := range b.runtime.containers {
+			if c.state.Phase == ContainerRunning {
+				c.state.Phase, c.state.ExitCode, c.state.FinishedAt = ContainerExited, 255, time.Now()
+			}
+		}
+		b.runtime.mu.Unlock()
+		if err := os.RemoveAll(b.host.RunDir); err != nil {
+			t.Fatal(err)
+		}
+		b.runtime.taken()
+		b.start()
+		defer func() { b.stop() }()
+		pass(time.Second)
+		if got := b.runtime.taken(); !slices.Equal(got, []string{"create one/1", "start one/1"}) && !slices.Equal(got, []string{"remove one/0", "create one/1", "start one/1"}) {
+			t.Errorf("init containers must run again: %q", got)
+		}
+		if pod := b.pod(); pod.Status.ContainerStatuses[0].LastTerminationState.Terminated == nil || pod.Status.Phase == corev1.PodSucceeded {
+			t.Errorf("status is %+v", pod.Status)
+		}
 	})
 }
 
