@@ -7,12 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	restclient "k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/retry"
 )
@@ -269,5 +271,40 @@ func TestPaging(t *testing.T) {
 	rest := must(maps.List(t.Context(), metav1.ListOptions{Continue: page.Continue}))(t)
 	if len(rest.Items) != 3 || rest.ResourceVersion != page.ResourceVersion {
 		t.Errorf("the rest: %d items at %s, first page at %s", len(rest.Items), rest.ResourceVersion, page.ResourceVersion)
+	}
+}
+
+// Pages in a browser watch over WebSocket: a message for each event.
+func TestWatchOverWebSocket(t *testing.T) {
+	p := start(t, nil)
+	maps := p.client().CoreV1().ConfigMaps("default")
+	must(maps.Create(t.Context(), configMap("a", "1"), metav1.CreateOptions{}))(t)
+	config := must(restclient.TLSConfigFor(p.admin()))(t)
+	dialer := websocket.Dialer{TLSClientConfig: config}
+	connection, _, err := dialer.DialContext(t.Context(), "wss://"+p.address+"/api/v1/namespaces/default/configmaps?watch=1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	must[any](nil, connection.SetReadDeadline(time.Now().Add(patience)))(t)
+	expect := func(want, value string) {
+		t.Helper()
+		var event struct {
+			Type   string
+			Object corev1.ConfigMap
+		}
+		if err := connection.ReadJSON(&event); err != nil {
+			t.Fatal(err)
+		}
+		if event.Type != want || event.Object.Data["v"] != value {
+			t.Errorf("%s %v, want %s", event.Type, event.Object.Data, want)
+		}
+	}
+	expect("ADDED", "1")
+	must(maps.Update(t.Context(), configMap("a", "2"), metav1.UpdateOptions{}))(t)
+	expect("MODIFIED", "2")
+	p.handler.Close()
+	if _, _, err := connection.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseNormalClosure) {
+		t.Errorf("the watch ends with %v", err)
 	}
 }

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	stderrors "errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -43,14 +45,14 @@ func (h *Handler) watch(w http.ResponseWriter, q *request) error {
 	}
 	ctx, done := h.longRunning(q.Context(), w, timeout)
 	defer done()
-	stream := &watchStream{h: h, w: w, flush: http.NewResponseController(w), q: q, form: f}
+	stream := &watchStream{h: h, w: w, flush: http.NewResponseController(w).Flush, q: q, form: f}
 	if f.view == viewTable {
 		stream.tables = h.newTables(q.res, f, include)
 	}
 	events, err := h.API.Watch(ctx, q.api(), options)
 	if errors.IsResourceExpired(err) || errors.IsGone(err) {
 		// Upstream says this in the stream: clients look for it there.
-		stream.begin()
+		stream.begin(w)
 		stream.end(err)
 		return nil
 	}
@@ -58,7 +60,11 @@ func (h *Handler) watch(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	defer events.Stop()
-	stream.begin()
+	if websocket.IsWebSocketUpgrade(q.Request) {
+		stream.serveWebSocket(ctx, w, events)
+		return nil
+	}
+	stream.begin(w)
 	stream.run(ctx, events)
 	return nil
 }
@@ -66,8 +72,8 @@ func (h *Handler) watch(w http.ResponseWriter, q *request) error {
 // watchStream writes the events of one watch.
 type watchStream struct {
 	h       *Handler
-	w       http.ResponseWriter
-	flush   *http.ResponseController
+	w       io.Writer
+	flush   func() error
 	q       *request
 	form    form
 	tables  *tables
@@ -75,12 +81,12 @@ type watchStream struct {
 }
 
 // begin sends the headers, so that the client knows that it is watching.
-func (s *watchStream) begin() {
-	header := s.w.Header()
+func (s *watchStream) begin(w http.ResponseWriter) {
+	header := w.Header()
 	header.Set("Content-Type", s.form.contentType(true))
 	header["Cache-Control"] = noCache
-	s.w.WriteHeader(http.StatusOK)
-	_ = s.flush.Flush()
+	w.WriteHeader(http.StatusOK)
+	_ = s.flush()
 }
 
 // run writes events as they come and flushes when no more are waiting.
@@ -125,7 +131,7 @@ func (s *watchStream) send(events *api.Watch, event api.Event) error {
 	if _, failed := s.w.Write(b.Bytes()); failed != nil {
 		return errGone
 	}
-	if s.flush.Flush() != nil {
+	if s.flush() != nil {
 		return errGone
 	}
 	return err
@@ -143,7 +149,7 @@ func (s *watchStream) end(err error) {
 	}
 	s.frame(&b, watch.Error, object.Bytes())
 	_, _ = s.w.Write(b.Bytes())
-	_ = s.flush.Flush()
+	_ = s.flush()
 }
 
 // append writes one event.
