@@ -33,8 +33,9 @@ func (r *Runtime) adopt(ctx context.Context) error {
 		if record.Runtime.Name != runtimeName {
 			continue
 		}
+		// One that resists must not keep the others from being looked after.
 		if err := r.adoptContainer(ctx, record); err != nil {
-			return fmt.Errorf("container %s: %w", record.ID, err)
+			r.config.Log.Error("adopt a container", zap.String("container", record.ID), zap.Error(err))
 		}
 	}
 	return r.removeStrangers(ctx)
@@ -176,15 +177,12 @@ func (r *Runtime) removeStrangers(ctx context.Context) error {
 	}
 	for _, dir := range pods {
 		uid := dir.Name()
+		remove := r.RemovePod
 		if len(r.idsOf(uid)) > 0 {
-			if err := r.removeUnknownBundles(ctx, uid); err != nil {
-				return err
-			}
-			continue
+			remove = r.removeUnknownBundles
 		}
-		r.config.Log.Info("removing a Pod without containers", zap.String("pod", uid))
-		if err := r.RemovePod(ctx, uid); err != nil {
-			return err
+		if err := remove(ctx, uid); err != nil {
+			r.config.Log.Error("remove what is left of a Pod", zap.String("pod", uid), zap.Error(err))
 		}
 	}
 	return nil

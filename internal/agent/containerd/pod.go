@@ -17,6 +17,7 @@ import (
 	task "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/ttrpc"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 // shutdownTimeout is how long a shim may take to end before it is killed.
@@ -236,27 +237,59 @@ func (r *Runtime) removePodDir(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// shutdown ends a shim, by force if it does not listen.
+// shutdown ends a shim, by force if it does not listen, and returns when its
+// process has ended.
 func (p *pod) shutdown(ctx context.Context) error {
-	defer p.client.Close()
-	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	defer p.disconnect()
+	call, cancel := context.WithTimeout(ctx, shutdownTimeout)
 	defer cancel()
-	if _, err := p.tasks.Shutdown(ctx, &task.ShutdownRequest{}); err == nil {
-		select {
-		case <-p.gone:
-			return nil
-		case <-ctx.Done():
-		}
-	}
-	pid, err := shimPID(p.dir)
+	pid, err := p.process(call)
 	if err != nil {
 		return err
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	process, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	<-p.gone
+	defer unix.Close(process)
+	if _, err := p.tasks.Shutdown(call, &task.ShutdownRequest{}); err == nil && hasEnded(process) {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(process, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	if !hasEnded(process) {
+		return fmt.Errorf("process %d does not end", pid)
+	}
 	return nil
+}
+
+// process asks a shim for its process number, or looks for what it wrote if it
+// does not answer: it may be so young that it has written nothing.
+func (p *pod) process(ctx context.Context) (int, error) {
+	answer, err := p.tasks.Connect(ctx, &task.ConnectRequest{})
+	if err == nil {
+		return int(answer.ShimPid), nil
+	}
+	pid, fileErr := shimPID(p.dir)
+	if fileErr != nil {
+		return 0, errors.Join(shimError(err), fileErr)
+	}
+	return pid, nil
+}
+
+// hasEnded waits for a process.
+func hasEnded(pidfd int) bool {
+	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for end := time.Now().Add(shutdownTimeout); ; {
+		n, err := unix.Poll(poll, int(max(0, time.Until(end).Milliseconds())))
+		if !errors.Is(err, unix.EINTR) {
+			return err == nil && n == 1
+		}
+	}
 }
 
 // shimPID reads a shim's process number; it only means something while the
