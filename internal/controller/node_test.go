@@ -102,9 +102,12 @@ func (m *machine) work(pod *corev1.Pod) {
 		if strings.HasPrefix(pod.Spec.Containers[0].Image, "bad") {
 			ready = corev1.ConditionFalse
 		}
-		n := m.pods.Add(1)
 		_, _ = m.env.API.Modify(m.ctx, req, func(obj kind.Object) error {
 			live := obj.(*corev1.Pod)
+			if live.Status.Phase != corev1.PodPending {
+				return nil
+			}
+			n := m.pods.Add(1)
 			live.Status.Phase = corev1.PodRunning
 			live.Status.PodIP = fmt.Sprintf("10.42.%d.%d", n/250, n%250+1)
 			live.Status.PodIPs = []corev1.PodIP{{IP: live.Status.PodIP}}
