@@ -145,5 +145,8 @@ func prepare() error {
 	if err := connectOutside(); err != nil {
 		return fmt.Errorf("connect the neighbour: %w", err)
 	}
+	if err := serveNames(); err != nil {
+		return fmt.Errorf("start the neighbour's DNS server: %w", err)
+	}
 	return buildImages()
 }

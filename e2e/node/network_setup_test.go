@@ -3,10 +3,13 @@ package node
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 
+	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 	nlns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/netns"
 )
@@ -49,6 +52,41 @@ func connectOutside() error {
 		return err
 	}
 	return netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(neighbour)})
+}
+
+// serveNames answers for far.example.org at the neighbour, who becomes this
+// machine's resolver, until the process ends.
+func serveNames() error {
+	path := filepath.Join(base, "resolv.conf")
+	if err := os.WriteFile(path, []byte("nameserver "+neighbour+"\n"), 0o644); err != nil {
+		return err
+	}
+	if err := unix.Mount(path, "/etc/resolv.conf", "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	var conn net.PacketConn
+	err := netns.Do(outside(), func() (err error) {
+		conn, err = net.ListenPacket("udp4", neighbour+":53")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+		answer := new(dns.Msg).SetReply(q)
+		switch question := q.Question[0]; {
+		case question.Name != "far.example.org.":
+			answer.Rcode = dns.RcodeNameError
+		case question.Qtype == dns.TypeA:
+			answer.Answer = []dns.RR{&dns.A{
+				Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
+				A:   net.ParseIP(farAddress),
+			}}
+		}
+		_ = w.WriteMsg(answer)
+	})}
+	go func() { _ = server.ActivateAndServe() }()
+	return nil
 }
 
 func addressUp(name string, addresses ...string) error {

@@ -18,7 +18,7 @@ import (
 )
 
 func main() {
-	err := fmt.Errorf("usage: box serve|get|api|lookup|udp|alloc")
+	err := fmt.Errorf("usage: box serve|get|api|lookup|reverse|srv|udp|alloc")
 	if len(os.Args) > 1 {
 		err = run(os.Args[1], append(os.Args[2:], "", ""))
 	}
@@ -40,6 +40,16 @@ func run(command string, args []string) error {
 		addresses, err := net.DefaultResolver.LookupHost(context.Background(), args[0])
 		slices.Sort(addresses)
 		fmt.Println(strings.Join(addresses, " "))
+		return err
+	case "reverse":
+		names, err := net.DefaultResolver.LookupAddr(context.Background(), args[0])
+		fmt.Println(strings.Join(names, " "))
+		return err
+	case "srv":
+		_, records, err := net.DefaultResolver.LookupSRV(context.Background(), "", "", args[0])
+		for _, r := range records {
+			fmt.Println(r.Port, r.Target)
+		}
 		return err
 	case "udp":
 		return udp(args[0], args[1])

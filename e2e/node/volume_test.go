@@ -1,0 +1,88 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// mounted gives the Pod a volume, mounted at /NAME.
+func mounted(p *corev1.Pod, name string, source corev1.VolumeSource) *corev1.VolumeMount {
+	p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: source})
+	main := &p.Spec.Containers[0]
+	main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: "/" + name})
+	return &main.VolumeMounts[len(main.VolumeMounts)-1]
+}
+
+func TestEmptyDirs(t *testing.T) {
+	c := shared(t)
+	p := once("dirs", "stat -c %a /plain; stat -f -c %T /memory; df -m /memory | tail -1; echo x >/plain/f; cat /second/f")
+	size := resource.MustParse("8Mi")
+	mounted(p, "plain", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
+	mounted(p, "memory", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &size}})
+	main := &p.Spec.Containers[0]
+	main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: "plain", MountPath: "/second", ReadOnly: true})
+	p, log := c.finish(p)
+	c.mustContain(log, "777\ntmpfs\n", " 8 ", "\nx\n")
+	dir := filepath.Join(c.host.DataDir, "agent", "pods", string(p.UID))
+	if _, err := os.Stat(dir); err != nil {
+		t.Error(err)
+	}
+	c.kubectl("delete", "pod", "dirs")
+	c.retry(func() error {
+		if _, err := os.Stat(dir); err == nil {
+			return os.ErrExist
+		}
+		return nil
+	})
+}
+
+func TestHostPaths(t *testing.T) {
+	c := shared(t)
+	here := t.TempDir()
+	if err := os.WriteFile(filepath.Join(here, "file"), []byte("from the host"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := once("host", "cat /dir/file; echo back >/dir/answer; ls -d /made")
+	mounted(p, "dir", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: here, Type: ptr(corev1.HostPathDirectory)}})
+	mounted(p, "made", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: here + "/made", Type: ptr(corev1.HostPathDirectoryOrCreate)}})
+	_, log := c.finish(p)
+	if log != "from the host/made\n" {
+		t.Errorf("log %q", log)
+	}
+	if data, err := os.ReadFile(filepath.Join(here, "answer")); string(data) != "back\n" {
+		t.Errorf("on the host: %q %v", data, err)
+	}
+	bad := pod("bad", "true")
+	mounted(bad, "dir", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: here + "/absent", Type: ptr(corev1.HostPathDirectory)}})
+	c.create(bad)
+	c.awaitEvent("bad", "FailedMount", "hostPath type check failed: "+here+"/absent is not a directory")
+}
+
+func TestSubPaths(t *testing.T) {
+	c := shared(t)
+	c.configMap("cm", map[string]string{"conf": "one file"})
+	p := once("sub", "cat /etc/app.conf; ls /etc/passwd; echo x >/plain/f; find /all -type f")
+	mounted(p, "cm", corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "cm"}}})
+	mounted(p, "plain", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}})
+	main := &p.Spec.Containers[0]
+	main.Env = []corev1.EnvVar{{Name: "NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}}}
+	main.VolumeMounts = []corev1.VolumeMount{
+		{Name: "cm", MountPath: "/etc/app.conf", SubPath: "conf"},
+		{Name: "plain", MountPath: "/plain", SubPathExpr: "of/$(NAME)"}, {Name: "plain", MountPath: "/all"},
+	}
+	_, log := c.finish(p)
+	if log != "one file/etc/passwd\n/all/of/sub/f\n" {
+		t.Errorf("log %q", log)
+	}
+	out, err := c.tryWith(strings.NewReader(`{apiVersion: v1, kind: Pod, metadata: {name: out}, spec: {volumes: [{name: v, emptyDir: {}}],
+containers: [{name: main, image: x, volumeMounts: [{name: v, mountPath: /v, subPath: ../../etc}]}]}}`), "create", "-f", "-")
+	if err == nil {
+		t.Error("a path out of the volume was taken")
+	}
+	c.mustContain(out, "must not contain '..'")
+}
