@@ -45,7 +45,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, e agent.Exec) (int, error
 	if err != nil {
 		return 0, fmt.Errorf("failed to exec in container: failed to start exec %q: %w", name, err)
 	}
-	return s.run(ctx, e.Streams, e.Resize, true)
+	return s.run(ctx, e.Streams, e.Resize)
 }
 
 // execProcess is the container's own process with another command.
@@ -76,7 +76,7 @@ func (r *Runtime) Attach(ctx context.Context, id string, streams agent.Streams) 
 	if err != nil {
 		return fmt.Errorf("attach to container %s: %w", id, err)
 	}
-	_, err = s.run(ctx, streams, nil, true)
+	_, err = s.run(ctx, streams, nil)
 	return err
 }
 
@@ -163,7 +163,7 @@ func (s *stream) send(kind byte, data []byte) error {
 }
 
 // run copies until the process ends, and returns its exit code.
-func (s *stream) run(ctx context.Context, streams agent.Streams, resize <-chan [2]uint16, wait bool) (int, error) {
+func (s *stream) run(ctx context.Context, streams agent.Streams, resize <-chan [2]uint16) (int, error) {
 	defer s.conn.Close()
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
 	defer stop()
