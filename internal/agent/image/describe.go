@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -18,8 +19,27 @@ import (
 	"github.com/skiff-sh/skiff/internal/agent"
 )
 
-// describe reads an image's manifest and configuration for this platform.
+// describe tells what an image is, which is read once: what a digest names
+// never changes.
 func (s *Store) describe(ctx context.Context, record images.Image) (agent.Image, error) {
+	s.mu.Lock()
+	i, ok := s.known[record.Target.Digest]
+	s.mu.Unlock()
+	if !ok {
+		var err error
+		if i, err = s.read(ctx, record); err != nil {
+			return agent.Image{}, err
+		}
+		s.mu.Lock()
+		s.known[record.Target.Digest] = i
+		s.mu.Unlock()
+	}
+	i.Ref, i.Names = record.Name, namesOf(record)
+	return i, nil
+}
+
+// read reads manifest and configuration for this platform.
+func (s *Store) read(ctx context.Context, record images.Image) (agent.Image, error) {
 	blobs := s.config.Client.ContentStore()
 	manifest, err := images.Manifest(ctx, blobs, record.Target, platforms.Default())
 	if err != nil {
@@ -35,9 +55,7 @@ func (s *Store) describe(ctx context.Context, record images.Image) (agent.Image,
 		return agent.Image{}, fmt.Errorf("decode configuration: %w", err)
 	}
 	return agent.Image{
-		Ref:         record.Name,
 		ID:          manifest.Config.Digest.String(),
-		Names:       namesOf(record),
 		Size:        sizeOf(manifest),
 		Entrypoint:  config.Config.Entrypoint,
 		Cmd:         config.Config.Cmd,
@@ -90,11 +108,10 @@ func tcpPorts(exposed map[string]struct{}) []int {
 }
 
 // unpack makes an image's snapshot if it is missing.
-func (s *Store) unpack(ctx context.Context, record images.Image) error {
-	i := client.NewImage(s.config.Client, record)
-	done, err := i.IsUnpacked(ctx, s.config.Snapshotter)
-	if err == nil && !done {
-		err = i.Unpack(ctx, s.config.Snapshotter)
+func (s *Store) unpack(ctx context.Context, record images.Image, i agent.Image) error {
+	_, err := s.config.Client.SnapshotService(s.config.Snapshotter).Stat(ctx, i.RootFSChain)
+	if errdefs.IsNotFound(err) {
+		err = client.NewImage(s.config.Client, record).Unpack(ctx, s.config.Snapshotter)
 	}
 	if err != nil {
 		return fmt.Errorf("unpack image %q: %w", record.Name, err)

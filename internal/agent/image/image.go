@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	"go.uber.org/zap"
 
 	"github.com/skiff-sh/skiff/internal/agent"
@@ -41,13 +43,14 @@ type Store struct {
 
 	running sync.WaitGroup // pulls
 
-	mu    sync.Mutex // of pulls
+	mu    sync.Mutex // of the maps
 	pulls map[string]*pull
+	known map[digest.Digest]agent.Image // what describe has read, by the record's target
 }
 
 // New returns the image store of a containerd.
 func New(c Config) *Store {
-	return &Store{config: c, pulls: map[string]*pull{}}
+	return &Store{config: c, pulls: map[string]*pull{}, known: map[digest.Digest]agent.Image{}}
 }
 
 // Close gives up the pulls that run and waits for them. It comes before the
@@ -95,7 +98,7 @@ func (s *Store) Get(ctx context.Context, ref string) (agent.Image, bool, error) 
 	if err != nil {
 		return agent.Image{}, false, fmt.Errorf("image %q: %w", ref, err)
 	}
-	if err := s.unpack(ctx, found); err != nil {
+	if err := s.unpack(ctx, found, i); err != nil {
 		return agent.Image{}, false, err
 	}
 	return i, true, nil
@@ -106,8 +109,8 @@ func (s *Store) find(ctx context.Context, ref string) (images.Image, error) {
 	service := s.config.Client.ImageService()
 	if strings.HasPrefix(ref, "sha256:") {
 		return s.search(ctx, func(i images.Image) bool {
-			id, err := client.NewImage(s.config.Client, i).Config(ctx)
-			return err == nil && id.Digest.String() == ref
+			found, err := s.describe(ctx, i)
+			return err == nil && found.ID == ref
 		})
 	}
 	name, err := Normalize(ref)
@@ -118,9 +121,9 @@ func (s *Store) find(ctx context.Context, ref string) (images.Image, error) {
 	if err == nil || !errdefs.IsNotFound(err) || !strings.Contains(name, "@") {
 		return found, err
 	}
-	repository, digest, _ := strings.Cut(name, "@")
+	repository, target, _ := strings.Cut(name, "@")
 	return s.search(ctx, func(i images.Image) bool {
-		return i.Target.Digest.String() == digest && repositoryOf(i.Name) == repository
+		return i.Target.Digest.String() == target && repositoryOf(i.Name) == repository
 	})
 }
 
@@ -151,6 +154,7 @@ func (s *Store) List(ctx context.Context) ([]agent.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
+	s.forget(records)
 	var all []agent.Image
 	for _, record := range records {
 		i, err := s.describe(ctx, record)
@@ -172,6 +176,15 @@ func (s *Store) List(ctx context.Context) ([]agent.Image, error) {
 		}
 	}
 	return all, nil
+}
+
+// forget drops what is known of images that are gone.
+func (s *Store) forget(present []images.Image) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.known, func(target digest.Digest, _ agent.Image) bool {
+		return !slices.ContainsFunc(present, func(i images.Image) bool { return i.Target.Digest == target })
+	})
 }
 
 // Remove takes a name away, or with an ID all names of an image. Containers

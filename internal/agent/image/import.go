@@ -78,7 +78,7 @@ func (s *Store) take(ctx context.Context, record images.Image) (agent.Image, err
 	if err != nil {
 		return agent.Image{}, err
 	}
-	return i, s.unpack(ctx, record)
+	return i, s.unpack(ctx, record, i)
 }
 
 // save creates the record or moves its name to this image.

@@ -136,7 +136,7 @@ func (s *Store) pull(ctx context.Context, name string, credential agent.Credenti
 	if err != nil {
 		return agent.Image{}, fmt.Errorf("failed to pull and unpack image %q: %w", name, err)
 	}
-	return i, s.unpack(ctx, pulled.Metadata())
+	return i, s.unpack(ctx, pulled.Metadata(), i)
 }
 
 // resolver speaks to registries: over HTTPS, or HTTP on this machine.
