@@ -1,8 +1,10 @@
 package controller_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/state"
+	"github.com/skiff-sh/skiff/internal/store"
 )
 
 func TestPropagation(t *testing.T) {
@@ -20,16 +23,23 @@ func TestPropagation(t *testing.T) {
 			inPlane(t, func(p *plane) {
 				p.machine("a")
 				p.create(newDeployment(3))
-				var order []string
+				var mu sync.Mutex
+				when := map[store.Revision]string{}
 				for _, k := range []*kind.Kind{kind.Deployment, kind.ReplicaSet, kind.Pod} {
 					p.watch(k, func(e state.Event) {
 						if e.Type == state.Deleted {
-							order = append(order, k.Kind)
+							mu.Lock()
+							when[e.Revision] = k.Kind
+							mu.Unlock()
 						}
 					})
 				}
 				p.delete(kind.Deployment, "web", way)
 				p.pass(time.Second)
+				var order []string
+				for _, revision := range slices.Sorted(maps.Keys(when)) {
+					order = append(order, when[revision])
+				}
 				left := [3]int{len(p.names(kind.Deployment)), len(p.names(kind.ReplicaSet)), len(p.names(kind.Pod))}
 				switch way {
 				case metav1.DeletePropagationOrphan:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,9 +146,12 @@ func TestPodsOfAVanishedNode(t *testing.T) {
 		p.machine("a")
 		p.create(newDeployment(2))
 		p.machine("b")
+		var mu sync.Mutex
 		var last []*corev1.Pod
 		p.watch(kind.Pod, func(e state.Event) {
 			if e.Type == state.Deleted {
+				mu.Lock()
+				defer mu.Unlock()
 				last = append(last, e.Object.(*corev1.Pod))
 			}
 		})

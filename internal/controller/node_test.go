@@ -3,6 +3,7 @@ package controller_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/kind"
@@ -23,12 +25,25 @@ type machine struct {
 	*plane
 	name   string
 	silent atomic.Bool // cut off: it neither says nor does anything
-	pods   atomic.Int64
+
+	mu        sync.Mutex
+	addresses map[types.UID]string
+}
+
+// address returns a Pod's, the same each time.
+func (m *machine) address(pod *corev1.Pod) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.addresses[pod.UID] == "" {
+		n := len(m.addresses)
+		m.addresses[pod.UID] = fmt.Sprintf("10.42.%d.%d", n/250, n%250+1)
+	}
+	return m.addresses[pod.UID]
 }
 
 func (p *plane) machine(name string) *machine {
 	p.Helper()
-	m := &machine{plane: p, name: name}
+	m := &machine{plane: p, name: name, addresses: map[types.UID]string{}}
 	p.create(&corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}},
 		Status: corev1.NodeStatus{Allocatable: corev1.ResourceList{
@@ -107,9 +122,8 @@ func (m *machine) work(pod *corev1.Pod) {
 			if live.Status.Phase != corev1.PodPending {
 				return nil
 			}
-			n := m.pods.Add(1)
 			live.Status.Phase = corev1.PodRunning
-			live.Status.PodIP = fmt.Sprintf("10.42.%d.%d", n/250, n%250+1)
+			live.Status.PodIP = m.address(live)
 			live.Status.PodIPs = []corev1.PodIP{{IP: live.Status.PodIP}}
 			live.Status.Conditions = append(live.Status.Conditions, corev1.PodCondition{
 				Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.Now(),

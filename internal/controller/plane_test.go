@@ -27,7 +27,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/controller/bootstrap"
 	"github.com/skiff-sh/skiff/internal/controller/deployment"
 	"github.com/skiff-sh/skiff/internal/controller/endpointslice"
-	"github.com/skiff-sh/skiff/internal/controller/event"
+	"github.com/skiff-sh/skiff/internal/controller/eventttl"
 	"github.com/skiff-sh/skiff/internal/controller/garbage"
 	"github.com/skiff-sh/skiff/internal/controller/namespace"
 	"github.com/skiff-sh/skiff/internal/controller/nodeipam"
@@ -98,7 +98,7 @@ func (p *plane) open() (stop func()) {
 		bootstrap.New(p.env, bootstrapConfig), serviceaccount.New(p.env), rootca.New(p.env, []byte("authority")),
 		namespace.New(p.env, kind.All), garbage.New(p.env, kind.All), deployment.New(p.env), replicaset.New(p.env),
 		endpointslice.New(p.env), nodeipam.New(p.env, []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}),
-		nodelifecycle.New(p.env), tainteviction.New(p.env), podgc.New(p.env), event.New(p.env),
+		nodelifecycle.New(p.env), tainteviction.New(p.env), podgc.New(p.env), eventttl.New(p.env),
 	} {
 		p.group.Go(func() error { return c.Run(p.ctx, p.env) })
 	}
