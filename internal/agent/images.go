@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -30,6 +31,11 @@ type pullState struct {
 
 // image makes the container's image present by its pull policy.
 func (w *worker) image(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (Image, error) {
+	if _, err := reference.ParseDockerRef(c.Image); err != nil {
+		err = fmt.Errorf("Failed to apply default image tag %q: couldn't parse image name %q: %w", c.Image, c.Image, err)
+		w.event(c, corev1.EventTypeWarning, "InspectFailed", "%v", err)
+		return Image{}, waitError{"InvalidImageName", err}
+	}
 	image, present, err := w.Images.Get(ctx, c.Image)
 	if err != nil {
 		w.event(c, corev1.EventTypeWarning, "InspectFailed", "Failed to inspect image %q: %v", c.Image, err)

@@ -68,7 +68,7 @@ const reasonStarted = "started"
 // everything else in full.
 func failureText(reason string, err error) string {
 	switch reason {
-	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull":
+	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName":
 		return reason
 	}
 	return err.Error()
