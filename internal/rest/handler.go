@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/auth"
@@ -136,7 +137,8 @@ func (q *request) isLegacyBinding() bool {
 func (q *request) checkScope() error {
 	switch {
 	case !q.res.kind.Namespaced:
-		if q.namespace != "" && q.res.kind != kind.Namespace {
+		// A namespace counts as its own, and as no other's.
+		if q.namespace != "" && (q.res.kind != kind.Namespace || q.namespace != q.name) {
 			return noSuchResource()
 		}
 	case q.namespace != "":
@@ -173,14 +175,18 @@ func (q *request) narrow(a *auth.Attributes) {
 	}
 }
 
-// selectedName returns the name that a field selector demands.
+// selectedName returns the name that a field selector demands. It reads the
+// selector as the list itself will: what looks like a term may be part of an
+// escaped value, and a right to one object must not open all.
 func selectedName(selector string) (string, bool) {
-	for term := range strings.SplitSeq(selector, ",") {
-		if value, ok := strings.CutPrefix(term, "metadata.name="); ok {
-			return strings.TrimPrefix(value, "="), true
-		}
+	if selector == "" {
+		return "", false
 	}
-	return "", false
+	parsed, err := fields.ParseSelector(selector)
+	if err != nil {
+		return "", false
+	}
+	return parsed.RequiresExactMatch("metadata.name")
 }
 
 // serveVerb runs the verb. An error is answered by the caller; without one the

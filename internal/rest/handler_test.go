@@ -129,6 +129,8 @@ func TestAttributes(t *testing.T) {
 	for target, want := range map[string]auth.Attributes{
 		"GET /api/v1/pods?fieldSelector=metadata.name%3Da,spec.nodeName%3Dn&labelSelector=x": {
 			Verb: "list", Version: "v1", Resource: "pods", Name: "a", FieldSelector: "metadata.name=a,spec.nodeName=n", LabelSelector: "x"},
+		`GET /api/v1/secrets?fieldSelector=type%21%3Dx%5C,metadata.name%3Da`: { // one term, about the type
+			Verb: "list", Version: "v1", Resource: "secrets", FieldSelector: `type!=x\,metadata.name=a`},
 		"GET /api/v1/nodes?watch=true":                                {Verb: "watch", Version: "v1", Resource: "nodes"},
 		"GET /api/v1/nodes?watch=0":                                   {Verb: "list", Version: "v1", Resource: "nodes"},
 		"PUT /apis/apps/v1/namespaces/ns/deployments/d/scale":         {Verb: "update", Group: "apps", Version: "v1", Namespace: "ns", Resource: "deployments", Name: "d", Subresource: "scale"},
@@ -146,6 +148,16 @@ func TestAttributes(t *testing.T) {
 		asked.User = want.User
 		if !equal(asked, want) {
 			t.Errorf("%s:\nasked %+v\nwant  %+v", target, asked, want)
+		}
+	}
+}
+
+// A right in one namespace must not lead to another one.
+func TestNoNamespaceIsInAnother(t *testing.T) {
+	h := newTestHandler(Config{})
+	for _, path := range []string{"/api/v1/namespaces/a/namespaces/b", "/api/v1/namespaces/a/namespaces"} {
+		if w := ask(h, "DELETE", path); w.Code != http.StatusNotFound {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}
 }

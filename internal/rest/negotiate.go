@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,8 +79,12 @@ type accepts struct {
 	size  atomic.Int32
 }
 
-// maxAccepts bounds what a client with ever new headers can make us keep.
-const maxAccepts = 256
+// maxAccepts and maxAcceptBytes bound what a client with ever new headers, who
+// need not be logged in, can make us keep.
+const (
+	maxAccepts     = 256
+	maxAcceptBytes = 512
+)
 
 // negotiate chooses the form of an answer. views tells whether tables and
 // partial objects can be had.
@@ -105,7 +111,7 @@ func (h *Handler) negotiate(r *http.Request, views, stream bool) (form, error) {
 	if !ok {
 		return form{}, notAcceptable()
 	}
-	if h.accepts.size.Add(1) <= maxAccepts {
+	if len(key) <= maxAcceptBytes && h.accepts.size.Add(1) <= maxAccepts {
 		h.accepts.known.Store(key, f)
 	}
 	return withPretty(r, f), nil
@@ -182,14 +188,9 @@ func clauses(header string) []clause {
 			}
 			c.params = append(c.params, p)
 		}
-		at := len(all)
-		for at > 0 && all[at-1].quality < c.quality {
-			at--
-		}
-		all = append(all, clause{})
-		copy(all[at+1:], all[at:])
-		all[at] = c
+		all = append(all, c)
 	}
+	slices.SortStableFunc(all, func(a, b clause) int { return cmp.Compare(b.quality, a.quality) })
 	return all
 }
 

@@ -2,6 +2,8 @@ package rest
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -31,6 +33,22 @@ func TestParseAccept(t *testing.T) {
 		got, ok := parseAccept(c.accept, c.views, c.stream)
 		if ok != c.ok || ok && got != c.want {
 			t.Errorf("parseAccept(%q, %v, %v) = %+v, %v; want %+v, %v", c.accept, c.views, c.stream, got, ok, c.want, c.ok)
+		}
+	}
+}
+
+// A header costs memory for good only while it is one that a client would send.
+func TestLongAcceptsAreNotKept(t *testing.T) {
+	h := newTestHandler(Config{})
+	long := "application/json;x=" + strings.Repeat("x", 100<<10)
+	for accept, kept := range map[string]bool{"application/json": true, long: false} {
+		r := httptest.NewRequest("GET", "/api/v1/pods", nil)
+		r.Header.Set("Accept", accept)
+		if _, err := h.negotiate(r, true, false); err != nil {
+			t.Fatal(err)
+		}
+		if _, found := h.accepts.known.Load(accept); found != kept {
+			t.Errorf("header of %d bytes: kept %v, want %v", len(accept), found, kept)
 		}
 	}
 }
