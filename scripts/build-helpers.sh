@@ -33,7 +33,7 @@ inputs() {
 	{
 		go version
 		cat "$root/scripts/build-helpers.sh" "$root/scripts/libseccomp.sh"
-		[ "$1" != hello ] || cat "$root/go.mod"
+		[ "$1" != hello ] || cat "$root/go.mod" "$root/embed/hello.go"
 		cd "$root/embed/$1"
 		find . -type f ! -name '*_test.go' -print | LC_ALL=C sort | xargs sha256sum
 	} | sha256sum | cut -d' ' -f1

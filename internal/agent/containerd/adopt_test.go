@@ -3,6 +3,8 @@ package containerd
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -146,5 +148,48 @@ func TestReboot(t *testing.T) {
 	}
 	if again := n.run(n.container("true", func(a *agent.Container) { a.Pod = c.Pod })); again.ID == c.ID {
 		t.Error("a new container has the old one's ID")
+	}
+}
+
+// TestLostSnapshots makes what a crash between a snapshot's directory and its
+// record leaves, also in a store that has no record yet.
+func TestLostSnapshots(t *testing.T) {
+	n := newNode(t)
+	if n.config.Address != "" {
+		t.Skip("a daemon looks after its own directories")
+	}
+	dir := filepath.Join(n.dataDir(), n.Snapshotter(), "snapshots")
+	for number := range 20 {
+		err := os.Mkdir(filepath.Join(dir, strconv.Itoa(number)), 0o700)
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			t.Fatal(err)
+		}
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.open()
+	n.run(n.container("true"))
+
+	empty := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(empty, "snapshots", "1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeLost(t.Context(), empty); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(empty, "snapshots")); len(left) > 0 {
+		t.Errorf("left of a store without records: %v", left)
+	}
+}
+
+func TestSecondRuntime(t *testing.T) {
+	n := newNode(t)
+	if n.config.Address != "" {
+		t.Skip("a daemon may have many clients")
+	}
+	_, err := Open(t.Context(), n.config)
+	if err == nil || !strings.Contains(err.Error(), "does another skiff use this data directory?") {
+		t.Errorf("a second runtime on the same data: %v", err)
 	}
 }

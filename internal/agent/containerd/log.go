@@ -19,6 +19,6 @@ type lineWriter struct{ log *zap.Logger }
 
 // Write implements io.Writer; the logger writes an entry at a time.
 func (w lineWriter) Write(entry []byte) (int, error) {
-	w.log.Error("from containerd", zap.String("entry", strings.TrimSpace(string(entry))))
+	w.log.Warn("from containerd", zap.String("entry", strings.TrimSpace(string(entry))))
 	return len(entry), nil
 }

@@ -165,6 +165,7 @@ func listen(path string) (*os.File, error) {
 
 // RemovePod implements agent.Runtime.
 func (r *Runtime) RemovePod(ctx context.Context, podUID string) error {
+	defer r.beginRemoval(podUID)()
 	for _, id := range r.idsOf(podUID) {
 		if err := r.Remove(ctx, id); err != nil {
 			return err
@@ -187,6 +188,29 @@ func (r *Runtime) RemovePod(ctx context.Context, podUID string) error {
 	delete(r.pods, podUID)
 	r.mu.Unlock()
 	return r.removePodDir(dir)
+}
+
+// beginRemoval waits until nobody else removes the Pod.
+func (r *Runtime) beginRemoval(podUID string) (end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		other, ok := r.removals[podUID]
+		if !ok {
+			break
+		}
+		r.mu.Unlock()
+		<-other
+		r.mu.Lock()
+	}
+	done := make(chan struct{})
+	r.removals[podUID] = done
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.removals, podUID)
+		close(done)
+	}
 }
 
 // forgetBundles makes a shim let go of containers that have no record.
@@ -244,6 +268,9 @@ func (p *pod) shutdown(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, shutdownTimeout)
 	defer cancel()
 	pid, err := p.process(call)
+	if err != nil && !p.alive() {
+		return nil // it has ended by itself
+	}
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ type Runtime struct {
 	mu         sync.Mutex // of the maps, and of the entries' states
 	containers map[string]*entry
 	pods       map[string]*pod
+	removals   map[string]chan struct{} // Pods being removed, until they are
 	watchers   map[*watcher]struct{}
 	closed     bool
 }
@@ -78,7 +79,7 @@ func Open(ctx context.Context, c Config) (*Runtime, error) {
 		config: c, machine: inspectMachine(), boot: strings.TrimSpace(string(boot)),
 		// A daemon is shared: nodes with other data directories have other names.
 		namespace:  c.Host.Table,
-		containers: map[string]*entry{}, pods: map[string]*pod{}, watchers: map[*watcher]struct{}{},
+		containers: map[string]*entry{}, pods: map[string]*pod{}, removals: map[string]chan struct{}{}, watchers: map[*watcher]struct{}{},
 	}
 	r.ended, r.cancel = context.WithCancel(context.Background())
 	if err := makeDirs(r.dataDir(), r.podsDir(), r.runcDir()); err != nil {

@@ -2,7 +2,9 @@ package containerd
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -104,5 +106,41 @@ func TestConfinement(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestMany(t *testing.T) {
+	n := newNode(t)
+	f := n.follow()
+	const pods = 24
+	var all sync.WaitGroup
+	containers := make([]agent.Container, pods)
+	for i := range containers {
+		containers[i] = n.container(fmt.Sprintf("echo %d; exit %d", i, i))
+		if i%3 > 0 { // some share a Pod
+			containers[i].Pod = containers[i-1].Pod
+		}
+		all.Go(func() {
+			if err := errors.Join(n.Create(t.Context(), containers[i]), n.Start(t.Context(), containers[i].ID)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	for i, c := range containers {
+		if s := f.exit(c.ID); s.ExitCode != i || n.output(c, "stdout") != fmt.Sprintln(i) {
+			t.Errorf("container %d: exit code %d, output %q", i, s.ExitCode, n.output(c, "stdout"))
+		}
+	}
+	for _, c := range containers {
+		all.Go(func() {
+			if err := n.RemovePod(t.Context(), c.Pod.UID); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if left, _ := n.List(t.Context()); len(left) > 0 {
+		t.Errorf("%d containers are left", len(left))
 	}
 }

@@ -15,10 +15,6 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/containerd/v2/plugins/diff/walking"
-	"github.com/containerd/containerd/v2/plugins/snapshots/native"
-	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
-	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
-	"github.com/containerd/errdefs"
 	bolt "go.etcd.io/bbolt"
 	"go.uber.org/zap"
 )
@@ -37,20 +33,21 @@ type store struct {
 // containers below root. The parts are joined by hand: containerd's plugin
 // registry would link much that a node of ours never uses.
 func openStore(ctx context.Context, root string, log *zap.Logger) (*store, error) {
-	blobs, err := local.NewStore(filepath.Join(root, "content"))
-	if err != nil {
-		return nil, fmt.Errorf("open content store: %w", err)
-	}
-	name, snapshotter, err := openSnapshotter(ctx, root, log)
-	if err != nil {
-		return nil, err
-	}
 	path := filepath.Join(root, "meta.db")
+	// First, for its lock: nothing else here tells that another skiff runs.
 	db, err := bolt.Open(path, 0o600, &bolt.Options{
 		Timeout: openTimeout, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w (does another skiff use this data directory?)", path, err), snapshotter.Close())
+		return nil, fmt.Errorf("open %s: %w (does another skiff use this data directory?)", path, err)
+	}
+	blobs, err := local.NewStore(filepath.Join(root, "content"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open content store: %w", err), db.Close())
+	}
+	name, snapshotter, err := openSnapshotter(ctx, root, log)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
 	meta := metadata.NewDB(db, blobs, map[string]snapshots.Snapshotter{name: snapshotter})
 	if err := meta.Init(ctx); err != nil {
@@ -66,51 +63,6 @@ func openStore(ctx context.Context, root string, log *zap.Logger) (*store, error
 		collector.stop()
 		return errors.Join(c.Close(), db.Close(), snapshotter.Close())
 	}}, nil
-}
-
-// openSnapshotter returns overlayfs, or plain copies where the file system
-// cannot carry it.
-func openSnapshotter(ctx context.Context, root string, log *zap.Logger) (string, snapshots.Snapshotter, error) {
-	dir := filepath.Join(root, "overlayfs")
-	if err := overlayutils.Supported(dir); err != nil {
-		log.Warn("overlayfs cannot be used here: containers get copies of their images", zap.Error(err))
-		s, err := native.NewSnapshotter(filepath.Join(root, "native"))
-		if err != nil {
-			return "", nil, fmt.Errorf("open native snapshotter: %w", err)
-		}
-		return "native", s, nil
-	}
-	s, err := overlay.NewSnapshotter(dir, overlay.AsynchronousRemove)
-	if err != nil {
-		return "", nil, fmt.Errorf("open overlayfs snapshotter: %w", err)
-	}
-	if err := cleanUpOverlays(ctx, s, filepath.Join(dir, "snapshots")); err != nil {
-		return "", nil, errors.Join(fmt.Errorf("clean up snapshots: %w", err), s.Close())
-	}
-	return "overlayfs", s, nil
-}
-
-// cleanUpOverlays removes directories that a crash left without a record: the
-// snapshotter would use their numbers anew, and fail.
-func cleanUpOverlays(ctx context.Context, s snapshots.Snapshotter, dir string) error {
-	cleaner, ok := s.(snapshots.Cleaner)
-	if !ok {
-		return nil
-	}
-	err := cleaner.Cleanup(ctx)
-	if !errdefs.IsNotFound(err) {
-		return err
-	}
-	entries, err := os.ReadDir(dir) // nothing was ever recorded
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // differ is the client's view of comparing and applying layers.
