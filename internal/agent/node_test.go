@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,9 +130,10 @@ func TestUnchangedNodeStatusIsWrittenEveryFiveMinutes(t *testing.T) {
 func TestAbsentServerIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		away := true
+		var away atomic.Bool
+		away.Store(true)
 		b.client.PrependReactor("*", "*", func(ktesting.Action) (bool, runtime.Object, error) {
-			if away {
+			if away.Load() {
 				return true, nil, errors.New("connection refused")
 			}
 			return false, nil, nil
@@ -139,7 +141,7 @@ func TestAbsentServerIsWaitedFor(t *testing.T) {
 		b.start()
 		defer func() { b.stop() }()
 		pass(time.Minute)
-		away = false
+		away.Store(false)
 		pass(30 * time.Second)
 		b.node()
 		b.lease()
@@ -148,13 +150,13 @@ func TestAbsentServerIsWaitedFor(t *testing.T) {
 		if b.pod().Status.Phase != corev1.PodRunning {
 			t.Errorf("status is %+v", b.pod().Status)
 		}
-		away = true
+		away.Store(true)
 		b.runtime.exit(t, "c", 1) // restarts do not need the server
 		pass(time.Second)
 		if calls := b.runtime.taken(); len(calls) < 4 || calls[len(calls)-1] != "start c/1" {
 			t.Errorf("calls are %q", calls)
 		}
-		away = false
+		away.Store(false)
 		pass(time.Minute)
 		if n := b.pod().Status.ContainerStatuses[0].RestartCount; n != 1 {
 			t.Errorf("restart count is %d", n)

@@ -56,6 +56,9 @@ func (a *Agent) runPods(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-controller.HasSyncedChecker().Done():
+			// What ended between the first list and the first Follow is
+			// known now at the latest.
+			a.catchUp(ctx)
 			a.clean(ctx, store.List())
 		}
 	})
@@ -197,6 +200,9 @@ func (a *Agent) clean(ctx context.Context, known []any) {
 	a.pods.mu.Unlock()
 	if err := a.Network.Retain(ctx, uids); err != nil {
 		a.log.Warn("free addresses of former pods", zap.Error(err))
+	}
+	if err := a.removeFormerLogs(keep); err != nil {
+		a.log.Warn("remove logs of former pods", zap.Error(err))
 	}
 	for _, list := range []func() ([]string, error){a.volumes.UIDs, a.cgroups.UIDs} {
 		found, err := list()

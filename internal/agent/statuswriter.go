@@ -140,7 +140,18 @@ func (s *statusWriter) run(ctx context.Context) {
 			continue
 		}
 		updated, err := s.patch(ctx, base, *next)
-		if err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && !apierrors.IsInvalid(err) {
+		if apierrors.IsConflict(err) {
+			// Either it lost a race, or it is about another Pod of that name.
+			updated, err = s.reread(ctx, base)
+			if err == nil {
+				s.seen(updated)
+				if !delay.wait(ctx) {
+					return
+				}
+				continue
+			}
+		}
+		if err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsInvalid(err) {
 			s.log.Debug("write pod status", zap.Error(err))
 			if !delay.wait(ctx) {
 				return
@@ -153,8 +164,8 @@ func (s *statusWriter) run(ctx context.Context) {
 		delay.reset()
 		s.mu.Lock()
 		switch {
-		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-			// Gone, or another of the same name: nothing to say any more.
+		case apierrors.IsNotFound(err):
+			// Gone, or another of the same name is there: nothing to say any more.
 			if !s.closed {
 				s.closed = true
 				s.settled()
@@ -170,6 +181,15 @@ func (s *statusWriter) run(ctx context.Context) {
 		}
 		s.mu.Unlock()
 	}
+}
+
+// reread fetches the Pod as it is now; NotFound if another one has its name.
+func (s *statusWriter) reread(ctx context.Context, base *corev1.Pod) (*corev1.Pod, error) {
+	pod, err := s.client.CoreV1().Pods(base.Namespace).Get(ctx, base.Name, metav1.GetOptions{})
+	if err == nil && pod.UID != base.UID {
+		return nil, apierrors.NewNotFound(corev1.Resource("pods"), base.Name)
+	}
+	return pod, err
 }
 
 // finish notes that next is written, if nothing newer is wanted; s.mu is held.

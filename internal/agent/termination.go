@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -258,12 +257,11 @@ func (w *worker) demolish(ctx context.Context, pod *corev1.Pod) error {
 	if err := w.tearDown(ctx, w.uid); err != nil {
 		return err
 	}
+	dir := w.logDir(pod.Namespace, pod.Name, w.uid)
 	if final {
-		if err := os.RemoveAll(w.logDir(pod.Namespace, pod.Name, w.uid)); err != nil {
-			return fmt.Errorf("remove logs: %w", err)
-		}
+		return w.removeLogs(w.uid, dir)
 	}
-	return nil
+	return w.keepLogs(w.uid, dir)
 }
 
 // deleteObject completes a graceful deletion.

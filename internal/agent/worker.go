@@ -222,6 +222,9 @@ func (w *worker) loop(ctx context.Context) (over bool) {
 		w.report(v)
 		w.syncProbes(ctx, v)
 		if v.Ended && v.Gone && current == nil {
+			if err := w.removeLogs(w.uid, w.logDir(v.Pod.Namespace, v.Pod.Name, w.uid)); err != nil {
+				w.log.Warn("remove logs of a former pod", zap.Error(err))
+			}
 			return true
 		}
 		switch {

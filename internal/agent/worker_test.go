@@ -5,11 +5,15 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	ktesting "k8s.io/client-go/testing"
 )
 
 func TestPodRunsAndIsReported(t *testing.T) {
@@ -225,6 +229,61 @@ func TestReboot(t *testing.T) {
 		}
 		if pod := b.pod(); pod.Status.ContainerStatuses[0].LastTerminationState.Terminated == nil || pod.Status.Phase == corev1.PodSucceeded {
 			t.Errorf("status is %+v", pod.Status)
+		}
+	})
+}
+
+func TestLogsGoWithTheirPod(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.start()
+			b.create(webPod(func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever }))
+			pass(time.Second)
+			path := b.runtime.spec("c").LogPath
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b.runtime.exit(t, "c", 0)
+			pass(time.Second)
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("the log of an ended Pod: %v", err)
+			}
+			if away {
+				b.stop()
+			}
+			if err := b.client.Tracker().Delete(corev1.SchemeGroupVersion.WithResource("pods"), "default", "web"); err != nil {
+				t.Fatal(err)
+			}
+			if away {
+				b.start()
+			}
+			pass(time.Second)
+			b.stop()
+			if left, _ := os.ReadDir(b.host.LogDir); len(left) > 0 {
+				t.Errorf("away %v: logs are left: %v", away, left)
+			}
+		})
+	}
+}
+
+func TestStatusSurvivesAConflict(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var conflicts atomic.Int64
+		conflicts.Store(2)
+		b.client.PrependReactor("patch", "pods", func(ktesting.Action) (bool, runtime.Object, error) {
+			if conflicts.Add(-1) >= 0 {
+				return true, nil, apierrors.NewConflict(corev1.Resource("pods"), "web", errors.New("race"))
+			}
+			return false, nil, nil
+		})
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		pass(time.Second)
+		if b.pod().Status.Phase != corev1.PodRunning {
+			t.Errorf("status is %+v", b.pod().Status)
 		}
 	})
 }
@@ -451,8 +510,9 @@ func TestLivenessRestarts(t *testing.T) {
 func TestReadinessDecidesReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		code := 1
-		b.runtime.execs = func(string, []string) (int, string) { return code, "" }
+		var code atomic.Int64
+		code.Store(1)
+		b.runtime.execs = func(string, []string) (int, string) { return int(code.Load()), "" }
 		b.start()
 		defer func() { b.stop() }()
 		b.create(webPod(func(p *corev1.Pod) { p.Spec.Containers[0].ReadinessProbe = probeExec(5, 1) }))
@@ -460,7 +520,7 @@ func TestReadinessDecidesReady(t *testing.T) {
 		if got := condition(b.pod(), corev1.PodReady); got != "False ContainersNotReady containers with unready status: [c]" {
 			t.Errorf("Ready is %q", got)
 		}
-		code = 0
+		code.Store(0)
 		pass(6 * time.Second)
 		if got := condition(b.pod(), corev1.PodReady); got != "True  " {
 			t.Errorf("Ready is %q", got)
@@ -471,8 +531,9 @@ func TestReadinessDecidesReady(t *testing.T) {
 func TestStartupProbeHoldsTheOthersBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		code := 1
-		b.runtime.execs = func(string, []string) (int, string) { return code, "" }
+		var code atomic.Int64
+		code.Store(1)
+		b.runtime.execs = func(string, []string) (int, string) { return int(code.Load()), "" }
 		b.start()
 		defer func() { b.stop() }()
 		b.create(webPod(func(p *corev1.Pod) {
@@ -483,7 +544,7 @@ func TestStartupProbeHoldsTheOthersBack(t *testing.T) {
 		if s := b.pod().Status.ContainerStatuses[0]; *s.Started || s.Ready || s.RestartCount > 0 {
 			t.Errorf("status is %+v", s)
 		}
-		code = 0
+		code.Store(0)
 		pass(4 * time.Second)
 		if s := b.pod().Status.ContainerStatuses[0]; !*s.Started || !s.Ready {
 			t.Errorf("status is %+v", s)
