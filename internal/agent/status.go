@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,7 +20,8 @@ func podStatus(v view, hostIPs []netip.Addr) corev1.PodStatus {
 	}
 	s.ObservedGeneration = v.Pod.Generation
 	if s.StartTime == nil {
-		s.StartTime = &metav1.Time{Time: v.Now}
+		start := stamp(v.Now)
+		s.StartTime = &start
 	}
 	if s.QOSClass == "" {
 		s.QOSClass = qosClass(v.Pod)
@@ -49,6 +51,10 @@ func podStatus(v view, hostIPs []netip.Addr) corev1.PodStatus {
 	s.Conditions = podConditions(v, s)
 	return s
 }
+
+// stamp is a time as the API keeps it: in whole seconds. Anything finer would
+// make a status differ for ever from what came back.
+func stamp(t time.Time) metav1.Time { return metav1.NewTime(t.Truncate(time.Second)) }
 
 func containerStatuses(v view, containers []corev1.Container, old []corev1.ContainerStatus, init bool) []corev1.ContainerStatus {
 	var out []corev1.ContainerStatus
@@ -98,7 +104,7 @@ func containerState(v view, c *corev1.Container, init bool) corev1.ContainerStat
 	}
 	switch {
 	case r.Current.running():
-		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(r.Current.StartedAt)}}
+		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stamp(r.Current.StartedAt)}}
 	case r.Current.exited():
 		if w, crashing := crashWait(v, c, init); crashing && !v.stopping() {
 			return corev1.ContainerState{Waiting: &w}
@@ -148,7 +154,7 @@ func (v view) initDone() bool {
 func terminated(r *run) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
 		ExitCode: int32(r.ExitCode), Reason: r.Reason, Message: r.Message,
-		StartedAt: metav1.NewTime(r.StartedAt), FinishedAt: metav1.NewTime(r.FinishedAt),
+		StartedAt: stamp(r.StartedAt), FinishedAt: stamp(r.FinishedAt),
 	}
 	if r.ID != "" {
 		t.ContainerID = "containerd://" + r.ID
@@ -206,7 +212,7 @@ func podConditions(v view, s corev1.PodStatus) []corev1.PodCondition {
 	out := slices.Clone(v.Pod.Status.Conditions)
 	set := func(t corev1.PodConditionType, ok bool, reason, message string) bool {
 		c := corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, Reason: reason, Message: message,
-			ObservedGeneration: v.Pod.Generation, LastTransitionTime: metav1.NewTime(v.Now)}
+			ObservedGeneration: v.Pod.Generation, LastTransitionTime: stamp(v.Now)}
 		if !ok {
 			c.Status = corev1.ConditionFalse
 		}

@@ -49,6 +49,33 @@ func TestPodRunsAndIsReported(t *testing.T) {
 	})
 }
 
+func TestStatusIsWrittenOnlyWhenItChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		pass(1234 * time.Millisecond) // not at a full second
+		b.create(webPod())
+		pass(time.Second)
+		writes := func() (n int) {
+			for _, a := range b.client.Actions() {
+				if a.GetVerb() == "patch" && a.GetResource().Resource == "pods" {
+					n++
+				}
+			}
+			return n
+		}
+		before := writes()
+		for range 5 {
+			b.agent.workerOf("default", "web").poke()
+			pass(time.Second)
+		}
+		if n := writes() - before; n != 0 {
+			t.Errorf("%d writes of an unchanged status", n)
+		}
+	})
+}
+
 func TestCrashLoopBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
