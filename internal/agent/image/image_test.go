@@ -40,6 +40,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/skiff-sh/skiff/embed"
 	"github.com/skiff-sh/skiff/internal/agent"
 )
 
@@ -205,6 +206,19 @@ func TestImport(t *testing.T) {
 				t.Errorf("import: %v: expected %q", err, test.want)
 			}
 		})
+	}
+}
+
+func TestImportHello(t *testing.T) {
+	s := newStore(t)
+	archive, err := embed.Hello()
+	if err != nil {
+		t.Fatalf("%v (scripts/build-helpers.sh builds what is carried)", err)
+	}
+	defer archive.Close()
+	images, err := s.Import(t.Context(), archive)
+	if err != nil || len(images) != 1 || images[0].Ref != embed.HelloImage || !slices.Equal(images[0].Entrypoint, []string{"/hello"}) {
+		t.Errorf("import: %+v, %v: expected %s", images, err, embed.HelloImage)
 	}
 }
 
