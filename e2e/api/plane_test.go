@@ -102,7 +102,7 @@ func (p *plane) open() {
 		API: p.api, Kinds: kind.All, Log: log,
 		Authenticator: auth.Union{auth.NewCertificates(p.ca.Pool(), time.Now), p.tokens},
 		Authorizer:    auth.NewAuthorizer(p.state),
-		Now:           p.now, Tokens: p.tokens.User, JWKS: p.tokens.JWKS,
+		Now:           p.now, Tokens: p.tokens.Review, JWKS: p.tokens.JWKS,
 		OpenIDConfiguration: func() ([]byte, error) { return p.tokens.OpenIDConfiguration(p.address) },
 		Version:             version.Info{Major: "1", Minor: "36", GitVersion: "v1.36.3+skiff1", Platform: "linux/amd64"},
 		OpenAPI:             openapi.New(), Nodes: p.nodes,

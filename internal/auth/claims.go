@@ -77,18 +77,24 @@ func (t *Tokens) read(token string) (_ *claims, ok bool, err error) {
 	return nil, true, err
 }
 
-// check tells whether the token is still good, now and for this server. Its
-// beginning is not looked at: it is this cluster's own token, and a machine
-// without a battery for its clock may well find itself before it.
-func (t *Tokens) check(c *claims) error {
+// check tells whether the token is still good, now and for one of the
+// audiences, and for which of them. Its beginning is not looked at: it is this
+// cluster's own token, and a machine without a battery for its clock may well
+// find itself before it.
+func (t *Tokens) check(c *claims, audiences []string) (good []string, err error) {
 	now := t.Now()
 	if c.Expiry == nil || now.Add(-leeway).After(c.Expiry.Time()) {
-		return errors.New("service account token has expired")
+		return nil, errors.New("service account token has expired")
 	}
-	if !slices.ContainsFunc(t.Audiences, func(a string) bool { return slices.Contains(c.Audience, a) }) {
-		return fmt.Errorf("token audiences %q is invalid for the target audiences %q", c.Audience, t.Audiences)
+	for _, a := range c.Audience {
+		if slices.Contains(audiences, a) {
+			good = append(good, a)
+		}
 	}
-	return t.checkObjects(&c.Kubernetes, now.Add(-leeway))
+	if len(good) == 0 {
+		return nil, fmt.Errorf("token audiences %q is invalid for the target audiences %q", c.Audience, audiences)
+	}
+	return good, t.checkObjects(&c.Kubernetes, now.Add(-leeway))
 }
 
 // checkObjects tells whether the account and what the token is bound to exist,

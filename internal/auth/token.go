@@ -208,13 +208,25 @@ func (t *Tokens) OpenIDConfiguration(address string) ([]byte, error) {
 
 // User tells whose token it is. ok is false for what is not a token of this
 // issuer; an error means that it is one and not, or no longer, valid.
-func (t *Tokens) User(_ context.Context, token string) (u User, ok bool, err error) {
+func (t *Tokens) User(ctx context.Context, token string) (u User, ok bool, err error) {
+	u, _, ok, err = t.Review(ctx, token, nil)
+	return u, ok, err
+}
+
+// Review is User for somebody else, who goes by other names than the API
+// server: a token is good for them only if it is for one of their audiences,
+// and they are told for which. Without audiences those of the API server count.
+func (t *Tokens) Review(_ context.Context, token string, audiences []string) (u User, good []string, ok bool, err error) {
+	if len(audiences) == 0 {
+		audiences = t.Audiences
+	}
 	c, ok, err := t.read(token)
 	if !ok || err != nil {
-		return User{}, false, err
+		return User{}, nil, false, err
 	}
-	if err := t.check(c); err != nil {
-		return User{}, false, err
+	good, err = t.check(c, audiences)
+	if err != nil {
+		return User{}, nil, false, err
 	}
-	return c.user(), true, nil
+	return c.user(), good, true, nil
 }

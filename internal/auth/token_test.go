@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,25 @@ func TestTokenOfWhatIsGone(t *testing.T) {
 				t.Errorf("got %v %v, want %s", ok, err, c.want)
 			}
 		})
+	}
+}
+
+// A token for one is not to be taken for a token for another.
+func TestTokenReviewIsForAudiences(t *testing.T) {
+	tokens := newTokens(t, stateWith(t, account("app")), newClock())
+	for _, c := range []struct {
+		issued, wanted, good []string
+		refused              string
+	}{
+		{nil, nil, []string{Issuer}, ""},
+		{nil, []string{"vault"}, nil, `token audiences ["` + Issuer + `"] is invalid for the target audiences ["vault"]`},
+		{[]string{"vault", "other"}, []string{"vault", "third"}, []string{"vault"}, ""},
+		{[]string{"vault"}, nil, nil, `token audiences ["vault"] is invalid for the target audiences ["` + Issuer + `"]`},
+	} {
+		_, good, ok, err := tokens.Review(t.Context(), issue(t, tokens, account("app"), nil, c.issued...), c.wanted)
+		if !slices.Equal(good, c.good) || ok != (c.refused == "") || !ok && (err == nil || err.Error() != c.refused) {
+			t.Errorf("issued for %q, reviewed for %q: %q %v %v", c.issued, c.wanted, good, ok, err)
+		}
 	}
 }
 

@@ -34,8 +34,9 @@ type Config struct {
 	Version       version.Info
 	Log           *zap.Logger
 
-	// Tokens tells whose a bearer token is, for TokenReviews (optional).
-	Tokens func(ctx context.Context, token string) (auth.User, bool, error)
+	// Tokens tells whose a bearer token is and for which of the audiences, for
+	// TokenReviews (optional). No audiences mean the API server's own.
+	Tokens func(ctx context.Context, token string, audiences []string) (u auth.User, good []string, ok bool, err error)
 	// Nodes reaches the nodes' own API (optional: logs, exec, attach and
 	// port-forward then answer 503).
 	Nodes Nodes

@@ -102,14 +102,14 @@ func (h *Handler) tokenReview(ctx context.Context, _ *request, read func(runtime
 		review.Status.Error = "this server verifies no tokens"
 		return review, nil
 	}
-	user, ok, err := h.Tokens(ctx, review.Spec.Token)
+	user, audiences, ok, err := h.Tokens(ctx, review.Spec.Token, review.Spec.Audiences)
 	review.Status = authenticationv1.TokenReviewStatus{Authenticated: ok && err == nil}
 	if err != nil {
 		review.Status.Error = err.Error()
 	}
 	if review.Status.Authenticated {
 		review.Status.User = userInfo(user)
-		review.Status.Audiences = review.Spec.Audiences
+		review.Status.Audiences = audiences
 	}
 	return review, nil
 }

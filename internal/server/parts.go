@@ -59,7 +59,7 @@ func (s *server) openAPI(context.Context) error {
 		API: s.env.API, Kinds: kind.All, Log: s.log.Named("rest"),
 		Authenticator: auth.Union{auth.NewCertificates(s.keys.authority.Pool(), time.Now), tokens},
 		Authorizer:    auth.NewAuthorizer(s.state),
-		Tokens:        tokens.User,
+		Tokens:        tokens.Review,
 		Nodes:         rest.Direct{TLS: clientTLS(s.keys.toNodes.TLS(), s.keys.authority.Pool())},
 		OpenAPI:       openapi.New(),
 		Version:       version.API(),
