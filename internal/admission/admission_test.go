@@ -313,6 +313,8 @@ func TestNodeRestriction(t *testing.T) {
 	lease := func(ns, name string) *coordinationv1.Lease {
 		return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}}
 	}
+	owned := self.DeepCopy()
+	owned.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Namespace", Name: "none", UID: "none"}}
 	type request = admission.Request
 	tests := map[string]struct {
 		r    request
@@ -324,6 +326,7 @@ func TestNodeRestriction(t *testing.T) {
 		"restricted label":    {request{Operation: admission.Update, Kind: kind.Node, Object: labelled("x.node-restriction.kubernetes.io/a"), Old: self}, "is not allowed to modify labels: x.node-restriction.kubernetes.io/a"},
 		"free label":          {request{Operation: admission.Update, Kind: kind.Node, Object: labelled("example.com/a"), Old: self}, ""},
 		"taints":              {request{Operation: admission.Update, Kind: kind.Node, Object: self, Old: node("n1", func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "a"}} })}, `node "n1" is not allowed to modify taints`},
+		"owner":               {request{Operation: admission.Update, Kind: kind.Node, Object: owned, Old: self}, `node "n1" is not allowed to modify ownerReferences`},
 		"own pod's status":    {request{Operation: admission.Update, Kind: kind.Pod, Subresource: "status", Object: mine, Old: mine}, ""},
 		"other pod's status":  {request{Operation: admission.Update, Kind: kind.Pod, Subresource: "status", Object: theirs, Old: theirs}, `node "n1" can only update pod status for pods with spec.nodeName set to itself`},
 		"labels by status":    {request{Operation: admission.Update, Kind: kind.Pod, Subresource: "status", Object: relabelled, Old: mine}, `node "n1" cannot update labels through pod status`},

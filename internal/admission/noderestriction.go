@@ -156,6 +156,11 @@ func (n restricted) node(r *Request) error {
 		if !equality.Semantic.DeepEqual(node.Spec.Taints, old.Spec.Taints) {
 			return r.Forbid(fmt.Errorf("node %q is not allowed to modify taints", n.name))
 		}
+		// An owner that does not exist would have the node collected as garbage,
+		// after which it could make itself anew without its taints.
+		if !equality.Semantic.DeepEqual(node.OwnerReferences, old.OwnerReferences) {
+			return r.Forbid(fmt.Errorf("node %q is not allowed to modify ownerReferences", n.name))
+		}
 		if labels := forbiddenLabels(node.Labels, old.Labels); len(labels) > 0 {
 			return r.Forbid(fmt.Errorf("is not allowed to modify labels: %s", strings.Join(labels, ", ")))
 		}
