@@ -99,6 +99,7 @@ func TestProblemsAreNamed(t *testing.T) {
 		{name: "overlap", file: "cluster-cidr: 10.0.0.0/8\n", want: `cluster-cidr 10.0.0.0/8 and service-cidr 10.43.0.0/16 overlap: choose ranges that do not`},
 		{name: "IPv6", file: "service-cidr: fd00::/112\n", want: `service-cidr fd00::/112: only IPv4 networks are possible so far`},
 		{name: "small range", file: "service-cidr: 10.9.0.0/30\n", want: `service-cidr 10.9.0.0/30: too small, expected a prefix length of at most 28`},
+		{name: "two ranges", file: "service-cidr: [10.43.0.0/16, 10.44.0.0/16]\n", want: `service-cidr: expected one network, there are 2`},
 		{name: "DNS outside", file: "cluster-dns: 10.1.1.1\n", want: `cluster-dns 10.1.1.1: expected an address within service-cidr`},
 		{name: "port range", file: "service-node-port-range: 9-1\n", want: `FILE, line 1: service-node-port-range: invalid range "9-1", expected a range of ports such as 30000-32767`},
 		{name: "mode", file: "write-kubeconfig-mode: 0999\n", want: `FILE, line 1: write-kubeconfig-mode: invalid mode "0999", expected an octal file mode such as 0640`},

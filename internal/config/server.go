@@ -151,6 +151,9 @@ func (s *Server) validateRanges() error {
 		if len(r.list) == 0 {
 			errs = append(errs, fmt.Errorf("%s: expected a network such as 10.42.0.0/16", r.key))
 		}
+		if len(r.list) > 1 {
+			errs = append(errs, fmt.Errorf("%s: expected one network, there are %d", r.key, len(r.list)))
+		}
 		for _, p := range r.list {
 			if !p.Addr().Is4() {
 				errs = append(errs, fmt.Errorf("%s %s: only IPv4 networks are possible so far", r.key, p))
