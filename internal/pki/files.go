@@ -30,11 +30,15 @@ func Open(dir string, clock Clock) (*Files, error) {
 }
 
 // Authority returns the named authority (NAME.crt and NAME.key), made on first
-// use. One that is damaged is an error: replacing it would lock everyone out.
+// use. One that is damaged, or has lost its key, is an error: replacing it would
+// lock everyone out. A key alone is what is left when the first use was cut short.
 func (f *Files) Authority(name, commonName string) (Pair, error) {
 	p, err := f.read(name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return p, err
+	}
+	if _, err := os.Lstat(f.path(name + ".crt")); !errors.Is(err, fs.ErrNotExist) {
+		return Pair{}, damaged(f.path(name+".crt"), errors.New("its key is not there"))
 	}
 	p, err = NewAuthority(commonName, f.clock)
 	if err != nil {

@@ -122,6 +122,17 @@ func TestDamagedAuthorityIsNotReplaced(t *testing.T) {
 	}
 }
 
+func TestAuthorityWithoutItsKeyIsNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	f, _ := open(t, dir, clockAt(build))
+	if err := os.Remove(filepath.Join(dir, "ca.key")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Authority("ca", "skiff-ca"); err == nil || !strings.Contains(err.Error(), "its key is not there") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestKubeconfig(t *testing.T) {
 	f, ca := open(t, t.TempDir(), clockAt(build))
 	admin, err := f.Leaf("admin", ca, Subject{CommonName: "system:admin", Organizations: []string{"system:masters"}, Client: true})
