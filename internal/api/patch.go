@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,6 +25,13 @@ import (
 
 // maxJSONPatch bounds the operations of one JSON patch.
 const maxJSONPatch = 10000
+
+// maxJSONCopies bounds by how many bytes the copies of one JSON patch may make
+// a document grow: each can double it.
+const maxJSONCopies = 3 << 20
+
+// boundCopies sets that bound, which the library has for the whole process.
+var boundCopies = sync.OnceFunc(func() { jsonpatch.AccumulatedCopySizeLimit = maxJSONCopies })
 
 // Patch is a change in one of the formats of the API. It is applied to the
 // object as the Request's Face shows it.
@@ -91,6 +99,7 @@ type patcher func(current, next runtime.Object) error
 func decodePatch(req *Request, patch Patch) (patcher, error) {
 	switch patch.Type {
 	case types.JSONPatchType:
+		boundCopies()
 		operations, err := jsonpatch.DecodePatch(patch.Data)
 		if err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())

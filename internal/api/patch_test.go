@@ -89,6 +89,10 @@ func TestPatchRefuses(t *testing.T) {
 			api.Patch{Type: types.JSONPatchType, Data: []byte(`[{"op":"test","path":"/data/a","value":"9"}]`)}, "cm",
 			metav1.StatusReasonInvalid, "the server rejected our request due to an error in our request", 422,
 		},
+		"growing without end": {
+			api.Patch{Type: types.JSONPatchType, Data: doublings(12)}, "cm",
+			metav1.StatusReasonInvalid, "the server rejected our request due to an error in our request", 422,
+		},
 		"wrong type":  {api.Patch{Type: types.MergePatchType, Data: []byte(`{"data":[1]}`)}, "cm", metav1.StatusReasonInvalid, "patch: Invalid value", 422},
 		"rename":      {api.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"name":"other"}}`)}, "cm", metav1.StatusReasonBadRequest, "the name of the object (other) does not match the name on the URL (cm)", 400},
 		"revision":    {api.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"resourceVersion":"1"}}`)}, "cm", metav1.StatusReasonConflict, "the object has been modified", 409},
@@ -114,6 +118,15 @@ func TestPatchRefuses(t *testing.T) {
 			t.Errorf("an unknown field without strict validation: %v, warnings %q", err, warnings)
 		}
 	}
+}
+
+// doublings copies a document's data into itself again and again.
+func doublings(n int) []byte {
+	patch := fmt.Sprintf(`[{"op":"add","path":"/data/a","value":%q}`, strings.Repeat("x", 4096))
+	for i := range n {
+		patch += fmt.Sprintf(`,{"op":"copy","from":"/data","path":"/data/%d"}`, i)
+	}
+	return []byte(patch + "]")
 }
 
 func TestPatchesDoNotLoseEachOther(t *testing.T) {
