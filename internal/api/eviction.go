@@ -27,18 +27,25 @@ func (a *API) Evict(ctx context.Context, req Request, eviction *policyv1.Evictio
 		req.DryRun = req.DryRun || d == metav1.DryRunAll
 	}
 	req.Kind, req.Subresource = kind.Pod, "eviction"
-	if err := a.markEvicted(ctx, &req, options, eviction); err != nil {
+	pod, err := a.markEvicted(ctx, &req, options, eviction)
+	if err != nil {
 		return err
 	}
+	if want := options.Preconditions; want != nil && want.ResourceVersion != nil {
+		// The mark has made the Pod a newer one than that which was meant.
+		marked := *want
+		marked.ResourceVersion = new(pod.GetResourceVersion())
+		options.Preconditions = &marked
+	}
 	req.Subresource = ""
-	_, _, err := a.Delete(ctx, req, options)
+	_, _, err = a.Delete(ctx, req, options)
 	return err
 }
 
 // markEvicted notes in the Pod why it ends (KEP-3329), unless it has ended or
-// is about to anyway.
-func (a *API) markEvicted(ctx context.Context, req *Request, options metav1.DeleteOptions, eviction *policyv1.Eviction) error {
-	_, err := a.edit(ctx, req, eviction, func(obj kind.Object) error {
+// is about to anyway, and returns the Pod.
+func (a *API) markEvicted(ctx context.Context, req *Request, options metav1.DeleteOptions, eviction *policyv1.Eviction) (kind.Object, error) {
+	return a.edit(ctx, req, eviction, func(obj kind.Object) error {
 		pod := obj.(*corev1.Pod)
 		if err := checkPreconditions(req, pod, options.Preconditions); err != nil {
 			return err
@@ -54,7 +61,6 @@ func (a *API) markEvicted(ctx context.Context, req *Request, options metav1.Dele
 		})
 		return nil
 	})
-	return err
 }
 
 func ended(pod *corev1.Pod) bool {

@@ -81,6 +81,11 @@ func TestEvict(t *testing.T) {
 	wrong := eviction.DeepCopy()
 	wrong.DeleteOptions.Preconditions = &metav1.Preconditions{UID: &uid}
 	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), wrong), metav1.StatusReasonConflict, "the UID in the precondition (other)")
+	version := "1"
+	wrong.DeleteOptions.Preconditions = &metav1.Preconditions{ResourceVersion: &version}
+	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), wrong), metav1.StatusReasonConflict, "the ResourceVersion in the precondition (1)")
+	version = c.get(kind.Pod, "default", "p").GetResourceVersion()
+	eviction.DeleteOptions.Preconditions = &metav1.Preconditions{ResourceVersion: &version}
 	if err := c.Evict(ctx, to(kind.Pod, "default", "p"), eviction); err != nil {
 		t.Fatal(err)
 	}
