@@ -62,6 +62,7 @@ func (a *API) Watch(_ context.Context, req Request, options ListOptions) (*Watch
 			return nil, err
 		}
 		w.list(a.state)
+		w.endMark = w.bookmarks && options.SendInitialEvents != nil
 	} else if err := w.follow(a.state, rev); err != nil {
 		return nil, watchError(err)
 	}
@@ -74,7 +75,7 @@ func (a *API) Watch(_ context.Context, req Request, options ListOptions) (*Watch
 // list begins with all there is.
 func (w *Watch) list(s *state.State) {
 	snapshot, cursor := s.ListWatch(w.selected.kind, w.selected.in)
-	w.cursor, w.listed, w.endMark = cursor, snapshot.Revision(), w.bookmarks
+	w.cursor, w.listed = cursor, snapshot.Revision()
 	snapshot.Ascend(w.selected.in, "", func(obj kind.Object) bool {
 		if w.selected.matches(obj) {
 			w.initial = append(w.initial, obj)

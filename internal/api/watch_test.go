@@ -60,7 +60,7 @@ func TestWatchBeginnings(t *testing.T) {
 	c.create(kind.ConfigMap, configMap("b"))
 	newer := metav1.ResourceVersionMatchNotOlderThan
 	all := c.watch(kind.ConfigMap, metav1.ListOptions{})
-	zero := c.watch(kind.ConfigMap, metav1.ListOptions{ResourceVersion: "0"})
+	zero := c.watch(kind.ConfigMap, metav1.ListOptions{ResourceVersion: "0", AllowWatchBookmarks: true})
 	after := c.watch(kind.ConfigMap, metav1.ListOptions{ResourceVersion: a.GetResourceVersion()})
 	streamed := c.watch(kind.ConfigMap, metav1.ListOptions{SendInitialEvents: new(true), ResourceVersionMatch: newer, AllowWatchBookmarks: true})
 	silent := c.watch(kind.ConfigMap, metav1.ListOptions{SendInitialEvents: new(false), ResourceVersionMatch: newer})
