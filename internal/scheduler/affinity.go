@@ -12,13 +12,13 @@ import (
 type domain struct{ key, value string }
 
 // together is what a cycle knows of the Pods that its own wants near or far, and
-// of those that want it far.
+// of those that want it so.
 type together struct {
-	near     []term
-	nearHas  []map[domain]bool // by term of near
-	anywhere bool              // some Pod matches all of near
-	far      map[domain]bool   // by the Pod's own terms
-	repelled map[domain]bool   // by terms of others
+	nearHas  []map[string]bool  // values with Pods that match all terms, by term
+	anywhere bool               // there are such Pods
+	farHas   []map[string]bool  // by term
+	repelled map[domain]bool    // by required terms of others
+	liked    map[domain]float64 // by preferences, the Pod's and others'
 }
 
 // term is a PodAffinityTerm that is ready to match.
@@ -26,27 +26,44 @@ type term struct {
 	key        string
 	selector   labels.Selector
 	namespaces []string
-	inAll      bool // a namespace selector is given, which matches by label
-	nsSelector labels.Selector
+	nsSelector labels.Selector // nil: none
+	weight     float64         // of a preference, negative to keep away
 }
 
-func affinity(pod *corev1.Pod) []corev1.PodAffinityTerm {
-	if a := pod.Spec.Affinity; a != nil && a.PodAffinity != nil {
-		return a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+// terms prepares the Pod's affinity.
+func (p *podInfo) terms() {
+	a := p.pod.Spec.Affinity
+	if a == nil {
+		return
 	}
-	return nil
-}
-
-func antiAffinity(pod *corev1.Pod) []corev1.PodAffinityTerm {
-	if a := pod.Spec.Affinity; a != nil && a.PodAntiAffinity != nil {
-		return a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	add := func(list *[]term, t *corev1.PodAffinityTerm, weight float64) {
+		ready := newTerm(p.pod, t)
+		ready.weight = weight
+		*list = append(*list, ready)
 	}
-	return nil
+	if n := a.PodAffinity; n != nil {
+		for i := range n.RequiredDuringSchedulingIgnoredDuringExecution {
+			add(&p.near, &n.RequiredDuringSchedulingIgnoredDuringExecution[i], 0)
+		}
+		for i := range n.PreferredDuringSchedulingIgnoredDuringExecution {
+			t := &n.PreferredDuringSchedulingIgnoredDuringExecution[i]
+			add(&p.prefers, &t.PodAffinityTerm, float64(t.Weight))
+		}
+	}
+	if f := a.PodAntiAffinity; f != nil {
+		for i := range f.RequiredDuringSchedulingIgnoredDuringExecution {
+			add(&p.far, &f.RequiredDuringSchedulingIgnoredDuringExecution[i], 0)
+		}
+		for i := range f.PreferredDuringSchedulingIgnoredDuringExecution {
+			t := &f.PreferredDuringSchedulingIgnoredDuringExecution[i]
+			add(&p.prefers, &t.PodAffinityTerm, -float64(t.Weight))
+		}
+	}
 }
 
 // newTerm prepares a term of a Pod. One that cannot be read matches nothing;
 // validation has refused it.
-func newTerm(pod *corev1.Pod, t corev1.PodAffinityTerm) term {
+func newTerm(pod *corev1.Pod, t *corev1.PodAffinityTerm) term {
 	selector, err := metav1.LabelSelectorAsSelector(withKeys(t.LabelSelector, pod.Labels, t.MatchLabelKeys, t.MismatchLabelKeys))
 	if err != nil {
 		selector = labels.Nothing()
@@ -56,7 +73,6 @@ func newTerm(pod *corev1.Pod, t corev1.PodAffinityTerm) term {
 		ready.namespaces = []string{pod.Namespace}
 	}
 	if t.NamespaceSelector != nil {
-		ready.inAll = true
 		if ready.nsSelector, err = metav1.LabelSelectorAsSelector(t.NamespaceSelector); err != nil {
 			ready.nsSelector = labels.Nothing()
 		}
@@ -85,98 +101,139 @@ func withKeys(selector *metav1.LabelSelector, own map[string]string, match, mism
 
 func (t *term) matches(pod *corev1.Pod, namespaceLabels func(string) labels.Set) bool {
 	inNamespace := slices.Contains(t.namespaces, pod.Namespace) ||
-		t.inAll && t.nsSelector.Matches(namespaceLabels(pod.Namespace))
+		t.nsSelector != nil && t.nsSelector.Matches(namespaceLabels(pod.Namespace))
 	return inNamespace && t.selector.Matches(labels.Set(pod.Labels))
 }
 
+// newTogether looks at all Pods if the cycle's own has a say, else at those
+// that have one.
 func (c *cycle) newTogether() *together {
-	near, far := affinity(c.pod.pod), antiAffinity(c.pod.pod)
-	if len(near)+len(far)+c.cluster.antiAffine == 0 {
+	own := c.pod.affine()
+	if !own && len(c.cluster.affine) == 0 {
 		return nil
 	}
-	t := &together{far: map[domain]bool{}, repelled: map[domain]bool{}}
-	for _, n := range near {
-		t.near = append(t.near, newTerm(c.pod.pod, n))
-		t.nearHas = append(t.nearHas, map[domain]bool{})
+	t := &together{repelled: map[domain]bool{}, liked: map[domain]float64{}}
+	for range c.pod.near {
+		t.nearHas = append(t.nearHas, map[string]bool{})
 	}
-	var farTerms []term
-	for _, f := range far {
-		farTerms = append(farTerms, newTerm(c.pod.pod, f))
+	for range c.pod.far {
+		t.farHas = append(t.farHas, map[string]bool{})
 	}
-	for _, name := range c.cluster.names {
-		n := c.cluster.nodes[name]
-		for _, other := range n.pods {
-			c.meet(t, farTerms, n.node, other.pod)
+	if own {
+		for _, n := range c.cluster.nodes {
+			for _, other := range n.pods {
+				c.meet(t, n.node, other.pod)
+			}
+		}
+	}
+	for n := range c.cluster.affine {
+		if n.node == nil {
+			continue
+		}
+		for _, other := range n.affine {
+			c.hear(t, n.node, other)
 		}
 	}
 	return t
 }
 
-// meet notes what one Pod on a node means for the cycle's Pod.
-func (c *cycle) meet(t *together, far []term, node *corev1.Node, other *corev1.Pod) {
-	matchesAll := len(t.near) > 0
-	for i := range t.near {
-		if !t.near[i].matches(other, c.namespaceLabels) {
-			matchesAll = false
-			continue
-		}
-		if value, ok := node.Labels[t.near[i].key]; ok {
-			t.nearHas[i][domain{t.near[i].key, value}] = true
+// meet notes what a Pod on a node means for the terms of the cycle's own.
+func (c *cycle) meet(t *together, node *corev1.Node, other *corev1.Pod) {
+	if len(c.pod.near) > 0 && c.matchesAll(c.pod.near, other) {
+		for i := range c.pod.near {
+			if value, ok := node.Labels[c.pod.near[i].key]; ok {
+				t.nearHas[i][value] = true
+				t.anywhere = true
+			}
 		}
 	}
-	t.anywhere = t.anywhere || matchesAll
-	for i := range far {
-		if value, ok := node.Labels[far[i].key]; ok && far[i].matches(other, c.namespaceLabels) {
-			t.far[domain{far[i].key, value}] = true
+	for i := range c.pod.far {
+		if value, ok := node.Labels[c.pod.far[i].key]; ok && c.pod.far[i].matches(other, c.namespaceLabels) {
+			t.farHas[i][value] = true
 		}
 	}
-	for _, a := range antiAffinity(other) {
-		ready := newTerm(other, a)
-		if value, ok := node.Labels[ready.key]; ok && ready.matches(c.pod.pod, c.namespaceLabels) {
-			t.repelled[domain{ready.key, value}] = true
+	c.like(t, node, c.pod.prefers, other, 0)
+}
+
+// hear notes what the terms of a Pod on a node say of the cycle's own.
+func (c *cycle) hear(t *together, node *corev1.Node, other *podInfo) {
+	for i := range other.far {
+		f := &other.far[i]
+		if value, ok := node.Labels[f.key]; ok && f.matches(c.pod.pod, c.namespaceLabels) {
+			t.repelled[domain{f.key, value}] = true
+		}
+	}
+	c.like(t, node, other.prefers, c.pod.pod, 0)
+	c.like(t, node, other.near, c.pod.pod, 1) // upstream's hardPodAffinityWeight
+}
+
+// like adds the weights of the terms that match a Pod to the node's domains.
+func (c *cycle) like(t *together, node *corev1.Node, terms []term, pod *corev1.Pod, weight float64) {
+	for i := range terms {
+		if value, ok := node.Labels[terms[i].key]; ok && terms[i].matches(pod, c.namespaceLabels) {
+			t.liked[domain{terms[i].key, value}] += terms[i].weight + weight
 		}
 	}
 }
 
-func apart(c *cycle, n *nodeInfo) []string {
+func (c *cycle) matchesAll(terms []term, pod *corev1.Pod) bool {
+	for i := range terms {
+		if !terms[i].matches(pod, c.namespaceLabels) {
+			return false
+		}
+	}
+	return true
+}
+
+func apart(c *cycle, n *nodeInfo) {
 	t := c.together
 	if t == nil {
-		return nil
+		return
 	}
 	if !t.hasNear(c, n.node) {
-		return []string{"node(s) didn't match pod affinity rules"}
+		c.no("node(s) didn't match pod affinity rules")
+		c.hopeless = true
+		return
 	}
-	for d := range t.far {
-		if n.node.Labels[d.key] == d.value {
-			return []string{"node(s) didn't match pod anti-affinity rules"}
+	for i := range c.pod.far {
+		if value, ok := n.node.Labels[c.pod.far[i].key]; ok && t.farHas[i][value] {
+			c.no("node(s) didn't match pod anti-affinity rules")
+			return
 		}
 	}
-	for d := range t.repelled {
-		if n.node.Labels[d.key] == d.value {
-			return []string{"node(s) didn't satisfy existing pods anti-affinity rules"}
+	if len(t.repelled) == 0 {
+		return
+	}
+	for key, value := range n.node.Labels {
+		if t.repelled[domain{key, value}] {
+			c.no("node(s) didn't satisfy existing pods anti-affinity rules")
+			return
 		}
 	}
-	return nil
 }
 
 // hasNear says whether the Pods that must be near are. The first of a group
 // that wants to be near itself may go anywhere that has the labels.
 func (t *together) hasNear(c *cycle, node *corev1.Node) bool {
 	satisfied := true
-	for i := range t.near {
-		value, ok := node.Labels[t.near[i].key]
+	for i := range c.pod.near {
+		value, ok := node.Labels[c.pod.near[i].key]
 		if !ok {
 			return false
 		}
-		satisfied = satisfied && t.nearHas[i][domain{t.near[i].key, value}]
+		satisfied = satisfied && t.nearHas[i][value]
 	}
-	if satisfied || t.anywhere {
-		return satisfied
+	return satisfied || !t.anywhere && c.matchesAll(c.pod.near, c.pod.pod)
+}
+
+// liking is the sum of what is liked about a node.
+func liking(c *cycle, n *nodeInfo) float64 {
+	sum := 0.0
+	if c.together == nil || len(c.together.liked) == 0 {
+		return sum
 	}
-	for i := range t.near {
-		if !t.near[i].matches(c.pod.pod, c.namespaceLabels) {
-			return false
-		}
+	for key, value := range n.node.Labels {
+		sum += c.together.liked[domain{key, value}]
 	}
-	return true
+	return sum
 }

@@ -1,10 +1,7 @@
 package scheduler
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
 // change is a set of things that can happen in a cluster and make a Pod fit
@@ -14,6 +11,7 @@ type change uint8
 const (
 	nodeChanged change = 1 << iota // labels, taints, cordon, or a new node
 	nodeGrew                       // allocatable
+	nodeLeft
 	podLeft
 	podArrived // or changed its labels
 )
@@ -25,46 +23,58 @@ type filter struct {
 	helps change
 	// preemptible says that fewer Pods on the node would help.
 	preemptible bool
-	// reasons returns upstream's words for what is in the way, none if nothing is.
-	reasons func(c *cycle, n *nodeInfo) []string
+	// others says that the Pods of other nodes matter, too.
+	others bool
+	// object appends upstream's words for what is in the way to c.reasons, and
+	// sets c.hopeless where even fewer Pods would not help.
+	object func(c *cycle, n *nodeInfo)
 }
 
 // filters are asked in this order, and the first that objects ends the matter
 // for a node: what costs least and rules out most comes first, as upstream.
-var filters = []filter{
-	{"NodeUnschedulable", nodeChanged, false, unschedulable},
-	{"NodeName", nodeChanged, false, otherNode},
-	{"TaintToleration", nodeChanged, false, untolerated},
-	{"NodeAffinity", nodeChanged, false, unwanted},
-	{"NodePorts", podLeft | nodeChanged, true, portsTaken},
-	{"NodeResourcesFit", podLeft | nodeGrew | nodeChanged, true, insufficient},
-	{"PodTopologySpread", podLeft | podArrived | nodeChanged, true, skewed},
-	{"InterPodAffinity", podLeft | podArrived | nodeChanged, true, apart},
+var filters = [...]filter{
+	{name: "NodeUnschedulable", helps: nodeChanged, object: unschedulable},
+	{name: "NodeName", helps: nodeChanged, object: otherNode},
+	{name: "TaintToleration", helps: nodeChanged, object: untolerated},
+	{name: "NodeAffinity", helps: nodeChanged, object: unwanted},
+	{name: "NodePorts", helps: podLeft | nodeChanged, preemptible: true, object: portsTaken},
+	{name: "NodeResourcesFit", helps: podLeft | nodeGrew | nodeChanged, preemptible: true, object: insufficient},
+	{name: "PodTopologySpread", helps: podLeft | podArrived | nodeChanged | nodeLeft, preemptible: true, others: true, object: skewed},
+	{name: "InterPodAffinity", helps: podLeft | podArrived | nodeChanged, preemptible: true, others: true, object: apart},
 }
 
-func unschedulable(c *cycle, n *nodeInfo) []string {
+func (c *cycle) no(reason string) { c.reasons = append(c.reasons, reason) }
+
+func unschedulable(c *cycle, n *nodeInfo) {
+	if !n.node.Spec.Unschedulable {
+		return
+	}
 	taint := corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
-	if n.node.Spec.Unschedulable && !tolerated(c.pod.pod.Spec.Tolerations, &taint) {
-		return []string{"node(s) were unschedulable"}
+	if !tolerated(c.pod.pod.Spec.Tolerations, &taint) {
+		c.no("node(s) were unschedulable")
 	}
-	return nil
 }
 
-func otherNode(c *cycle, n *nodeInfo) []string {
-	if name := c.pod.pod.Spec.NodeName; name != "" && name != n.node.Name {
-		return []string{"node(s) didn't match the requested node name"}
+func otherNode(c *cycle, n *nodeInfo) {
+	if name := c.pod.pod.Spec.NodeName; name != "" && name != n.name {
+		c.no("node(s) didn't match the requested node name")
 	}
-	return nil
 }
 
-func untolerated(c *cycle, n *nodeInfo) []string {
-	for i := range n.node.Spec.Taints {
-		t := &n.node.Spec.Taints[i]
-		if t.Effect != corev1.TaintEffectPreferNoSchedule && !tolerated(c.pod.pod.Spec.Tolerations, t) {
-			return []string{"node(s) had untolerated taint(s)"}
+func untolerated(c *cycle, n *nodeInfo) {
+	if !tolerates(c.pod.pod, n.node) {
+		c.no("node(s) had untolerated taint(s)")
+	}
+}
+
+func tolerates(pod *corev1.Pod, node *corev1.Node) bool {
+	for i := range node.Spec.Taints {
+		t := &node.Spec.Taints[i]
+		if t.Effect != corev1.TaintEffectPreferNoSchedule && !tolerated(pod.Spec.Tolerations, t) {
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 func tolerated(tolerations []corev1.Toleration, taint *corev1.Taint) bool {
@@ -85,68 +95,49 @@ func tolerated(tolerations []corev1.Toleration, taint *corev1.Taint) bool {
 	return false
 }
 
-func unwanted(c *cycle, n *nodeInfo) []string {
-	if c.wants == nil {
-		return nil
+func unwanted(c *cycle, n *nodeInfo) {
+	if !c.wanted(n) {
+		c.no("node(s) didn't match Pod's node affinity/selector")
 	}
-	if ok, err := c.wants.Match(n.node); err != nil || !ok {
-		return []string{"node(s) didn't match Pod's node affinity/selector"}
-	}
-	return nil
 }
 
-// requiredAffinity returns the Pod's selector and required affinity, nil if it
-// has none.
-func requiredAffinity(pod *corev1.Pod) *nodeaffinity.RequiredNodeAffinity {
-	affinity := pod.Spec.Affinity
-	if len(pod.Spec.NodeSelector) == 0 && (affinity == nil || affinity.NodeAffinity == nil ||
-		affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil) {
-		return nil
+func (c *cycle) wanted(n *nodeInfo) bool {
+	if c.pod.wants == nil {
+		return true
 	}
-	r := nodeaffinity.GetRequiredNodeAffinity(pod)
-	return &r
+	ok, err := c.pod.wants.Match(n.node)
+	return ok && err == nil
 }
 
-func portsTaken(c *cycle, n *nodeInfo) []string {
-	if len(c.pod.ports) == 0 {
-		return nil
-	}
-	for _, other := range n.pods {
-		for _, taken := range other.ports {
-			for _, p := range c.pod.ports {
-				if p.clashes(taken) {
-					return []string{"node(s) didn't have free ports for the requested pod ports"}
-				}
+func portsTaken(c *cycle, n *nodeInfo) {
+	for _, p := range c.pod.ports {
+		for taken := range n.ports {
+			if p.clashes(taken) {
+				c.no("node(s) didn't have free ports for the requested pod ports")
+				return
 			}
 		}
 	}
-	return nil
 }
 
-func (p hostPort) clashes(o hostPort) bool {
-	return p.protocol == o.protocol && p.port == o.port &&
-		(p.ip == o.ip || p.ip == "0.0.0.0" || o.ip == "0.0.0.0")
-}
-
-func insufficient(c *cycle, n *nodeInfo) []string {
-	var reasons []string
+func insufficient(c *cycle, n *nodeInfo) {
 	if len(n.pods)+1 > n.maxPods {
-		reasons = append(reasons, "Too many pods")
+		c.no("Too many pods")
 	}
-	asked := c.pod.asked
-	if asked.cpu > 0 && asked.cpu > n.allocatable.cpu-n.asked.cpu {
-		reasons = append(reasons, "Insufficient cpu")
-	}
-	if asked.memory > 0 && asked.memory > n.allocatable.memory-n.asked.memory {
-		reasons = append(reasons, "Insufficient memory")
-	}
-	if asked.ephemeral > 0 && asked.ephemeral > n.allocatable.ephemeral-n.asked.ephemeral {
-		reasons = append(reasons, "Insufficient ephemeral-storage")
-	}
+	asked := &c.pod.asked
+	c.lacks("Insufficient cpu", asked.cpu, n.allocatable.cpu, n.asked.cpu)
+	c.lacks("Insufficient memory", asked.memory, n.allocatable.memory, n.asked.memory)
+	c.lacks("Insufficient ephemeral-storage", asked.ephemeral, n.allocatable.ephemeral, n.asked.ephemeral)
 	for name, amount := range asked.other {
-		if amount > n.allocatable.other[name]-n.asked.other[name] {
-			reasons = append(reasons, "Insufficient "+strings.TrimSpace(string(name)))
-		}
+		c.lacks("Insufficient "+string(name), amount, n.allocatable.other[name], n.asked.other[name])
 	}
-	return reasons
+}
+
+// lacks objects where more is asked than is free; more than there is at all is
+// beyond help.
+func (c *cycle) lacks(reason string, asked, all, taken int64) {
+	if asked > 0 && asked > all-taken {
+		c.no(reason)
+		c.hopeless = c.hopeless || asked > all
+	}
 }

@@ -4,14 +4,18 @@
 // nodes for one Pod; the queue holds the Pods that wait and knows what would help
 // them; Scheduler, in this file alone, follows the state and writes what was
 // decided. The invariant: a Pod that fits nowhere is tried again when, and only
-// when, something changed that may help it. The package never evicts.
+// when, something changed that may help it. The package never evicts: there is
+// no preemption yet, and the words that upstream has for it always tell that no
+// victims were found.
 package scheduler
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -59,6 +63,7 @@ type Scheduler struct {
 // outcome is how the writing of a decision ended.
 type outcome struct {
 	waiting *waiting
+	pod     *corev1.Pod
 	bound   bool // the decision was a node
 	err     error
 }
@@ -149,12 +154,27 @@ func (s *Scheduler) nodeEvent(e state.Event) {
 	node := e.Object.(*corev1.Node)
 	if e.Type == state.Deleted {
 		s.cluster.RemoveNode(node.Name)
+		s.queue.happened(nodeLeft, func(w *waiting) bool { return true })
 		return
 	}
 	s.cluster.SetNode(node)
 	if c := nodeChange(e); c != 0 {
-		s.queue.happened(c)
+		s.happened(c, s.cluster.byName[node.Name])
 	}
+}
+
+// happened tries those Pods again that a change on one node may help: they fit
+// there by all that the node alone decides, or others have a say.
+func (s *Scheduler) happened(c change, n *nodeInfo) {
+	s.queue.happened(c, func(w *waiting) bool { return w.others || n.node != nil && s.cluster.mayFit(w.info, n) })
+}
+
+// arrived tries those Pods again that want to be near a Pod, or count it.
+func (s *Scheduler) arrived(pod *corev1.Pod) {
+	s.queue.happened(podArrived, func(w *waiting) bool {
+		return slices.ContainsFunc(w.info.near, func(t term) bool { return t.matches(pod, s.namespaceLabels) }) ||
+			slices.ContainsFunc(w.info.spread, func(t spread) bool { return t.counts(w.info.pod, pod) })
+	})
 }
 
 func nodeChange(e state.Event) change {
@@ -163,7 +183,7 @@ func nodeChange(e state.Event) change {
 	}
 	old, node := e.Old.(*corev1.Node), e.Object.(*corev1.Node)
 	var c change
-	if old.Spec.Unschedulable != node.Spec.Unschedulable || !equality.Semantic.DeepEqual(old.Labels, node.Labels) ||
+	if old.Spec.Unschedulable != node.Spec.Unschedulable || !maps.Equal(old.Labels, node.Labels) ||
 		!equality.Semantic.DeepEqual(old.Spec.Taints, node.Spec.Taints) {
 		c |= nodeChanged
 	}
@@ -175,25 +195,34 @@ func nodeChange(e state.Event) change {
 
 func (s *Scheduler) podEvent(e state.Event) {
 	pod := e.Object.(*corev1.Pod)
-	over := e.Type == state.Deleted || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	old, _ := e.Old.(*corev1.Pod)
+	relabelled := old != nil && !maps.Equal(old.Labels, pod.Labels)
 	switch {
-	case over:
+	case e.Type == state.Deleted || ended(pod):
 		s.queue.remove(pod.UID)
-		if s.cluster.Remove(pod.UID) {
-			s.queue.happened(podLeft)
+		if n := s.cluster.Remove(pod.UID); n != nil {
+			s.happened(podLeft, n)
 		}
 	case pod.Spec.NodeName != "":
 		s.queue.remove(pod.UID)
 		s.cluster.Place(pod, pod.Spec.NodeName)
-		if e.Old == nil || !equality.Semantic.DeepEqual(e.Old.GetLabels(), pod.Labels) || e.Old.(*corev1.Pod).Spec.NodeName == "" {
-			s.queue.happened(podArrived)
+		switch {
+		case relabelled: // some may be repelled no more
+			s.queue.happened(podLeft|podArrived, func(w *waiting) bool { return w.others })
+		case old == nil || old.Spec.NodeName == "":
+			s.arrived(pod)
+		case old.Generation != pod.Generation: // it may ask for less
+			s.happened(podLeft, s.cluster.byName[pod.Spec.NodeName])
 		}
 	case !mine(pod):
 		s.queue.remove(pod.UID)
 	default:
-		s.queue.set(pod, e.Old == nil || e.Old.GetGeneration() != pod.Generation ||
-			!equality.Semantic.DeepEqual(e.Old.GetLabels(), pod.Labels))
+		s.queue.set(pod, relabelled || old == nil || old.Generation != pod.Generation)
 	}
+}
+
+func ended(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // mine says whether the Pod waits for this scheduler.
@@ -220,18 +249,21 @@ func (s *Scheduler) decide(ctx context.Context, group *errgroup.Group) (wait tim
 	if w == nil {
 		return wait, false
 	}
-	plan, err := s.plan(w.pod)
+	plan, err := s.plan(w.info)
 	if err != nil {
-		s.queue.pause(w, time.Now())
+		s.queue.later(w, time.Now())
 		return 0, true
 	}
-	w.helps, w.writing = plan.helps, true
 	if plan.Node != "" {
-		s.cluster.Place(w.pod, plan.Node)
+		s.cluster.place(w.info, plan.Node)
+	} else {
+		s.queue.failed(w, plan, time.Now())
 	}
+	s.queue.writing[w] = struct{}{}
 	s.writes++
+	pod := w.info.pod
 	group.Go(func() error {
-		s.written <- outcome{waiting: w, bound: plan.Node != "", err: s.write(ctx, w.pod, plan)}
+		s.written <- outcome{waiting: w, pod: pod, bound: plan.Node != "", err: s.write(ctx, pod, plan)}
 		return nil
 	})
 	return 0, true
@@ -239,18 +271,18 @@ func (s *Scheduler) decide(ctx context.Context, group *errgroup.Group) (wait tim
 
 // plan calls Plan and turns a panic into an error: one poisoned Pod must not
 // stop the others.
-func (s *Scheduler) plan(pod *corev1.Pod) (p Plan, err error) {
+func (s *Scheduler) plan(pod *podInfo) (p Plan, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			if s.Panics != nil {
 				s.Panics.Add(1)
 			}
-			s.Log.Error("scheduling panicked", zap.String("pod", pod.Namespace+"/"+pod.Name),
+			s.Log.Error("scheduling panicked", zap.String("pod", pod.pod.Namespace+"/"+pod.pod.Name),
 				zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
 			err = fmt.Errorf("panic: %v", r)
 		}
 	}()
-	return s.cluster.Plan(pod, s.namespaceLabels), nil
+	return s.cluster.plan(pod, s.namespaceLabels), nil
 }
 
 func (s *Scheduler) namespaceLabels(namespace string) labels.Set {
@@ -266,20 +298,20 @@ func (s *Scheduler) namespaceLabels(namespace string) labels.Set {
 func (s *Scheduler) finish(o outcome) {
 	s.writes--
 	w := o.waiting
-	if s.queue.all[w.pod.UID] != w {
+	if s.queue.all[o.pod.UID] != w {
 		return // it has gone, or is bound
 	}
 	if o.err == nil {
 		if !o.bound {
-			s.queue.wrote(w)
+			s.queue.wrote(w, time.Now())
 		}
 		return
 	}
-	if s.cluster.Remove(w.pod.UID) {
-		s.queue.happened(podLeft)
+	if n := s.cluster.Remove(o.pod.UID); n != nil {
+		s.happened(podLeft, n)
 	}
-	s.queue.pause(w, time.Now())
-	s.Log.Warn("scheduling decision not written", zap.String("pod", w.pod.Namespace+"/"+w.pod.Name), zap.Error(o.err))
+	s.queue.later(w, time.Now())
+	s.Log.Warn("scheduling decision not written", zap.String("pod", o.pod.Namespace+"/"+o.pod.Name), zap.Error(o.err))
 }
 
 func (s *Scheduler) write(ctx context.Context, pod *corev1.Pod, p Plan) error {

@@ -1,35 +1,43 @@
 package scheduler
 
 import (
-	"hash/fnv"
+	"hash/maphash"
 	"math"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
 // best is what a node can get from one score.
 const best = 100
 
-// score is a reason to prefer a node. raw's results are scaled so that the
-// best node of the cycle gets the most, where scaled is set.
+// scale says how what a score finds becomes a value between 0 and best.
+type scale uint8
+
+const (
+	asItIs scale = iota
+	most         // as a share of what the best node of the cycle has
+	least        // the less the better
+	within       // by its place between the lowest and the highest
+)
+
+// score is a reason to prefer a node.
 type score struct {
 	name   string
 	weight float64
-	scaled bool
-	least  bool // small raw values are good
+	scale  scale
 	raw    func(c *cycle, n *nodeInfo) float64
 }
 
 // scores and their weights are upstream's defaults.
-var scores = []score{
-	{"TaintToleration", 3, true, true, preferredAway},
-	{"NodeAffinity", 2, true, false, preferred},
-	{"PodTopologySpread", 2, true, true, siblings},
-	{"LeastAllocated", 1, false, false, free},
-	{"BalancedAllocation", 1, false, false, balanced},
+var scores = [...]score{
+	{"TaintToleration", 3, least, preferredAway},
+	{"NodeAffinity", 2, most, preferred},
+	{"PodTopologySpread", 2, least, crowding},
+	{"InterPodAffinity", 2, within, liking},
+	{"NodeResourcesFit", 1, asItIs, free},
+	{"NodeResourcesBalancedAllocation", 1, asItIs, balanced},
+	{"ImageLocality", 1, asItIs, present},
 }
 
 func preferredAway(c *cycle, n *nodeInfo) float64 {
@@ -44,44 +52,10 @@ func preferredAway(c *cycle, n *nodeInfo) float64 {
 }
 
 func preferred(c *cycle, n *nodeInfo) float64 {
-	if c.likes == nil {
+	if c.pod.likes == nil {
 		return 0
 	}
-	return float64(c.likes.Score(n.node))
-}
-
-func preferredTerms(pod *corev1.Pod) *nodeaffinity.PreferredSchedulingTerms {
-	a := pod.Spec.Affinity
-	if a == nil || a.NodeAffinity == nil || len(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution) == 0 {
-		return nil
-	}
-	terms, err := nodeaffinity.NewPreferredSchedulingTerms(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
-	if err != nil {
-		return nil
-	}
-	return terms
-}
-
-// siblings counts Pods of the same controller on the node.
-func siblings(c *cycle, n *nodeInfo) float64 {
-	owner := ownerOf(c.pod.pod)
-	if owner == "" {
-		return 0
-	}
-	count := 0
-	for _, other := range n.pods {
-		if other.pod.DeletionTimestamp == nil && ownerOf(other.pod) == owner {
-			count++
-		}
-	}
-	return float64(count)
-}
-
-func ownerOf(pod *corev1.Pod) types.UID {
-	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {
-		return ref.UID
-	}
-	return ""
+	return float64(c.pod.likes.Score(n.node))
 }
 
 // free is the share of CPU and memory that would be left.
@@ -104,50 +78,99 @@ func balanced(c *cycle, n *nodeInfo) float64 {
 	return (1 - math.Abs(cpu-memory)/2) * best
 }
 
+// The bounds between which images that are there count, as upstream's.
+const (
+	smallImage = 23 << 20
+	largeImage = 1000 << 20 // for each container
+)
+
+// present tells how much of the Pod's images need not be pulled. An image that
+// few nodes have counts less, or all its Pods would go there.
+func present(c *cycle, n *nodeInfo) float64 {
+	if len(n.images) == 0 {
+		return 0
+	}
+	sum, containers := int64(0), int64(0)
+	for _, list := range [][]corev1.Container{c.pod.pod.Spec.InitContainers, c.pod.pod.Spec.Containers} {
+		for i := range list {
+			containers++
+			name := tagged(list[i].Image)
+			if size, ok := n.images[name]; ok {
+				sum += int64(float64(size) * float64(c.cluster.images[name]) / float64(len(c.cluster.nodes)))
+			}
+		}
+	}
+	limit := largeImage * containers
+	return best * float64(min(max(sum, smallImage), limit)-smallImage) / float64(limit-smallImage)
+}
+
+func tagged(image string) string {
+	if strings.LastIndexByte(image, ':') <= strings.LastIndexByte(image, '/') {
+		return image + ":latest"
+	}
+	return image
+}
+
 // choose returns the best of the nodes. Equal ones are told apart by a hash of
-// Pod and node, so that Pods spread and a decision can be repeated.
+// Pod and node, so that Pods spread.
 func (c *cycle) choose(fitting []*nodeInfo) *nodeInfo {
 	if len(fitting) == 1 {
 		return fitting[0]
 	}
+	c.soft = c.newConstraints(corev1.ScheduleAnyway)
 	totals := make([]float64, len(fitting))
 	raw := make([]float64, len(fitting))
-	for _, s := range scores {
-		most := 0.0
+	for i := range scores {
+		s := &scores[i]
+		low, high := math.Inf(1), math.Inf(-1)
 		for i, n := range fitting {
 			raw[i] = s.raw(c, n)
-			most = max(most, raw[i])
+			low = min(low, raw[i])
+			if !math.IsInf(raw[i], 1) {
+				high = max(high, raw[i])
+			}
 		}
 		for i := range fitting {
-			totals[i] += s.weight * s.value(raw[i], most)
+			totals[i] += s.weight * s.value(raw[i], low, high)
 		}
 	}
-	winner := 0
-	for i := range fitting {
-		if totals[i] > totals[winner] || totals[i] == totals[winner] && c.lot(fitting[i]) > c.lot(fitting[winner]) {
-			winner = i
+	winner, lot := 0, c.lot(fitting[0])
+	for i := 1; i < len(fitting); i++ {
+		if totals[i] < totals[winner] {
+			continue
+		}
+		if l := c.lot(fitting[i]); totals[i] > totals[winner] || l > lot {
+			winner, lot = i, l
 		}
 	}
 	return fitting[winner]
 }
 
-func (s score) value(raw, most float64) float64 {
-	switch {
-	case !s.scaled:
-		return raw
-	case most == 0 && s.least:
-		return best
-	case most == 0:
-		return 0
-	case s.least:
-		return best * (most - raw) / most
+// value scales what a score found; low and high are of all nodes that fit.
+func (s *score) value(raw, low, high float64) float64 {
+	switch s.scale {
+	case most:
+		if high <= 0 {
+			return 0
+		}
+		return best * raw / high
+	case least:
+		switch {
+		case math.IsInf(raw, 1):
+			return 0
+		case high <= 0:
+			return best
+		}
+		return best * (high - raw) / high
+	case within:
+		if high <= low {
+			return 0
+		}
+		return best * (raw - low) / (high - low)
 	}
-	return best * raw / most
+	return raw
 }
 
-func (c *cycle) lot(n *nodeInfo) uint32 {
-	h := fnv.New32a()
-	h.Write([]byte(c.pod.pod.UID))
-	h.Write([]byte(n.node.Name))
-	return h.Sum32()
+func (c *cycle) lot(n *nodeInfo) uint64 {
+	return maphash.String(c.cluster.seed, string(c.pod.pod.UID)+n.name)
 }

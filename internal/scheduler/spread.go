@@ -8,81 +8,126 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// constraint is a hard topology spread constraint (KEP-895) with the Pods that
-// count for it.
-type constraint struct {
-	key     string
-	maxSkew int
-	least   int // matching Pods in the emptiest domain
-	self    int // 1 if the Pod itself counts
-	counts  map[string]int
+// spread is a topology spread constraint (KEP-895) that is ready to match.
+type spread struct {
+	*corev1.TopologySpreadConstraint
+	selector labels.Selector
 }
 
-func (c *cycle) newConstraints() []constraint {
+func newSpread(pod *corev1.Pod) []spread {
+	var list []spread
+	for i := range pod.Spec.TopologySpreadConstraints {
+		t := &pod.Spec.TopologySpreadConstraints[i]
+		selector, err := metav1.LabelSelectorAsSelector(withKeys(t.LabelSelector, pod.Labels, t.MatchLabelKeys, nil))
+		if err != nil {
+			selector = labels.Nothing()
+		}
+		list = append(list, spread{t, selector})
+	}
+	return list
+}
+
+// counts says whether a Pod counts for a constraint of pod.
+func (s *spread) counts(pod, other *corev1.Pod) bool {
+	return other.Namespace == pod.Namespace && other.DeletionTimestamp == nil && s.selector.Matches(labels.Set(other.Labels))
+}
+
+// constraint is a spread with the Pods that count for it.
+type constraint struct {
+	*spread
+	least int // matching Pods in the emptiest domain
+	self  int // 1 if the Pod itself counts
+	in    map[string]int
+}
+
+// newConstraints counts for the Pod's constraints of one kind.
+func (c *cycle) newConstraints(of corev1.UnsatisfiableConstraintAction) []constraint {
 	var list []constraint
-	for _, t := range c.pod.pod.Spec.TopologySpreadConstraints {
-		if t.WhenUnsatisfiable == corev1.DoNotSchedule {
-			list = append(list, c.newConstraint(t))
+	for i := range c.pod.spread {
+		if s := &c.pod.spread[i]; s.WhenUnsatisfiable == of {
+			list = append(list, c.newConstraint(s))
 		}
 	}
 	return list
 }
 
-func (c *cycle) newConstraint(t corev1.TopologySpreadConstraint) constraint {
-	pod := c.pod.pod
-	selector, err := metav1.LabelSelectorAsSelector(withKeys(t.LabelSelector, pod.Labels, t.MatchLabelKeys, nil))
-	if err != nil {
-		selector = labels.Nothing()
-	}
-	k := constraint{key: t.TopologyKey, maxSkew: int(t.MaxSkew), counts: map[string]int{}}
-	if selector.Matches(labels.Set(pod.Labels)) {
+func (c *cycle) newConstraint(s *spread) constraint {
+	k := constraint{spread: s, in: map[string]int{}}
+	if s.selector.Matches(labels.Set(c.pod.pod.Labels)) {
 		k.self = 1
 	}
-	for _, name := range c.cluster.names {
-		n := c.cluster.nodes[name]
-		value, ok := n.node.Labels[t.TopologyKey]
-		if !ok || !c.counts(t, n) {
+	for _, n := range c.cluster.nodes {
+		value, ok := n.node.Labels[s.TopologyKey]
+		if !ok || !c.includes(s, n) {
 			continue
 		}
+		count := 0
 		for _, other := range n.pods {
-			if other.pod.Namespace == pod.Namespace && other.pod.DeletionTimestamp == nil && selector.Matches(labels.Set(other.pod.Labels)) {
-				k.counts[value]++
+			if s.counts(c.pod.pod, other.pod) {
+				count++
 			}
 		}
-		k.counts[value] += 0 // the domain exists
+		k.in[value] += count // also 0: the domain exists
 	}
 	k.least = math.MaxInt
-	for _, n := range k.counts {
+	for _, n := range k.in {
 		k.least = min(k.least, n)
 	}
-	if t.MinDomains != nil && len(k.counts) < int(*t.MinDomains) || len(k.counts) == 0 {
+	if s.MinDomains != nil && len(k.in) < int(*s.MinDomains) || len(k.in) == 0 {
 		k.least = 0
 	}
 	return k
 }
 
-// counts says whether a node's Pods count, by the constraint's policies.
-func (c *cycle) counts(t corev1.TopologySpreadConstraint, n *nodeInfo) bool {
-	if t.NodeAffinityPolicy == nil || *t.NodeAffinityPolicy == corev1.NodeInclusionPolicyHonor {
-		if len(unwanted(c, n)) > 0 {
+// includes says whether a node's Pods count, by the constraint's policies and
+// since a node without all the constraints' labels is none of theirs.
+func (c *cycle) includes(s *spread, n *nodeInfo) bool {
+	for i := range c.pod.spread {
+		if o := &c.pod.spread[i]; o.WhenUnsatisfiable == s.WhenUnsatisfiable {
+			if _, ok := n.node.Labels[o.TopologyKey]; !ok {
+				return false
+			}
+		}
+	}
+	if s.NodeAffinityPolicy == nil || *s.NodeAffinityPolicy == corev1.NodeInclusionPolicyHonor {
+		if !c.wanted(n) {
 			return false
 		}
 	}
-	if t.NodeTaintsPolicy != nil && *t.NodeTaintsPolicy == corev1.NodeInclusionPolicyHonor {
-		return len(untolerated(c, n)) == 0
-	}
-	return true
+	return s.NodeTaintsPolicy == nil || *s.NodeTaintsPolicy != corev1.NodeInclusionPolicyHonor || tolerates(c.pod.pod, n.node)
 }
 
-func skewed(c *cycle, n *nodeInfo) []string {
-	for _, k := range c.constraints {
-		value, ok := n.node.Labels[k.key]
+func skewed(c *cycle, n *nodeInfo) {
+	for i := range c.constraints {
+		k := &c.constraints[i]
+		value, ok := n.node.Labels[k.TopologyKey]
 		if !ok {
-			return []string{"node(s) didn't match pod topology spread constraints (missing required label)"}
+			c.no("node(s) didn't match pod topology spread constraints (missing required label)")
+			c.hopeless = true
+			return
 		}
-		if k.counts[value]+k.self-k.least > k.maxSkew {
-			return []string{"node(s) didn't match pod topology spread constraints"}
+		if k.in[value]+k.self-k.least > int(k.MaxSkew) {
+			c.no("node(s) didn't match pod topology spread constraints")
+			return
 		}
 	}
-	return nil
+}
+
+// crowding is what the Pod's soft constraints say of a node: how many of its
+// kind are in the node's domains, where domains that are many weigh more.
+// Without any, Pods of the same controller are spread over nodes.
+func crowding(c *cycle, n *nodeInfo) float64 {
+	if len(c.soft) == 0 {
+		return float64(n.owners[c.pod.owner])
+	}
+	sum := 0.0
+	for i := range c.soft {
+		k := &c.soft[i]
+		value, ok := n.node.Labels[k.TopologyKey]
+		if !ok {
+			return math.Inf(1)
+		}
+		sum += float64(k.in[value])*math.Log(float64(len(k.in)+2)) + float64(k.MaxSkew-1)
+	}
+	return sum
 }
