@@ -86,7 +86,7 @@ func newAgent(c Config, tree cgroups, logs rotator) (*Agent, error) {
 	}
 	a.volumes = volume.New(volume.Config{
 		Client: c.Client, Objects: a.objects, Root: a.podDir(""),
-		Allocatable: a.machine.allocatable(), Log: c.Log,
+		Allocatable: a.machine.allocatable(), Log: c.Log, Changed: a.objectChanged,
 	})
 	// Ask for the informer now, so that Start begins it.
 	c.Informers.Core().V1().Services().Informer()
@@ -119,6 +119,17 @@ func (a *Agent) Run(ctx context.Context) error {
 		g.Go(func() error { return a.serve(ctx) })
 	}
 	return g.Wait()
+}
+
+// objectChanged wakes the Pods that may have waited for a ConfigMap or Secret.
+func (a *Agent) objectChanged(r volume.Ref) {
+	a.pods.mu.Lock()
+	defer a.pods.mu.Unlock()
+	for _, w := range a.pods.workers {
+		if w.reference.Namespace == r.Namespace {
+			w.retryNow(r)
+		}
+	}
 }
 
 // servicesSynced is closed once the Services have been read.

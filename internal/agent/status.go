@@ -42,7 +42,9 @@ func podStatus(v view, hostIPs []netip.Addr) corev1.PodStatus {
 	s.InitContainerStatuses = containerStatuses(v, v.Pod.Spec.InitContainers, v.Pod.Status.InitContainerStatuses, true)
 	s.ContainerStatuses = containerStatuses(v, v.Pod.Spec.Containers, v.Pod.Status.ContainerStatuses, false)
 	s.Phase = podPhase(v, s)
-	if v.Ending != nil && v.Stopped && !terminal(v.Pod) {
+	// A Pod that the node ends has failed, however well its containers took it.
+	over := v.Stopped || s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
+	if v.Ending != nil && over && !terminal(v.Pod) {
 		s.Phase, s.Reason, s.Message = corev1.PodFailed, v.Ending.Reason, v.Ending.Message
 	}
 	if v.Refused != "" {

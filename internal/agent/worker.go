@@ -328,58 +328,6 @@ func (w *worker) announce(v view, c *corev1.Container, init bool) {
 	w.mu.Unlock()
 }
 
-// prepare sets up the sandbox.
-func (w *worker) prepare(ctx context.Context) {
-	w.mu.Lock()
-	pod := w.pod
-	fresh := !w.box.Stale
-	w.mu.Unlock()
-	w.objects.Acquire(pod)
-	box, err := w.setUp(ctx, pod)
-	if ctx.Err() != nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err != nil {
-		w.boxWait = min(max(2*w.boxWait, 500*time.Millisecond), time.Minute)
-		w.box.RetryAt = time.Now().Add(w.boxWait)
-		w.failedSetUp(err)
-		return
-	}
-	w.boxWait = 0
-	w.box = box
-	if fresh {
-		for name, r := range w.records {
-			// What ran in an earlier sandbox is history: init containers run
-			// again, and so do main ones unless they are done for good.
-			if r.Current.exited() && w.rerun(name, r) {
-				r.Last, r.NextAttempt = r.Current, r.Current.Attempt+1
-				r.Current, r.Ready, r.Started = nil, false, false
-			}
-		}
-	}
-}
-
-func (w *worker) failedSetUp(err error) {
-	if _, ok := err.(mountError); ok {
-		w.eventPod(corev1.EventTypeWarning, "FailedMount", "%v", err)
-	} else {
-		w.eventPod(corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
-	}
-	w.log.Debug("set up pod", zap.Error(err))
-}
-
-func (w *worker) rerun(name string, r *record) bool {
-	for i := range w.pod.Spec.InitContainers {
-		if w.pod.Spec.InitContainers[i].Name == name {
-			return true
-		}
-	}
-	c := findContainer(w.pod, name)
-	return c != nil && shouldRestart(w.pod, c, false, r.Current.ExitCode)
-}
-
 // findContainer returns a container of the Pod, init or main, or nil.
 func findContainer(pod *corev1.Pod, name string) *corev1.Container {
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {

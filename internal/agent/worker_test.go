@@ -695,10 +695,11 @@ func TestMissingConfigMapIsToldAndWaitedFor(t *testing.T) {
 		b.wantEvent(`Failed Error: configmap "settings" not found`)
 		cm := &corev1.ConfigMap{Data: map[string]string{"COLOUR": "blue"}}
 		cm.Namespace, cm.Name = "default", "settings"
+		pass(time.Hour) // by now the retries are minutes apart
 		if err := b.client.Tracker().Add(cm); err != nil {
 			t.Fatal(err)
 		}
-		pass(time.Minute)
+		pass(time.Second)
 		if env := strings.Join(b.runtime.spec("c").Env, " "); !strings.Contains(env, "COLOUR=blue") {
 			t.Errorf("environment is %q", env)
 		}

@@ -34,6 +34,9 @@ type Config struct {
 	Root        string              // of the Pods' directories
 	Allocatable corev1.ResourceList // the node's, for the downward API
 	Log         *zap.Logger
+	// Changed is optional: it is called with each ConfigMap or Secret that
+	// Pods hold and that has changed. It must not block.
+	Changed func(Ref)
 }
 
 // Volumes are the mounted volumes of a node's Pods. Its methods are safe for
@@ -65,6 +68,9 @@ func New(c Config) *Volumes {
 		v.changed[r] = true
 		v.mu.Unlock()
 		v.poke()
+		if c.Changed != nil {
+			c.Changed(r)
+		}
 	})
 	return v
 }
