@@ -18,9 +18,10 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags $(TAGS) -ldfla
 
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev pkg-config zstd
 TEST_PACKAGES  := nftables conntrack busybox-static iproute2 curl e2fsprogs procps
+VM_PACKAGES    := qemu-system-x86 debootstrap
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop test vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop test vm-test vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -56,6 +57,11 @@ dist: dist-deps openapi ## build for amd64 and arm64, reproducibly, and print si
 		GOOS=linux GOARCH=$$arch $(GOBUILD) -o dist/skiff-$$arch . || exit 1; \
 	done
 	scripts/dist.sh
+
+vm-test: test-deps build ## test on a bare Debian with systemd and cgroup v2, in QEMU, through power cuts
+	@scripts/packages.sh $(VM_PACKAGES)
+	e2e/vm/rootfs.sh build/vm
+	go test -tags vm -count=1 -timeout 60m ./e2e/vm
 
 bench: test-deps build ## measure this machine's figures into build/bench.json
 	scripts/bench.sh
