@@ -81,4 +81,3 @@ func (w *worker) rerun(name string, r *record) bool {
 	c := findContainer(w.pod, name)
 	return c != nil && shouldRestart(w.pod, c, false, r.Current.ExitCode)
 }
-
