@@ -134,9 +134,17 @@ func (s *server) nodeConfig() node.Config {
 }
 
 // askStore says whether the store still takes writes.
-func (s *server) askStore(ctx context.Context) error {
-	_, err := s.engine.Barrier(ctx)
-	return err
+func (s *server) askStore(context.Context) error { return s.engine.Err() }
+
+// watchStore fails when the store does: what is on disk then, only a new start
+// can tell.
+func (s *server) watchStore(ctx context.Context) error {
+	select {
+	case <-s.engine.Failed():
+		return s.engine.Err()
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // started says that controllers and scheduler run.

@@ -171,6 +171,7 @@ func (s *server) writeKubeconfig(context.Context) error {
 func (s *server) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.serve(ctx) })
+	group.Go(func() error { return s.watchStore(ctx) })
 	for _, c := range s.controllers() {
 		group.Go(func() error { return c.Run(ctx, s.env) })
 	}

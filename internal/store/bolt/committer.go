@@ -198,7 +198,7 @@ func (e *Engine) fill(b *batch, requests []*request, mode commitMode) error {
 	defer func() {
 		undone := guard(tx.Rollback)
 		if undone != nil && !errors.Is(undone, berrors.ErrTxClosed) && e.fatal == nil {
-			e.fatal = &fatalError{undone}
+			e.giveUp(undone)
 		}
 	}()
 	b.space = newKeyspace(tx)
@@ -244,13 +244,19 @@ func (e *Engine) seal(b *batch, mode commitMode) error {
 	return nil
 }
 
+// giveUp notes what no later commit can mend, once.
+func (e *Engine) giveUp(cause error) {
+	e.fatal = &fatalError{cause}
+	close(e.failed)
+}
+
 // commit writes a transaction and counts what it cost. An error other than a
 // full disk is the end of all writing.
 func (e *Engine) commit(tx *bbolt.Tx) error {
 	done := false
 	defer func() {
 		if !done {
-			e.fatal = &fatalError{store.ErrDamaged} // bbolt panicked half-way
+			e.giveUp(store.ErrDamaged) // bbolt panicked half-way
 		}
 	}()
 	err := tx.Commit()
@@ -259,7 +265,7 @@ func (e *Engine) commit(tx *bbolt.Tx) error {
 		if err = diskError(err); errors.Is(err, store.ErrFull) {
 			return err
 		}
-		e.fatal = &fatalError{err}
+		e.giveUp(err)
 		return e.fatal
 	}
 	stats := tx.Stats()

@@ -85,6 +85,7 @@ type Engine struct {
 	wake     chan struct{}
 	closing  chan struct{}
 	stopped  chan struct{} // closed when the committer has ended
+	failed   chan struct{} // closed after fatal is set
 	shutdown sync.Once
 	closed   error // what Close returned
 
@@ -127,6 +128,7 @@ func Open(path string, options Options) (*Engine, error) {
 		wake:    make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		stopped: make(chan struct{}),
+		failed:  make(chan struct{}),
 		pending: newPending(options),
 	}
 	if err := guard(e.open); err != nil {
@@ -237,6 +239,20 @@ func (e *Engine) Stats() store.Stats {
 		s.FileBytes = info.Size()
 	}
 	return s
+}
+
+// Failed is closed when nothing can be committed any more; Err then says why.
+// Opening the store anew reads what is on disk, which nobody else can tell.
+func (e *Engine) Failed() <-chan struct{} { return e.failed }
+
+// Err returns why nothing can be committed any more, nil while it can.
+func (e *Engine) Err() error {
+	select {
+	case <-e.failed:
+		return e.fatal
+	default:
+		return nil
+	}
 }
 
 // Close finishes what is queued, writes what is lazy and releases the file. It

@@ -67,6 +67,10 @@ func writeUntilSyncFails(dir string) int {
 		fmt.Println(err)
 		return 1
 	}
+	if err := e.Err(); err != nil {
+		fmt.Println("before anything failed:", err)
+		return 1
+	}
 	if err := failSyncs(); err != nil {
 		fmt.Println("seccomp:", err)
 		return 1
@@ -74,6 +78,16 @@ func writeUntilSyncFails(dir string) int {
 	first, second := put("during"), put("later")
 	if !errors.Is(first, syscall.EIO) || !errors.Is(second, syscall.EIO) || published != 1 {
 		fmt.Printf("first %v, second %v, published %d\n", first, second, published)
+		return 1
+	}
+	select {
+	case <-e.Failed():
+	default:
+		fmt.Println("the engine does not say that it failed")
+		return 1
+	}
+	if err := e.Err(); !errors.Is(err, syscall.EIO) {
+		fmt.Println("err:", err)
 		return 1
 	}
 	if err := e.Close(); !errors.Is(err, syscall.EIO) {
