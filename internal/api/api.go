@@ -15,6 +15,7 @@
 package api
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
@@ -42,6 +43,9 @@ type Request struct {
 	Name        string
 	Subresource string
 	DryRun      bool
+	// MayCreate, where set, is asked before a PUT or an apply makes an object
+	// that is not there, which it takes another right to do.
+	MayCreate func(context.Context) error
 	// Warn, where set, is given the texts for the Warning header.
 	Warn func(text string)
 
@@ -128,6 +132,13 @@ func (r *Request) namespace() string {
 		return r.Namespace
 	}
 	return ""
+}
+
+func (r *Request) mayCreate(ctx context.Context) error {
+	if r.MayCreate == nil {
+		return nil
+	}
+	return r.MayCreate(ctx)
 }
 
 func (r *Request) warn(texts []string) {

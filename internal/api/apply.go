@@ -45,6 +45,9 @@ func (a *API) Apply(ctx context.Context, req Request, patch Patch) (out kind.Obj
 			return nil, false, apierrors.NewConflict(req.resource(), req.Name, errors.New("uid mismatch: the provided object specified uid "+
 				string(wanted.GetUID())+", and no existing object was found"))
 		}
+		if err := req.mayCreate(ctx); err != nil {
+			return nil, false, err
+		}
 		obj, err := a.fields.apply(&req, nil, wanted.DeepCopy(), patch.Force)
 		if err != nil {
 			return nil, false, err

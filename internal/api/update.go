@@ -88,6 +88,9 @@ func (a *API) createMissing(ctx context.Context, req Request, obj kind.Object) (
 	if uid := obj.GetUID(); uid != "" {
 		return nil, wrongUID(&req, req.Name, uid, "")
 	}
+	if err := req.mayCreate(ctx); err != nil {
+		return nil, err
+	}
 	obj = obj.DeepCopyObject().(kind.Object)
 	obj.SetResourceVersion("")
 	return a.Create(ctx, req, obj)

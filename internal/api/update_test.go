@@ -8,8 +8,11 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/kind"
 )
 
@@ -26,6 +29,25 @@ func edited(obj kind.Object, value string) *corev1.ConfigMap {
 	cm := obj.(*corev1.ConfigMap).DeepCopy()
 	cm.Data = map[string]string{"k": value}
 	return cm
+}
+
+// Who may change an object but not make one is stopped where it is missing.
+func TestChangesCreateOnlyWithTheRight(t *testing.T) {
+	c := newCluster(t)
+	refused := apierrors.NewForbidden(kind.Lease.GroupResource(), "l", errors.New("no"))
+	put := to(kind.Lease, "default", "l")
+	put.MayCreate = func(context.Context) error { return refused }
+	_, err := c.Update(context.Background(), put, lease("l", "a"))
+	wantStatus(t, err, metav1.StatusReasonForbidden, "no")
+	applied := to(kind.ConfigMap, "default", "cm")
+	applied.FieldManager, applied.MayCreate = "m", put.MayCreate
+	patch := api.Patch{Type: types.ApplyPatchType, Data: []byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"cm"}}`)}
+	_, _, err = c.Apply(context.Background(), applied, patch)
+	wantStatus(t, err, metav1.StatusReasonForbidden, "no")
+	c.create(kind.ConfigMap, configMap("cm"))
+	if _, _, err = c.Apply(context.Background(), applied, patch); err != nil {
+		t.Errorf("apply to what is there: %v", err)
+	}
 }
 
 func TestUpdateConflicts(t *testing.T) {

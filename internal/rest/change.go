@@ -17,11 +17,12 @@ import (
 )
 
 // changing returns the request as package api wants it for a change.
-func (q *request) changing(w http.ResponseWriter, dryRun []string, manager string) api.Request {
+func (h *Handler) changing(q *request, w http.ResponseWriter, dryRun []string, manager string) api.Request {
 	r := q.api()
 	r.Face = q.res.face
 	r.DryRun = len(dryRun) > 0
 	r.FieldManager = q.manager(manager)
+	r.MayCreate = func(ctx context.Context) error { return h.authorize(ctx, q.attributes(q.user, "create")) }
 	r.Warn = func(text string) { addWarning(w, text) }
 	return r
 }
@@ -40,7 +41,7 @@ func (h *Handler) create(ctx context.Context, w http.ResponseWriter, q *request)
 	if err := h.decode(w, q.Request, obj, q.res.gvk, options.FieldValidation); err != nil {
 		return err
 	}
-	out, err := h.API.Create(ctx, q.changing(w, options.DryRun, options.FieldManager), q.res.stored(obj))
+	out, err := h.API.Create(ctx, h.changing(q, w, options.DryRun, options.FieldManager), q.res.stored(obj))
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (h *Handler) update(ctx context.Context, w http.ResponseWriter, q *request)
 	if err := h.decode(w, q.Request, obj, q.res.gvk, options.FieldValidation); err != nil {
 		return err
 	}
-	out, created, err := h.API.Put(ctx, q.changing(w, options.DryRun, options.FieldManager), q.res.stored(obj))
+	out, created, err := h.API.Put(ctx, h.changing(q, w, options.DryRun, options.FieldManager), q.res.stored(obj))
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func (h *Handler) delete(ctx context.Context, w http.ResponseWriter, q *request)
 	if err != nil {
 		return err
 	}
-	obj, gone, err := h.API.Delete(ctx, q.changing(w, options.DryRun, ""), options)
+	obj, gone, err := h.API.Delete(ctx, h.changing(q, w, options.DryRun, ""), options)
 	if err != nil {
 		return err
 	}
@@ -162,7 +163,7 @@ func (h *Handler) deleteCollection(ctx context.Context, w http.ResponseWriter, q
 	if err != nil {
 		return err
 	}
-	list, err := h.API.DeleteCollection(ctx, q.changing(w, options.DryRun, ""), listOptions, options)
+	list, err := h.API.DeleteCollection(ctx, h.changing(q, w, options.DryRun, ""), listOptions, options)
 	if err != nil {
 		return err
 	}
@@ -211,5 +212,5 @@ func (h *Handler) readPatch(w http.ResponseWriter, q *request) (patch api.Patch,
 	}
 	patch.Force = options.Force != nil && *options.Force
 	patch.FieldValidation = options.FieldValidation
-	return patch, q.changing(w, options.DryRun, options.FieldManager), f, nil
+	return patch, h.changing(q, w, options.DryRun, options.FieldManager), f, nil
 }

@@ -73,16 +73,23 @@ func (h *Handler) servePath(w http.ResponseWriter, r *http.Request, user auth.Us
 
 // authorized answers 403 unless the request may be made.
 func (h *Handler) authorized(w http.ResponseWriter, r *http.Request, a auth.Attributes) bool {
-	decision, reason, err := h.Authorizer.Authorize(r.Context(), a)
-	if decision == auth.Allow {
-		return true
-	}
+	err := h.authorize(r.Context(), a)
 	if err != nil {
-		h.fail(w, r, errors.NewInternalError(err))
-		return false
+		h.fail(w, r, err)
 	}
-	h.fail(w, r, auth.Forbidden(a, reason))
-	return false
+	return err == nil
+}
+
+// authorize returns why a request may not be made.
+func (h *Handler) authorize(ctx context.Context, a auth.Attributes) error {
+	decision, reason, err := h.Authorizer.Authorize(ctx, a)
+	switch {
+	case decision == auth.Allow:
+		return nil
+	case err != nil:
+		return errors.NewInternalError(err)
+	}
+	return auth.Forbidden(a, reason)
 }
 
 // serveResource authorizes a request for a resource, finds the resource, and

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skiff-sh/skiff/internal/auth"
@@ -149,6 +150,24 @@ func TestAttributes(t *testing.T) {
 		if !equal(asked, want) {
 			t.Errorf("%s:\nasked %+v\nwant  %+v", target, asked, want)
 		}
+	}
+}
+
+// Who may change objects may not make them by the way.
+func TestCreationByChangeIsAuthorized(t *testing.T) {
+	var asked auth.Attributes
+	h := newTestHandler(Config{Authorizer: authorizer(func(a auth.Attributes) auth.Decision {
+		asked = a
+		return auth.NoOpinion
+	})})
+	q := &request{
+		Request: httptest.NewRequest("PUT", "/", nil), verb: "update", res: h.groups[groupVersion{"", "v1"}].resources["services"],
+		path: path{groupVersion: groupVersion{"", "v1"}, namespace: "ns", resource: "services", name: "s"},
+	}
+	err := h.changing(q, httptest.NewRecorder(), nil, "").MayCreate(t.Context())
+	want := auth.Attributes{Verb: "create", Version: "v1", Namespace: "ns", Resource: "services", Name: "s"}
+	if !apierrors.IsForbidden(err) || !equal(asked, want) {
+		t.Errorf("answered %v, asked %+v", err, asked)
 	}
 }
 

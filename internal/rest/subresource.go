@@ -66,7 +66,7 @@ func (h *Handler) readCreate(w http.ResponseWriter, q *request, into runtime.Obj
 	if err := h.decode(w, q.Request, into, gvk, options.FieldValidation); err != nil {
 		return api.Request{}, err
 	}
-	return q.changing(w, options.DryRun, options.FieldManager), nil
+	return h.changing(q, w, options.DryRun, options.FieldManager), nil
 }
 
 // bind assigns a Pod to a node.
@@ -134,7 +134,7 @@ func (h *Handler) scale(ctx context.Context, w http.ResponseWriter, q *request) 
 		if err = h.decode(w, q.Request, scale, scaleGVK, options.FieldValidation); err != nil {
 			return err
 		}
-		out, err = h.API.UpdateScale(ctx, q.changing(w, options.DryRun, options.FieldManager), scale)
+		out, err = h.API.UpdateScale(ctx, h.changing(q, w, options.DryRun, options.FieldManager), scale)
 	case "patch":
 		patch, r, _, failed := h.readPatch(w, q)
 		if failed != nil {
