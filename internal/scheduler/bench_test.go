@@ -7,6 +7,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
 )
 
 // BenchmarkPlan decides for Pods over 5,000 nodes that hold 20 each.
@@ -49,4 +52,31 @@ func BenchmarkPlan(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkSchedule has the scheduler bind Pods that are there already, over
+// 5,000 nodes, through the API and the store (which does not sync here).
+func BenchmarkSchedule(b *testing.B) {
+	p := open(b, false)
+	for i := range 5000 {
+		p.create(node(fmt.Sprintf("n%d", i), label("zone", fmt.Sprint(i%10))))
+	}
+	for i := range b.N {
+		p.create(pod(fmt.Sprintf("p%d", i), asks(corev1.ResourceCPU, "10m"), asks(corev1.ResourceMemory, "10Mi")))
+	}
+	watch, err := p.state.Watch(kind.Pod, state.Interest{}, p.state.Revision())
+	p.must(err)
+	defer watch.Stop()
+	b.ResetTimer()
+	p.run()
+	for bound := 0; bound < b.N; {
+		e, err := watch.Next(p.ctx)
+		p.must(err)
+		if e.Object.(*corev1.Pod).Spec.NodeName != "" {
+			bound++
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pods/s")
+	p.stop()
 }

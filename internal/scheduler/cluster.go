@@ -32,8 +32,12 @@ type placed struct {
 // nodeInfo is a node with what is on it. node is nil while Pods name a node
 // that does not exist.
 type nodeInfo struct {
-	name        string
-	node        *corev1.Node
+	name string
+	node *corev1.Node
+	// What most decisions ask of the node, near at hand.
+	cordoned    bool
+	taints      []corev1.Taint // hard ones
+	softTaints  []corev1.Taint
 	allocatable resources
 	maxPods     int
 	images      map[string]int64 // bytes, by every name of an image
@@ -63,6 +67,14 @@ func (c *Cluster) SetNode(node *corev1.Node) {
 		c.nodes = slices.Insert(c.nodes, i, info)
 	}
 	info.node = node
+	info.cordoned, info.taints, info.softTaints = node.Spec.Unschedulable, nil, nil
+	for _, t := range node.Spec.Taints {
+		if t.Effect == corev1.TaintEffectPreferNoSchedule {
+			info.softTaints = append(info.softTaints, t)
+		} else {
+			info.taints = append(info.taints, t)
+		}
+	}
 	info.allocatable = newResources(node.Status.Allocatable)
 	pods := node.Status.Allocatable[corev1.ResourcePods]
 	info.maxPods = int(pods.Value())

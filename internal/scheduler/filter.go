@@ -46,7 +46,7 @@ var filters = [...]filter{
 func (c *cycle) no(reason string) { c.reasons = append(c.reasons, reason) }
 
 func unschedulable(c *cycle, n *nodeInfo) {
-	if !n.node.Spec.Unschedulable {
+	if !n.cordoned {
 		return
 	}
 	taint := corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
@@ -62,15 +62,14 @@ func otherNode(c *cycle, n *nodeInfo) {
 }
 
 func untolerated(c *cycle, n *nodeInfo) {
-	if !tolerates(c.pod.pod, n.node) {
+	if !n.toleratedBy(c.pod.pod) {
 		c.no("node(s) had untolerated taint(s)")
 	}
 }
 
-func tolerates(pod *corev1.Pod, node *corev1.Node) bool {
-	for i := range node.Spec.Taints {
-		t := &node.Spec.Taints[i]
-		if t.Effect != corev1.TaintEffectPreferNoSchedule && !tolerated(pod.Spec.Tolerations, t) {
+func (n *nodeInfo) toleratedBy(pod *corev1.Pod) bool {
+	for i := range n.taints {
+		if !tolerated(pod.Spec.Tolerations, &n.taints[i]) {
 			return false
 		}
 	}
@@ -102,6 +101,11 @@ func unwanted(c *cycle, n *nodeInfo) {
 }
 
 func (c *cycle) wanted(n *nodeInfo) bool {
+	for key, value := range c.pod.pod.Spec.NodeSelector {
+		if has, ok := n.node.Labels[key]; !ok || has != value {
+			return false
+		}
+	}
 	if c.pod.wants == nil {
 		return true
 	}

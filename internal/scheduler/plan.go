@@ -99,20 +99,23 @@ func (c *Cluster) mayFit(pod *podInfo, n *nodeInfo) bool {
 	return f == nil || f.others
 }
 
+// tally is how often something was said.
+type tally struct {
+	reason string
+	n      int
+}
+
 // failures counts why nodes were ruled out.
 type failures struct {
-	counts      map[string]int
+	counts      []tally // few
 	preemptible int
 	helps       change
 	others      bool
 }
 
 func (f *failures) add(by *filter, c *cycle) {
-	if f.counts == nil {
-		f.counts = map[string]int{}
-	}
 	for _, r := range c.reasons {
-		f.counts[r]++
+		f.count(r)
 	}
 	if by.preemptible && !c.hopeless {
 		f.preemptible++
@@ -121,18 +124,28 @@ func (f *failures) add(by *filter, c *cycle) {
 	f.others = f.others || by.others
 }
 
+func (f *failures) count(reason string) {
+	for i := range f.counts {
+		if f.counts[i].reason == reason {
+			f.counts[i].n++
+			return
+		}
+	}
+	f.counts = append(f.counts, tally{reason, 1})
+}
+
 // plan words the failure as upstream does. Nothing is preempted yet, so no
 // victims are ever found.
 func (f *failures) plan(nodes int, pod *corev1.Pod) Plan {
 	available := fmt.Sprintf("0/%d nodes are available: ", nodes)
 	preemption := "not eligible due to preemptionPolicy=Never."
 	if policy := pod.Spec.PreemptionPolicy; policy == nil || *policy != corev1.PreemptNever {
-		why := map[string]int{}
+		var why []tally
 		if f.preemptible > 0 {
-			why["No preemption victims found for incoming pod"] = f.preemptible
+			why = append(why, tally{"No preemption victims found for incoming pod", f.preemptible})
 		}
 		if rest := nodes - f.preemptible; rest > 0 {
-			why["Preemption is not helpful for scheduling"] = rest
+			why = append(why, tally{"Preemption is not helpful for scheduling", rest})
 		}
 		preemption = available + counted(why) + "."
 	}
@@ -143,10 +156,10 @@ func (f *failures) plan(nodes int, pod *corev1.Pod) Plan {
 }
 
 // counted returns "1 Insufficient cpu, 2 Too many pods", sorted.
-func counted(counts map[string]int) string {
+func counted(counts []tally) string {
 	var parts []string
-	for reason, n := range counts {
-		parts = append(parts, fmt.Sprintf("%d %s", n, reason))
+	for _, t := range counts {
+		parts = append(parts, fmt.Sprintf("%d %s", t.n, t.reason))
 	}
 	slices.Sort(parts)
 	return strings.Join(parts, ", ")

@@ -16,7 +16,7 @@ type podInfo struct {
 	ports          []hostPort
 	owner          types.UID
 
-	wants     *nodeaffinity.RequiredNodeAffinity // nil: any node
+	wants     *nodeaffinity.RequiredNodeAffinity // nil: all that its selector wants
 	likes     *nodeaffinity.PreferredSchedulingTerms
 	near, far []term // required
 	prefers   []term // of either kind, with weights
@@ -84,12 +84,11 @@ func (p hostPort) clashes(o hostPort) bool {
 		(p.ip == o.ip || p.ip == "0.0.0.0" || o.ip == "0.0.0.0")
 }
 
-// requiredAffinity returns the Pod's selector and required affinity, nil if it
-// has none.
+// requiredAffinity returns the Pod's required affinity, nil if it has none.
 func requiredAffinity(pod *corev1.Pod) *nodeaffinity.RequiredNodeAffinity {
 	affinity := pod.Spec.Affinity
-	if len(pod.Spec.NodeSelector) == 0 && (affinity == nil || affinity.NodeAffinity == nil ||
-		affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil) {
+	if affinity == nil || affinity.NodeAffinity == nil ||
+		affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		return nil
 	}
 	r := nodeaffinity.GetRequiredNodeAffinity(pod)

@@ -42,9 +42,8 @@ var scores = [...]score{
 
 func preferredAway(c *cycle, n *nodeInfo) float64 {
 	count := 0
-	for i := range n.node.Spec.Taints {
-		t := &n.node.Spec.Taints[i]
-		if t.Effect == corev1.TaintEffectPreferNoSchedule && !tolerated(c.pod.pod.Spec.Tolerations, t) {
+	for i := range n.softTaints {
+		if !tolerated(c.pod.pod.Spec.Tolerations, &n.softTaints[i]) {
 			count++
 		}
 	}

@@ -94,7 +94,7 @@ func (c *cycle) includes(s *spread, n *nodeInfo) bool {
 			return false
 		}
 	}
-	return s.NodeTaintsPolicy == nil || *s.NodeTaintsPolicy != corev1.NodeInclusionPolicyHonor || tolerates(c.pod.pod, n.node)
+	return s.NodeTaintsPolicy == nil || *s.NodeTaintsPolicy != corev1.NodeInclusionPolicyHonor || n.toleratedBy(c.pod.pod)
 }
 
 func skewed(c *cycle, n *nodeInfo) {
