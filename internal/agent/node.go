@@ -156,11 +156,32 @@ func (a *Agent) patchNodeStatus(ctx context.Context, old *corev1.Node, want core
 	if err != nil {
 		return nil, fmt.Errorf("compare status of node %s: %w", old.Name, err)
 	}
+	if !apiequality.Semantic.DeepEqual(old.Status.Addresses, want.Addresses) {
+		if patch, err = replaceAddresses(patch, want.Addresses); err != nil {
+			return nil, fmt.Errorf("compare addresses of node %s: %w", old.Name, err)
+		}
+	}
 	node, err := a.Client.CoreV1().Nodes().Patch(ctx, old.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil {
 		return nil, fmt.Errorf("patch status of node %s: %w", old.Name, err)
 	}
 	return node, nil
+}
+
+// replaceAddresses makes a patch replace all addresses: merged by their type,
+// as the API declares them, two of one type would become one.
+func replaceAddresses(patch []byte, addresses []corev1.NodeAddress) ([]byte, error) {
+	var fields map[string]map[string]any
+	if err := json.Unmarshal(patch, &fields); err != nil {
+		return nil, err
+	}
+	list := []any{map[string]string{"$patch": "replace"}}
+	for _, a := range addresses {
+		list = append(list, a)
+	}
+	fields["status"]["addresses"] = list
+	delete(fields["status"], "$setElementOrder/addresses")
+	return json.Marshal(fields)
 }
 
 func (a *Agent) nodeLabels() map[string]string {

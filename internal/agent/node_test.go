@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
 	ktesting "k8s.io/client-go/testing"
 )
 
@@ -84,6 +86,24 @@ func TestExistingNodeKeepsWhatIsNotOurs(t *testing.T) {
 			t.Errorf("node is %+v", node)
 		}
 	})
+}
+
+func TestTwoAddressesOfOneType(t *testing.T) {
+	old := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+	old.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeHostName, Address: "old"}}
+	want := *old.Status.DeepCopy()
+	want.Addresses = []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: "192.0.2.7"}, {Type: corev1.NodeInternalIP, Address: "2001:db8::7"}, {Type: corev1.NodeHostName, Address: "n1"},
+	}
+	client := fake.NewClientset(old)
+	a := &Agent{Config: Config{Client: client}}
+	if _, err := a.patchNodeStatus(t.Context(), old, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := client.CoreV1().Nodes().Get(t.Context(), "n1", metav1.GetOptions{})
+	if err != nil || !slices.Equal(got.Status.Addresses, want.Addresses) {
+		t.Errorf("addresses are %v, %v", got.Status.Addresses, err)
+	}
 }
 
 func TestLeaseIsRenewed(t *testing.T) {
