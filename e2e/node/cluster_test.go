@@ -36,7 +36,7 @@ func shared(t *testing.T) *cluster {
 // cluster makes a namespace for the test.
 func (m *machine) cluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{machine: m, t: t, ctx: t.Context(), namespace: namespaceName(t.Name())}
+	c := &cluster{machine: m, t: t, ctx: t.Context(), namespace: namespaceName(t.Name(), int(m.clusters.Add(1)))}
 	_, err := m.client.CoreV1().Namespaces().Create(c.ctx,
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.namespace}}, metav1.CreateOptions{})
 	if err != nil {
@@ -46,9 +46,6 @@ func (m *machine) cluster(t *testing.T) *cluster {
 		if t.Failed() {
 			c.report()
 		}
-		if c.namespace == "default" {
-			return
-		}
 		err := m.client.CoreV1().Namespaces().Delete(context.Background(), c.namespace, metav1.DeleteOptions{})
 		if err != nil && m.pin == "" {
 			t.Errorf("delete namespace: %v", err)
@@ -57,8 +54,8 @@ func (m *machine) cluster(t *testing.T) *cluster {
 	return c
 }
 
-// namespaceName makes "liveness-restarts" of "TestLivenessRestarts".
-func namespaceName(test string) string {
+// namespaceName makes "liveness-restarts-7" of "TestLivenessRestarts".
+func namespaceName(test string, number int) string {
 	var b strings.Builder
 	for i, r := range strings.TrimPrefix(test, "Test") {
 		switch {
@@ -70,7 +67,7 @@ func namespaceName(test string) string {
 		}
 		b.WriteRune(r)
 	}
-	return strings.ReplaceAll(strings.ToLower(b.String()), "--", "-")
+	return fmt.Sprintf("%s-%d", strings.ToLower(b.String()), number)
 }
 
 // report says how the namespace looks.

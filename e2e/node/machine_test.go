@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +31,6 @@ const patience = 60 * time.Second
 
 // machine is a network namespace and a data directory.
 type machine struct {
-	name string
 	pin  string // of the network namespace; "" is the tests' own
 	dir  string
 	host config.Host
@@ -39,26 +39,30 @@ type machine struct {
 	client kubernetes.Interface
 	config *rest.Config
 
+	clusters atomic.Int64 // tests that used it
+
 	process *os.Process // of the server last started
 	ended   chan error  // gets its end
 }
 
 // newMachine returns a machine whose server does not run yet.
-func newMachine(name, pin string, args ...string) (*machine, error) {
-	m := &machine{name: name, pin: pin, dir: filepath.Join(base, "machines", name), args: args}
-	m.host = config.NewHost(filepath.Join(m.dir, "data"))
-	if pin != "" {
-		if err := netns.Create(pin); err != nil {
-			return nil, err
-		}
+func newMachine(name string, args ...string) (*machine, error) {
+	dir, err := os.MkdirTemp(filepath.Join(base, "machines"), name+"-")
+	if err != nil {
+		return nil, err
 	}
-	return m, os.MkdirAll(m.host.DataDir, 0o755)
+	m := &machine{dir: dir, host: config.NewHost(filepath.Join(dir, "data")), args: args}
+	return m, os.Mkdir(m.host.DataDir, 0o755)
 }
 
 // ownMachine returns a machine for one test alone, which is gone after it.
 func ownMachine(t *testing.T, args ...string) *machine {
 	t.Helper()
-	m, err := newMachine(t.Name(), filepath.Join(base, "net", t.Name()), args...)
+	m, err := newMachine(t.Name(), args...)
+	if err == nil {
+		m.pin = filepath.Join(base, "net", filepath.Base(m.dir))
+		err = netns.Create(m.pin)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +83,7 @@ func ownMachine(t *testing.T, args ...string) *machine {
 
 // sharedMachine is the one that most tests use, with the box image.
 var sharedMachine = sync.OnceValues(func() (*machine, error) {
-	m, err := newMachine("shared", "")
+	m, err := newMachine("shared")
 	if err != nil {
 		return nil, err
 	}

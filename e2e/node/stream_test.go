@@ -156,11 +156,11 @@ func TestExecOnTerminal(t *testing.T) {
 	}
 	c.enter(term, "while ! stty size | grep '33 77'; do sleep 0.1; done; echo res''ized\n")
 	c.see(term, "resized")
-	c.enter(term, "echo sleep''ing; sleep 1000\n")
-	c.see(term, "sleeping")
+	c.enter(term, `sh -c "trap 'echo inter''rupted; exit' INT; echo wait''ing; while true; do sleep 0.1; done"`+"\n")
+	c.see(term, "waiting")
 	c.enter(term, "\x03") // the terminal's interrupt reaches the process there
-	c.enter(term, "echo inter''rupted; exit 4\n")
 	c.see(term, "interrupted")
+	c.enter(term, "exit 4\n")
 	if exit := new(exec.ExitError); !errors.As(term.cmd.Wait(), &exit) || exit.ExitCode() != 4 {
 		t.Errorf("exit code %d, want 4", exit.ExitCode())
 	}
