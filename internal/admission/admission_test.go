@@ -294,7 +294,16 @@ func TestImmortalNamespaces(t *testing.T) {
 func TestNodeRestriction(t *testing.T) {
 	mine, theirs := pod(func(p *corev1.Pod) { p.Name, p.Spec.NodeName, p.UID = "mine", "n1", "u1" }), pod(func(p *corev1.Pod) { p.Name, p.Spec.NodeName = "theirs", "n2" })
 	self := node("n1", func(n *corev1.Node) { n.UID = "node-uid" })
+	mine.Spec.Volumes = []corev1.Volume{{Name: "t", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "vault", Path: "t"}}},
+	}}}}
 	s := world(t, account(), mine, theirs, self)
+	tokenFor := func(audiences ...string) *authenticationv1.TokenRequest {
+		return &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+			Audiences:      audiences,
+			BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: "mine", UID: "u1"},
+		}}
+	}
 	labelled := func(key string) *corev1.Node {
 		return node("n1", func(n *corev1.Node) { n.Labels = map[string]string{key: "x"} })
 	}
@@ -342,6 +351,10 @@ func TestNodeRestriction(t *testing.T) {
 		"other lease":         {request{Operation: admission.Create, Kind: kind.Lease, Object: lease("kube-node-lease", "n2")}, "can only access node lease with the same name as the requesting node"},
 		"lease elsewhere":     {request{Operation: admission.Create, Kind: kind.Lease, Object: lease("default", "n1")}, `can only access leases in the "kube-node-lease" system namespace`},
 		"unbound token":       {request{Operation: admission.Create, Kind: kind.ServiceAccount, Subresource: "token", Body: &authenticationv1.TokenRequest{}}, "node requested token not bound to a pod"},
+		"token of own pod":    {request{Operation: admission.Create, Kind: kind.ServiceAccount, Subresource: "token", Namespace: mine.Namespace, Body: tokenFor("vault")}, ""},
+		"token for another":   {request{Operation: admission.Create, Kind: kind.ServiceAccount, Subresource: "token", Namespace: mine.Namespace, Body: tokenFor("bank")}, `audience "bank" not found in pod spec volume, system:node:n1 is not authorized to request tokens for this audience`},
+		"token for the API":   {request{Operation: admission.Create, Kind: kind.ServiceAccount, Subresource: "token", Namespace: mine.Namespace, Body: tokenFor()}, `audience "" not found in pod spec volume`},
+		"token for several":   {request{Operation: admission.Create, Kind: kind.ServiceAccount, Subresource: "token", Namespace: mine.Namespace, Body: tokenFor("vault", "bank")}, "node may only request 0 or 1 audiences"},
 		"something unrelated": {request{Operation: admission.Create, Kind: kind.ConfigMap, Object: &corev1.ConfigMap{}}, ""},
 	}
 	for name, test := range tests {

@@ -260,5 +260,26 @@ func (n restricted) token(r *Request) error {
 	if pod.Spec.NodeName != n.name {
 		return r.Forbid(errors.New("node requested token bound to a pod scheduled on a different node"))
 	}
-	return nil
+	return n.audience(r, pod, request.Spec.Audiences)
+}
+
+// audience: a token for anyone that the Pod's own volumes do not name would let
+// a stolen node speak to them as the account (KEP-4412).
+func (n restricted) audience(r *Request, pod *corev1.Pod, audiences []string) error {
+	if len(audiences) > 1 {
+		return r.Forbid(errors.New("node may only request 0 or 1 audiences"))
+	}
+	want := strings.Join(audiences, "") // "" is the API server
+	for i := range pod.Spec.Volumes {
+		projected := pod.Spec.Volumes[i].Projected
+		if projected == nil {
+			continue
+		}
+		for _, source := range projected.Sources {
+			if token := source.ServiceAccountToken; token != nil && token.Audience == want {
+				return nil
+			}
+		}
+	}
+	return r.Forbid(fmt.Errorf("audience %q not found in pod spec volume, %s is not authorized to request tokens for this audience", want, r.User.Name))
 }
