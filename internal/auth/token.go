@@ -123,6 +123,15 @@ func algorithmOf(key crypto.PublicKey) (jose.SignatureAlgorithm, error) {
 	return "", fmt.Errorf("%T is not a key for tokens: use RSA, or ECDSA on P-256, P-384 or P-521", key)
 }
 
+// Tokens that admission mounts into Pods ask for mountedLifetime, an odd number
+// by which they are recognized. They are renewed after that long but accepted
+// for extendedLifetime, as long as their Pod is there: there are programs that
+// read their token once and never again (KEP-1205).
+const (
+	mountedLifetime  = time.Hour + 7*time.Second
+	extendedLifetime = 365 * 24 * time.Hour
+)
+
 // Issue signs a token for account. bound, if not nil, is the Pod, Secret or
 // Node without which the token stops to be valid. A token without audiences is
 // for the API server.
@@ -146,6 +155,11 @@ func (t *Tokens) Issue(account *corev1.ServiceAccount, bound kind.Object, audien
 			Account:   reference{account.Name, string(account.UID)},
 		},
 	}
+	expires := c.Expiry.Time()
+	if _, mounted := bound.(*corev1.Pod); mounted && lifetime == mountedLifetime && t.own(audiences) {
+		c.Kubernetes.WarnAfter = c.Expiry
+		c.Expiry = jwt.NewNumericDate(now.Add(extendedLifetime))
+	}
 	if err := t.bind(&c.Kubernetes, bound); err != nil {
 		return Token{}, err
 	}
@@ -153,7 +167,12 @@ func (t *Tokens) Issue(account *corev1.ServiceAccount, bound kind.Object, audien
 	if err != nil {
 		return Token{}, fmt.Errorf("sign token for %s: %w", c.Subject, err)
 	}
-	return Token{Value: value, Audiences: audiences, Expires: c.Expiry.Time()}, nil
+	return Token{Value: value, Audiences: audiences, Expires: expires}, nil
+}
+
+// own reports whether audiences are the API server alone.
+func (t *Tokens) own(audiences []string) bool {
+	return !slices.ContainsFunc(audiences, func(a string) bool { return !slices.Contains(t.Audiences, a) })
 }
 
 func (t *Tokens) bind(c *kubernetesClaims, bound kind.Object) error {

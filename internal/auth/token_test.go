@@ -191,6 +191,35 @@ func TestTokenReviewIsForAudiences(t *testing.T) {
 	}
 }
 
+// Programs that never read their token again go on for a year with a mounted
+// one, while nodes renew it after an hour.
+func TestMountedTokensLast(t *testing.T) {
+	clock := newClock()
+	tokens := newTokens(t, stateWith(t, account("app"), pod("p", "n1")), clock)
+	for _, c := range []struct {
+		name      string
+		bound     kind.Object
+		audiences []string
+		lifetime  time.Duration
+		lasts     bool
+	}{
+		{"mounted", pod("p", "n1"), nil, 3607 * time.Second, true},
+		{"of no pod", nil, nil, 3607 * time.Second, false},
+		{"for an hour", pod("p", "n1"), nil, time.Hour, false},
+		{"for somebody else too", pod("p", "n1"), []string{Issuer, "vault"}, 3607 * time.Second, false},
+	} {
+		clock.time = newClock().now()
+		token, err := tokens.Issue(account("app"), c.bound, c.audiences, c.lifetime)
+		if err != nil || !token.Expires.Equal(clock.now().Add(c.lifetime)) {
+			t.Errorf("%s: renewed at %v, %v", c.name, token.Expires, err)
+		}
+		clock.time = clock.now().Add(364 * 24 * time.Hour)
+		if _, ok, _ := tokens.User(t.Context(), token.Value); ok != c.lasts {
+			t.Errorf("%s: accepted after a year: %v", c.name, ok)
+		}
+	}
+}
+
 func TestTokenTimes(t *testing.T) {
 	clock := newClock()
 	tokens := newTokens(t, stateWith(t, account("app")), clock)
