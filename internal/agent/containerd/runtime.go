@@ -52,6 +52,8 @@ type Runtime struct {
 	closed     bool
 }
 
+var _ agent.Runtime = (*Runtime)(nil)
+
 // entry is what is known of one container.
 type entry struct {
 	op       sync.Mutex // one change of a container at a time

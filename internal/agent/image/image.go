@@ -48,6 +48,8 @@ type Store struct {
 	known map[digest.Digest]agent.Image // what describe has read, by the record's target
 }
 
+var _ agent.Images = (*Store)(nil)
+
 // New returns the image store of a containerd.
 func New(c Config) *Store {
 	return &Store{config: c, pulls: map[string]*pull{}, known: map[digest.Digest]agent.Image{}}
