@@ -77,7 +77,7 @@ func (a *API) assign(pod *corev1.Pod, binding *corev1.Binding) {
 	pod.Status.NominatedNodeName = ""
 	pod.Annotations = merged(pod.Annotations, binding.Annotations)
 	pod.Labels = merged(pod.Labels, binding.Labels)
-	a.setPodCondition(pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
+	kind.SetPodCondition(pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, a.now())
 }
 
 func merged(into, from map[string]string) map[string]string {
@@ -89,25 +89,6 @@ func merged(into, from map[string]string) map[string]string {
 	}
 	maps.Copy(into, from)
 	return into
-}
-
-// setPodCondition adds or replaces a condition; its transition time changes
-// with its status only.
-func (a *API) setPodCondition(pod *corev1.Pod, c corev1.PodCondition) {
-	c.LastTransitionTime = a.now()
-	c.ObservedGeneration = pod.Generation
-	for i := range pod.Status.Conditions {
-		old := &pod.Status.Conditions[i]
-		if old.Type != c.Type {
-			continue
-		}
-		if old.Status == c.Status {
-			c.LastTransitionTime = old.LastTransitionTime
-		}
-		*old = c
-		return
-	}
-	pod.Status.Conditions = append(pod.Status.Conditions, c)
 }
 
 // edit changes an object on behalf of a subresource that has rules of its own

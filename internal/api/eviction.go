@@ -53,12 +53,12 @@ func (a *API) markEvicted(ctx context.Context, req *Request, options metav1.Dele
 		if ended(pod) {
 			return nil
 		}
-		a.setPodCondition(pod, corev1.PodCondition{
+		kind.SetPodCondition(pod, corev1.PodCondition{
 			Type:    corev1.DisruptionTarget,
 			Status:  corev1.ConditionTrue,
 			Reason:  "EvictionByEvictionAPI",
 			Message: "Eviction API: evicting",
-		})
+		}, a.now())
 		return nil
 	})
 }

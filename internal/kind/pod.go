@@ -97,18 +97,13 @@ func podDeletionGrace(obj Object, options *metav1.DeleteOptions) int64 {
 	case pod.Spec.TerminationGracePeriodSeconds != nil:
 		seconds = *pod.Spec.TerminationGracePeriodSeconds
 	}
-	if pod.Spec.NodeName == "" || isFinished(pod.Status.Phase) {
+	if pod.Spec.NodeName == "" || PodFinished(pod) {
 		return 0
 	}
 	if seconds < 0 { // once accepted, and meant as soon as can be
 		return 1
 	}
 	return seconds
-}
-
-// isFinished reports whether no container of the Pod will run again.
-func isFinished(phase corev1.PodPhase) bool {
-	return phase == corev1.PodFailed || phase == corev1.PodSucceeded
 }
 
 // scaleSubresource is that of every workload with a number of replicas.

@@ -78,7 +78,7 @@ func summarize(pod *corev1.Pod) podSummary {
 	case pod.DeletionTimestamp.IsZero():
 	case pod.Status.Reason == "NodeLost":
 		s.reason = "Unknown"
-	case !isFinished(pod.Status.Phase):
+	case !PodFinished(pod):
 		s.reason = "Terminating"
 	}
 	return s

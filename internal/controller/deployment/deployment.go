@@ -73,7 +73,7 @@ func (r reconciler) wouldAdopt(e state.Event) []types.NamespacedName {
 // ofVanishedPod returns the Deployment behind a Pod that has gone or ended:
 // Recreate waits for that.
 func (r reconciler) ofVanishedPod(e state.Event) []types.NamespacedName {
-	if e.Type != state.Deleted && !finished(e.Object.(*corev1.Pod)) {
+	if e.Type != state.Deleted && !kind.PodFinished(e.Object.(*corev1.Pod)) {
 		return nil
 	}
 	ref := metav1.GetControllerOf(e.Object)
@@ -88,10 +88,6 @@ func (r reconciler) ofVanishedPod(e state.Event) []types.NamespacedName {
 		return nil
 	}
 	return []types.NamespacedName{{Namespace: rs.GetNamespace(), Name: ref.Name}}
-}
-
-func finished(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 func (r reconciler) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
@@ -190,7 +186,7 @@ func (r reconciler) oldPodsRun(ro *rollout) bool {
 	running := false
 	r.env.State.Snapshot(kind.Pod).Ascend(state.Interest{Namespace: ro.d.Namespace}, "", func(obj kind.Object) bool {
 		ref := metav1.GetControllerOf(obj)
-		running = ref != nil && old[ref.UID] && !finished(obj.(*corev1.Pod))
+		running = ref != nil && old[ref.UID] && !kind.PodFinished(obj.(*corev1.Pod))
 		return !running
 	})
 	return running

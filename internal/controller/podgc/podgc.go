@@ -106,9 +106,9 @@ func (r *reconciler) remove(ctx context.Context, pod *corev1.Pod, why string) er
 		_, err := r.env.API.Modify(ctx, request, func(obj kind.Object) error {
 			live := obj.(*corev1.Pod)
 			live.Status.Phase = corev1.PodFailed
-			controller.SetPodCondition(live, corev1.PodCondition{
+			kind.SetPodCondition(live, corev1.PodCondition{
 				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByPodGC", Message: why,
-			})
+			}, metav1.Now())
 			return nil
 		})
 		if err != nil && !apierrors.IsNotFound(err) {

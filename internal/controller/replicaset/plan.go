@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // burst bounds what one reconciliation creates or deletes.
@@ -73,7 +75,7 @@ func (p *Plan) status(rs *appsv1.ReplicaSet, owned, active []*corev1.Pod, now ti
 	s := appsv1.ReplicaSetStatus{Replicas: int32(len(active)), ObservedGeneration: rs.Generation}
 	terminating := int32(0)
 	for _, pod := range owned {
-		if pod.DeletionTimestamp != nil && !isFinished(pod) {
+		if pod.DeletionTimestamp != nil && !kind.PodFinished(pod) {
 			terminating++
 		}
 	}
@@ -97,11 +99,7 @@ func (p *Plan) status(rs *appsv1.ReplicaSet, owned, active []*corev1.Pod, now ti
 	p.Status = s
 }
 
-func isFinished(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
-func isActive(pod *corev1.Pod) bool { return !isFinished(pod) && pod.DeletionTimestamp == nil }
+func isActive(pod *corev1.Pod) bool { return !kind.PodFinished(pod) && pod.DeletionTimestamp == nil }
 
 func readySince(pod *corev1.Pod) (time.Time, bool) {
 	for _, c := range pod.Status.Conditions {

@@ -91,7 +91,7 @@ func deadline(pod *corev1.Pod, taints []corev1.Taint) (after time.Duration, neve
 		limit := time.Duration(0)
 		for j := range pod.Spec.Tolerations {
 			t := &pod.Spec.Tolerations[j]
-			if !tolerates(t, &taints[i]) {
+			if !kind.Tolerates(t, &taints[i]) {
 				continue
 			}
 			tolerated = true
@@ -111,19 +111,6 @@ func deadline(pod *corev1.Pod, taints []corev1.Taint) (after time.Duration, neve
 		}
 	}
 	return after, never
-}
-
-func tolerates(t *corev1.Toleration, taint *corev1.Taint) bool {
-	if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
-		return false
-	}
-	switch t.Operator {
-	case "", corev1.TolerationOpEqual:
-		return t.Value == taint.Value
-	case corev1.TolerationOpExists:
-		return true
-	}
-	return false
 }
 
 func (r *reconciler) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
@@ -186,10 +173,10 @@ func (r *reconciler) evict(ctx context.Context, pod *corev1.Pod) error {
 		Kind: kind.Pod, Namespace: pod.Namespace, Name: pod.Name, Subresource: "status",
 	}
 	_, err := r.env.API.Modify(ctx, request, func(obj kind.Object) error {
-		controller.SetPodCondition(obj.(*corev1.Pod), corev1.PodCondition{
+		kind.SetPodCondition(obj.(*corev1.Pod), corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
 			Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
-		})
+		}, metav1.Now())
 		return nil
 	})
 	if err == nil {
