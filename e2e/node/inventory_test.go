@@ -188,7 +188,8 @@ func (m *machine) links(v *inventory) error {
 // said is what should be there by what the API says.
 type said struct {
 	pods       []string          // UIDs
-	containers map[string]string // ID to container's name
+	containers map[string]string // those that run: ID to Pod's and container's name
+	made       []string          // IDs of these and of init containers that have ended
 }
 
 func (m *machine) said(ctx context.Context) (said, error) {
@@ -202,14 +203,16 @@ func (m *machine) said(ctx context.Context) (said, error) {
 			continue
 		}
 		s.pods = append(s.pods, string(p.UID))
-		for _, c := range p.Status.ContainerStatuses {
+		for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+			id := strings.TrimPrefix(c.ContainerID, "containerd://")
 			if c.State.Running != nil {
-				id := strings.TrimPrefix(c.ContainerID, "containerd://")
 				s.containers[id] = p.Name + "/" + c.Name
 			}
+			s.made = append(s.made, id)
 		}
 	}
 	slices.Sort(s.pods)
+	slices.Sort(s.made)
 	return s, nil
 }
 
@@ -228,7 +231,7 @@ func (v inventory) compare(s said) error {
 		}
 	}
 	check("containers with processes", v.Containers, ids)
-	check("mounted root file systems", v.Roots, ids)
+	check("mounted root file systems", v.Roots, s.made)
 	check("pinned namespaces", v.Pins, s.pods)
 	check("Pods with mounts", v.PodMounts, s.pods)
 	check("Pods with cgroups", v.Cgroups, s.pods)

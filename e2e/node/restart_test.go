@@ -78,6 +78,20 @@ func same(before, after map[string]process) error {
 	return nil
 }
 
+// moving is a Deployment of Pods with all that can be left behind.
+func moving(version string) string {
+	return deployment("moving", version, 3) + `
+      - name: second
+        image: ` + boxImage + `
+        command: [sh, -c, "trap exit TERM; while true; do sleep 0.1; done"]
+        volumeMounts: [{name: memory, mountPath: /memory}]
+      initContainers:
+      - {name: first, image: ` + boxImage + `, command: [sleep, "0.1"]}
+      volumes:
+      - {name: memory, emptyDir: {medium: Memory}}
+`
+}
+
 // A server that dies again and again while it rolls out neither touches Pods
 // that do not change nor loses or doubles any that do.
 func TestKilledDuringRollout(t *testing.T) {
@@ -100,7 +114,7 @@ func TestKilledDuringRollout(t *testing.T) {
 	}
 	c := m.cluster(t)
 	c.apply(deployment("still", "1", 2))
-	c.apply(deployment("moving", "0", 3))
+	c.apply(moving("0"))
 	for _, name := range []string{"still", "moving"} {
 		c.kubectl("rollout", "status", "deployment/"+name, "--timeout=60s")
 	}
@@ -111,7 +125,7 @@ func TestKilledDuringRollout(t *testing.T) {
 	}
 
 	for i := range kills {
-		c.apply(deployment("moving", strconv.Itoa(i+1), 3))
+		c.apply(moving(strconv.Itoa(i + 1)))
 		delay := time.Duration(random.Int64N(int64(2500 * time.Millisecond)))
 		timer := time.NewTimer(delay) // the random point; nothing is waited for
 		<-timer.C
@@ -120,6 +134,16 @@ func TestKilledDuringRollout(t *testing.T) {
 		}
 		if err := c.same(before); err != nil {
 			t.Errorf("kill %d after %v, with the server dead: %v", i, delay, err)
+		}
+		if i%2 == 1 { // and again while it starts
+			if err := m.launch(); err != nil {
+				t.Fatal(err)
+			}
+			timer.Reset(time.Duration(random.Int64N(int64(400 * time.Millisecond))))
+			<-timer.C
+			if _, err := m.signal(unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := m.start(); err != nil {
 			t.Fatalf("start after kill %d: %v", i, err)
@@ -130,8 +154,8 @@ func TestKilledDuringRollout(t *testing.T) {
 		return s.ObservedGeneration == d.Generation && s.UpdatedReplicas == 3 && s.Replicas == 3 && s.AvailableReplicas == 3
 	})
 	s := c.quiesce()
-	if len(s.pods) != 5 || len(s.containers) != 5 {
-		t.Errorf("%d Pods and %d containers, want 5: %v", len(s.pods), len(s.containers), s)
+	if len(s.pods) != 5 || len(s.containers) != 8 {
+		t.Errorf("%d Pods and %d containers, want 5 and 8: %v", len(s.pods), len(s.containers), s)
 	}
 	if err := same(before, c.bystanders("still")); err != nil {
 		t.Error(err)
@@ -210,5 +234,48 @@ func TestStopLeavesPodsRunning(t *testing.T) {
 	c.quiesce()
 	if err := same(before, c.bystanders("web")); err != nil {
 		t.Error(err)
+	}
+}
+
+// What ends without skiff's doing comes back, once.
+func TestProcessesKilled(t *testing.T) {
+	t.Parallel()
+	m := ownMachine(t)
+	if err := m.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.importBox(); err != nil {
+		t.Fatal(err)
+	}
+	c := m.cluster(t)
+	c.startPod(pod("web", ""))
+	c.quiesce()
+	restarted := func(times int32) *corev1.Pod {
+		t.Helper()
+		p := c.awaitPod("web", func(p *corev1.Pod) bool { return mainStatus(p).RestartCount == times && podReady(p) })
+		c.quiesce()
+		return p
+	}
+	if err := unix.Kill(c.bystander("web").PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	p := restarted(1)
+	if ended := mainStatus(p).LastTerminationState.Terminated; ended.ExitCode != 137 || ended.Reason != "Error" {
+		t.Errorf("killed from outside: %+v", ended)
+	}
+
+	t.Log("a shim's end is its containers' end")
+	old := c.bystander("web")
+	if err := eachProcess(func(pid int) {
+		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if strings.HasPrefix(exe, m.host.DataDir) && strings.HasSuffix(exe, "/skiff-shim") {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	restarted(2)
+	if now := c.bystander("web"); now == old {
+		t.Error("the old process still runs")
 	}
 }
