@@ -149,6 +149,7 @@ func (n *node) openRuntime(ctx context.Context) error {
 		Client: n.runtime.Client(), Namespace: n.runtime.Namespace(), Snapshotter: n.runtime.Snapshotter(),
 		Log: n.Log.Named("images"),
 	})}
+	n.closers = append(n.closers, n.images.Close)
 	return nil
 }
 
