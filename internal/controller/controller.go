@@ -120,10 +120,10 @@ func Terminating(err error) bool {
 // Run drives the controller until the context ends, which is no error.
 func (c Controller[K]) Run(ctx context.Context, env Environment) error {
 	l := &loop[K]{Controller: c, env: env, queue: newQueue[K](), log: env.Log.Named(c.Name)}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return l.followAll(ctx) })
+	group, running := errgroup.WithContext(ctx)
+	group.Go(func() error { return l.followAll(running) })
 	for range cmp.Or(c.Workers, defaultWorkers) {
-		group.Go(func() error { return l.work(ctx) })
+		group.Go(func() error { return l.work(running) })
 	}
 	if err := group.Wait(); ctx.Err() == nil {
 		return fmt.Errorf("controller %s: %w", c.Name, err)

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,11 @@ import (
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
+	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt"
 )
 
 func name(n string) types.NamespacedName { return types.NamespacedName{Namespace: "default", Name: n} }
@@ -107,6 +113,36 @@ func TestFailuresAreRetriedAndPanicsCounted(t *testing.T) {
 			t.Errorf("%d panics counted", panics.Load())
 		}
 	})
+}
+
+// A controller that cannot go on says so: its process ends with it.
+func TestFailureEndsRun(t *testing.T) {
+	engine, err := bolt.Open(filepath.Join(t.TempDir(), "store"), bolt.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	s, err := state.Open(t.Context(), engine, kind.All, state.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := Controller[types.NamespacedName]{
+		Name:      "test",
+		Sources:   []Source[types.NamespacedName]{Own(kind.Pod)},
+		Reconcile: func(context.Context, types.NamespacedName) (time.Duration, error) { return 0, nil },
+	}
+	env := Environment{State: s, Log: zap.NewNop()}
+	if err := c.Run(t.Context(), env); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("over a closed state: %v", err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := c.Run(stopped, env); err != nil {
+		t.Errorf("after the end: %v", err)
+	}
 }
 
 func TestAgain(t *testing.T) {
