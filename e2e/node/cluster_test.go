@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -19,6 +20,8 @@ type cluster struct {
 	t         *testing.T
 	ctx       context.Context
 	namespace string
+
+	environment []string // of commands, further variables
 }
 
 // shared returns the shared machine with a namespace for this test, which runs
@@ -85,7 +88,16 @@ func (c *cluster) report() {
 func (c *cluster) try(args ...string) (string, error) { return c.tryWith(nil, args...) }
 
 func (c *cluster) tryWith(in io.Reader, args ...string) (string, error) {
-	return c.run(in, skiff, append([]string{"kubectl", "--namespace", c.namespace}, args...)...)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return c.finishCommand(c.asUser(ctx, skiff, append([]string{"kubectl", "--namespace", c.namespace}, args...)...), in)
+}
+
+// asUser is a command with the test's environment.
+func (c *cluster) asUser(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := c.command(ctx, name, args...)
+	cmd.Env = append(cmd.Env, c.environment...)
+	return cmd
 }
 
 // kubectl is try for commands that must succeed.

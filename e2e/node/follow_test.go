@@ -28,7 +28,7 @@ func (c *cluster) follow(args ...string) *follower {
 func (c *cluster) followCommand(name string, args ...string) *follower {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	f := &follower{t: c.t, cmd: c.command(ctx, name, args...), end: cancel, lines: make(chan string, 10_000)}
+	f := &follower{t: c.t, cmd: c.asUser(ctx, name, args...), end: cancel, lines: make(chan string, 10_000)}
 	out, err := f.cmd.StdoutPipe()
 	if err == nil {
 		f.cmd.Stderr = f.cmd.Stdout

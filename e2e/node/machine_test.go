@@ -220,7 +220,11 @@ func (m *machine) command(ctx context.Context, name string, args ...string) *exe
 func (m *machine) run(in io.Reader, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := m.command(ctx, name, args...)
+	return m.finishCommand(m.command(ctx, name, args...), in)
+}
+
+// finishCommand runs a command inside the machine.
+func (m *machine) finishCommand(cmd *exec.Cmd, in io.Reader) (string, error) {
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &out
 	err := m.inside(cmd.Start)

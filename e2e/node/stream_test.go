@@ -94,7 +94,7 @@ func (c *cluster) terminal(args ...string) *terminal {
 		c.t.Fatal(err)
 	}
 	defer slave.Close()
-	term := &terminal{Console: master, cmd: c.command(c.ctx, skiff, append([]string{"kubectl", "--namespace", c.namespace}, args...)...)}
+	term := &terminal{Console: master, cmd: c.asUser(c.ctx, skiff, append([]string{"kubectl", "--namespace", c.namespace}, args...)...)}
 	if err := master.Resize(console.WinSize{Width: 101, Height: 41}); err != nil {
 		c.t.Fatal(err)
 	}
@@ -207,33 +207,38 @@ func TestAttach(t *testing.T) {
 	c.mustContain(out, "one-off")
 }
 
+// forwards asks the Pod web through a forwarded port, several times at once.
+func (c *cluster) forwards(object, port string) {
+	c.t.Helper()
+	forward := c.follow("port-forward", object, port)
+	defer forward.stop()
+	var address string
+	if _, err := fmt.Sscanf(forward.until("Forwarding from 127.0.0.1"), "Forwarding from %s", &address); err != nil {
+		c.t.Fatal(err)
+	}
+	errs := make(chan error)
+	for range 5 {
+		go func() {
+			body, err := page(&http.Client{Timeout: 10 * time.Second}, "http://"+address)
+			if err == nil && body != "web 127.0.0.1" {
+				err = fmt.Errorf("answer %q", body)
+			}
+			errs <- err
+		}()
+	}
+	for range 5 {
+		if err := <-errs; err != nil {
+			c.t.Errorf("%s: %v", object, err)
+		}
+	}
+}
+
 func TestPortForward(t *testing.T) {
 	c := shared(t)
 	c.startPod(pod("web", ""))
 	c.kubectl("expose", "pod", "web", "--port=80", "--target-port=8080")
-	for _, target := range []struct{ object, port string }{{"pod/web", ":8080"}, {"service/web", ":80"}} {
-		forward := c.follow("port-forward", target.object, target.port)
-		var address string
-		if _, err := fmt.Sscanf(forward.until("Forwarding from 127.0.0.1"), "Forwarding from %s", &address); err != nil {
-			t.Fatal(err)
-		}
-		errs := make(chan error)
-		for range 5 {
-			go func() {
-				body, err := page(&http.Client{Timeout: 10 * time.Second}, "http://"+address)
-				if err == nil && body != "web 127.0.0.1" {
-					err = fmt.Errorf("answer %q", body)
-				}
-				errs <- err
-			}()
-		}
-		for range 5 {
-			if err := <-errs; err != nil {
-				t.Errorf("%s: %v", target.object, err)
-			}
-		}
-		forward.stop()
-	}
+	c.forwards("pod/web", ":8080")
+	c.forwards("service/web", ":80")
 	forward := c.follow("port-forward", "pod/web", ":9")
 	var address string
 	if _, err := fmt.Sscanf(forward.until("Forwarding from 127.0.0.1"), "Forwarding from %s", &address); err != nil {
