@@ -192,6 +192,7 @@ type said struct {
 	made       []string          // IDs of these and of init containers that have ended
 }
 
+// said lists it; a Pod that is going away is an error.
 func (m *machine) said(ctx context.Context) (said, error) {
 	list, err := m.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
 	s := said{containers: map[string]string{}}
@@ -201,6 +202,9 @@ func (m *machine) said(ctx context.Context) (said, error) {
 	for _, p := range list.Items {
 		if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 			continue
+		}
+		if p.DeletionTimestamp != nil {
+			return s, fmt.Errorf("%s/%s is being deleted", p.Namespace, p.Name)
 		}
 		s.pods = append(s.pods, string(p.UID))
 		for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
