@@ -110,7 +110,8 @@ func (s *server) openKeys(context.Context) (err error) {
 
 func (s *server) openStore(ctx context.Context) error {
 	engine, err := bolt.Open(config.NewHost(s.settings.DataDir).StorePath(), bolt.Options{
-		LazyWindows: map[string]time.Duration{kind.Event.Bucket(): time.Minute},
+		LazyWindows: map[string]time.Duration{kind.Event.Bucket(): bolt.EventsWindow},
+		Log:         s.log.Named("store"),
 	})
 	if err != nil {
 		return err
@@ -149,6 +150,10 @@ func (s *server) listen(ctx context.Context) error {
 		return fmt.Errorf("%w (choose another with --https-listen-port or --bind-address)", err)
 	}
 	s.listener = listener
+	s.closers = append(s.closers, func() error {
+		_ = listener.Close() // it is, where serving has ended
+		return nil
+	})
 	return nil
 }
 
