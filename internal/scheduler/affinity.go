@@ -120,10 +120,8 @@ func (c *cycle) newTogether() *together {
 		t.farHas = append(t.farHas, map[string]bool{})
 	}
 	if own {
-		for _, n := range c.cluster.nodes {
-			for _, other := range n.pods {
-				c.meet(t, n.node, other.pod)
-			}
+		for _, f := range c.cluster.families {
+			c.meet(t, f)
 		}
 	}
 	for n := range c.cluster.affine {
@@ -137,22 +135,49 @@ func (c *cycle) newTogether() *together {
 	return t
 }
 
-// meet notes what a Pod on a node means for the terms of the cycle's own.
-func (c *cycle) meet(t *together, node *corev1.Node, other *corev1.Pod) {
-	if len(c.pod.near) > 0 && c.matchesAll(c.pod.near, other) {
+// meet notes what a family of Pods means for the terms of the cycle's own.
+func (c *cycle) meet(t *together, f *family) {
+	if len(c.pod.near) > 0 && c.matchesAll(c.pod.near, f.sample) {
 		for i := range c.pod.near {
-			if value, ok := node.Labels[c.pod.near[i].key]; ok {
-				t.nearHas[i][value] = true
-				t.anywhere = true
-			}
+			t.anywhere = f.in(c.pod.near[i].key, t.nearHas[i]) || t.anywhere
 		}
 	}
 	for i := range c.pod.far {
-		if value, ok := node.Labels[c.pod.far[i].key]; ok && c.pod.far[i].matches(other, c.namespaceLabels) {
-			t.farHas[i][value] = true
+		if c.pod.far[i].matches(f.sample, c.namespaceLabels) {
+			f.in(c.pod.far[i].key, t.farHas[i])
 		}
 	}
-	c.like(t, node, c.pod.prefers, other, 0)
+	for i := range c.pod.prefers {
+		p := &c.pod.prefers[i]
+		if !p.matches(f.sample, c.namespaceLabels) {
+			continue
+		}
+		for n, m := range f.on {
+			if value, ok := n.label(p.key); ok {
+				t.liked[domain{p.key, value}] += p.weight * float64(m.all)
+			}
+		}
+	}
+}
+
+// in adds the values that a label has where the family is, and says whether
+// there are any.
+func (f *family) in(key string, values map[string]bool) (any bool) {
+	for n := range f.on {
+		if value, ok := n.label(key); ok {
+			values[value], any = true, true
+		}
+	}
+	return any
+}
+
+// label returns the value of a label of a node that exists.
+func (n *nodeInfo) label(key string) (string, bool) {
+	if n.node == nil {
+		return "", false
+	}
+	value, ok := n.node.Labels[key]
+	return value, ok
 }
 
 // hear notes what the terms of a Pod on a node say of the cycle's own.

@@ -17,10 +17,11 @@ type Cluster struct {
 	first  int         // where the next decision begins to look
 	// affine are the nodes with Pods that have a say in where others go: where
 	// there are none, that costs nothing.
-	affine map[*nodeInfo]struct{}
-	images map[string]int // on how many nodes each is
-	where  map[types.UID]placed
-	seed   maphash.Seed // of the lots that equal nodes draw
+	affine   map[*nodeInfo]struct{}
+	images   map[string]int // on how many nodes each is
+	families map[string]*family
+	where    map[types.UID]placed
+	seed     maphash.Seed // of the lots that equal nodes draw
 }
 
 // placed is where a Pod is.
@@ -53,7 +54,7 @@ type nodeInfo struct {
 func NewCluster() *Cluster {
 	return &Cluster{
 		byName: map[string]*nodeInfo{}, affine: map[*nodeInfo]struct{}{},
-		images: map[string]int{}, where: map[types.UID]placed{}, seed: maphash.MakeSeed(),
+		images: map[string]int{}, families: map[string]*family{}, where: map[types.UID]placed{}, seed: maphash.MakeSeed(),
 	}
 }
 
@@ -120,9 +121,9 @@ func (c *Cluster) Place(pod *corev1.Pod, node string) {
 	before, known := c.where[pod.UID]
 	if known && before.node.name == node && before.info.same(pod) {
 		// Only the status is news, of most Pods many times.
-		before.node.count(before.info, -1)
+		c.count(before.node, before.info, -1)
 		before.info.pod = pod
-		before.node.count(before.info, 1)
+		c.count(before.node, before.info, 1)
 		return
 	}
 	c.place(newPodInfo(pod), node)
@@ -134,7 +135,7 @@ func (c *Cluster) place(p *podInfo, node string) {
 	info.pods[p.pod.UID] = p
 	info.asked.add(p.asked, 1)
 	info.counted.add(p.counted, 1)
-	info.count(p, 1)
+	c.count(info, p, 1)
 	for _, port := range p.ports {
 		info.ports[port]++
 	}
@@ -155,7 +156,7 @@ func (c *Cluster) Remove(uid types.UID) *nodeInfo {
 	delete(info.pods, uid)
 	info.asked.add(at.info.asked, -1)
 	info.counted.add(at.info.counted, -1)
-	info.count(at.info, -1)
+	c.count(info, at.info, -1)
 	for _, port := range at.info.ports {
 		if info.ports[port]--; info.ports[port] == 0 {
 			delete(info.ports, port)
@@ -170,8 +171,9 @@ func (c *Cluster) Remove(uid types.UID) *nodeInfo {
 	return info
 }
 
-// count adds a Pod that stays to those of its owner.
-func (n *nodeInfo) count(p *podInfo, by int) {
+// count adds a Pod to its family, and one that stays to those of its owner.
+func (c *Cluster) count(n *nodeInfo, p *podInfo, by int) {
+	c.join(p, n, by)
 	if p.owner == "" || p.pod.DeletionTimestamp != nil {
 		return
 	}

@@ -187,6 +187,8 @@ func TestReasons(t *testing.T) {
 		{"spread", cluster(nodes(node("a", label("zone", "1")), node("b", label("zone", "2"), func(n *corev1.Node) { n.Spec.Unschedulable = true })), on{"a", pods(1, app("x"))}),
 			pod("p", app("x"), spreadOver("zone", 1, corev1.DoNotSchedule)),
 			"1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable", "1 " + noVictims + ", 1 " + notHelpful},
+		{"spread where others are on their way out", cluster(nodes(node("a", label("zone", "1")), node("b", label("zone", "2"), func(n *corev1.Node) { n.Spec.Unschedulable = true })),
+			on{"a", pods(3, app("x"), func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} })}), pod("p", app("x"), spreadOver("zone", 1, corev1.DoNotSchedule)), "", ""},
 		{"spread without the label", cluster(nodes(node("a"))), pod("p", app("x"), spreadOver("zone", 1, corev1.DoNotSchedule)),
 			"1 node(s) didn't match pod topology spread constraints (missing required label)", "1 " + notHelpful},
 		{"spread that is only wished for", cluster(nodes(node("a"))), pod("p", app("x"), spreadOver("zone", 1, corev1.ScheduleAnyway)), "", ""},
@@ -309,12 +311,15 @@ func TestClusterCountsAsItGoes(t *testing.T) {
 	if n.asked.cpu != 3000 || len(n.owners) != 0 {
 		t.Errorf("%d thousandths of a CPU, owners %v", n.asked.cpu, n.owners)
 	}
+	if m := c.families["default"].on[n]; m.all != 3 || m.staying != 2 {
+		t.Errorf("members %+v", m)
+	}
 	c.Place(p, "b") // to a node that does not exist
 	c.RemoveNode("a")
 	for uid := range c.where {
 		c.Remove(uid)
 	}
-	if len(c.byName)+len(c.nodes)+len(c.affine)+len(c.where)+len(c.images) != 0 || n.asked.cpu != 0 || n.counted.memory != 0 || len(n.ports) != 0 {
+	if len(c.byName)+len(c.nodes)+len(c.affine)+len(c.where)+len(c.images)+len(c.families) != 0 || n.asked.cpu != 0 || n.counted.memory != 0 || len(n.ports) != 0 {
 		t.Errorf("left: %+v of %+v", n, c)
 	}
 }

@@ -15,6 +15,7 @@ type podInfo struct {
 	asked, counted resources
 	ports          []hostPort
 	owner          types.UID
+	family         string
 
 	wants     *nodeaffinity.RequiredNodeAffinity // nil: all that its selector wants
 	likes     *nodeaffinity.PreferredSchedulingTerms
@@ -31,7 +32,7 @@ type hostPort struct {
 
 func newPodInfo(pod *corev1.Pod) *podInfo {
 	p := &podInfo{
-		pod: pod, ports: hostPorts(pod),
+		pod: pod, ports: hostPorts(pod), family: familyKey(pod),
 		wants: requiredAffinity(pod), likes: preferredTerms(pod), spread: newSpread(pod),
 	}
 	p.asked, p.counted = requests(pod)

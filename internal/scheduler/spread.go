@@ -57,17 +57,19 @@ func (c *cycle) newConstraint(s *spread) constraint {
 		k.self = 1
 	}
 	for _, n := range c.cluster.nodes {
-		value, ok := n.node.Labels[s.TopologyKey]
-		if !ok || !c.includes(s, n) {
+		if value, ok := n.node.Labels[s.TopologyKey]; ok && c.includes(s, n) {
+			k.in[value] += 0 // the domain exists
+		}
+	}
+	for _, f := range c.cluster.families {
+		if f.sample.Namespace != c.pod.pod.Namespace || !s.selector.Matches(labels.Set(f.sample.Labels)) {
 			continue
 		}
-		count := 0
-		for _, other := range n.pods {
-			if s.counts(c.pod.pod, other.pod) {
-				count++
+		for n, m := range f.on {
+			if value, ok := n.label(s.TopologyKey); ok && c.includes(s, n) {
+				k.in[value] += m.staying
 			}
 		}
-		k.in[value] += count // also 0: the domain exists
 	}
 	k.least = math.MaxInt
 	for _, n := range k.in {
