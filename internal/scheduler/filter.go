@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // change is a set of things that can happen in a cluster and make a Pod fit
@@ -78,16 +80,7 @@ func (n *nodeInfo) toleratedBy(pod *corev1.Pod) bool {
 
 func tolerated(tolerations []corev1.Toleration, taint *corev1.Taint) bool {
 	for i := range tolerations {
-		t := &tolerations[i]
-		if t.Effect != "" && t.Effect != taint.Effect || t.Key != "" && t.Key != taint.Key {
-			continue
-		}
-		switch t.Operator {
-		case "", corev1.TolerationOpEqual:
-			if t.Value == taint.Value {
-				return true
-			}
-		case corev1.TolerationOpExists:
+		if kind.Tolerates(&tolerations[i], taint) {
 			return true
 		}
 	}

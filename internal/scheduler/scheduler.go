@@ -198,7 +198,7 @@ func (s *Scheduler) podEvent(e state.Event) {
 	old, _ := e.Old.(*corev1.Pod)
 	relabelled := old != nil && !maps.Equal(old.Labels, pod.Labels)
 	switch {
-	case e.Type == state.Deleted || ended(pod):
+	case e.Type == state.Deleted || kind.PodFinished(pod):
 		s.queue.remove(pod.UID)
 		if n := s.cluster.Remove(pod.UID); n != nil {
 			s.happened(podLeft, n)
@@ -219,10 +219,6 @@ func (s *Scheduler) podEvent(e state.Event) {
 	default:
 		s.queue.set(pod, relabelled || old == nil || old.Generation != pod.Generation)
 	}
-}
-
-func ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // mine says whether the Pod waits for this scheduler.
@@ -348,7 +344,10 @@ func (s *Scheduler) tellUnschedulable(ctx context.Context, pod *corev1.Pod, p Pl
 	_, err := s.API.Modify(ctx, s.request(pod, "status"), func(obj kind.Object) error {
 		live := obj.(*corev1.Pod)
 		if live.UID == pod.UID && live.Spec.NodeName == "" {
-			setUnschedulable(live, p.Message)
+			kind.SetPodCondition(live, corev1.PodCondition{
+				Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
+				Reason: corev1.PodReasonUnschedulable, Message: p.Message,
+			}, metav1.Now())
 		}
 		return nil
 	})
@@ -356,22 +355,4 @@ func (s *Scheduler) tellUnschedulable(ctx context.Context, pod *corev1.Pod, p Pl
 		return nil
 	}
 	return err
-}
-
-func setUnschedulable(pod *corev1.Pod, message string) {
-	c := corev1.PodCondition{
-		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, ObservedGeneration: pod.Generation,
-		Reason: corev1.PodReasonUnschedulable, Message: message, LastTransitionTime: metav1.Now(),
-	}
-	for i, old := range pod.Status.Conditions {
-		if old.Type != c.Type {
-			continue
-		}
-		if old.Status == c.Status {
-			c.LastTransitionTime = old.LastTransitionTime
-		}
-		pod.Status.Conditions[i] = c
-		return
-	}
-	pod.Status.Conditions = append(pod.Status.Conditions, c)
 }
