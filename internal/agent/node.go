@@ -58,24 +58,38 @@ func (a *Agent) runNode(ctx context.Context) error {
 		case <-a.nodeChanged:
 			a.refreshImages(ctx)
 		}
-		want := a.nodeStatus(node)
-		if sameNodeStatus(node.Status, want) && time.Since(reported) < nodeReportInterval {
-			continue
-		}
-		updated, err := a.patchNodeStatus(ctx, node, want)
-		switch {
-		case apierrors.IsNotFound(err):
-			// Someone deleted the Node: as long as the agent runs, it exists.
-			if updated, err = a.register(ctx); err == nil {
-				a.nodeUID.Store(&updated.UID)
-			}
-		case err != nil:
+		written, err := a.reportNode(ctx, time.Since(reported) >= nodeReportInterval)
+		if err != nil {
 			a.log.Debug("report node status", zap.Error(err))
 		}
-		if err == nil {
-			node, reported = updated, time.Now()
+		if written {
+			reported = time.Now()
 		}
 	}
+}
+
+// reportNode writes the Node's status if it is due or not what the server has.
+// The server's is read each time, for others write it too: a control plane that
+// missed this node's renewals for a while has made it Unknown, and its Pods
+// would soon be driven away.
+func (a *Agent) reportNode(ctx context.Context, due bool) (written bool, err error) {
+	node, err := a.Client.CoreV1().Nodes().Get(ctx, a.NodeName, metav1.GetOptions{ResourceVersion: "0"})
+	if apierrors.IsNotFound(err) { // as long as the agent runs, it exists
+		if node, err = a.register(ctx); err != nil {
+			return false, err
+		}
+		a.nodeUID.Store(&node.UID)
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("get node %s: %w", a.NodeName, err)
+	}
+	want := a.nodeStatus(node)
+	if !due && sameNodeStatus(node.Status, want) {
+		return false, nil
+	}
+	_, err = a.patchNodeStatus(ctx, node, want)
+	return err == nil, err
 }
 
 // pokeNode asks for the Node's status to be looked at again.

@@ -147,6 +147,29 @@ func TestUnchangedNodeStatusIsWrittenEveryFiveMinutes(t *testing.T) {
 	})
 }
 
+// A control plane that could not hear the node makes it Unknown; the node is
+// back at its next look.
+func TestNodeThatWasGivenUpReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		lost := b.node().DeepCopy()
+		for i := range lost.Status.Conditions {
+			lost.Status.Conditions[i].Status = corev1.ConditionUnknown
+		}
+		if _, err := b.client.CoreV1().Nodes().UpdateStatus(t.Context(), lost, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		pass(11 * time.Second)
+		for _, c := range b.node().Status.Conditions {
+			if c.Status == corev1.ConditionUnknown {
+				t.Errorf("%s is still unknown", c.Type)
+			}
+		}
+	})
+}
+
 func TestAbsentServerIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
