@@ -103,7 +103,10 @@ func (r reconciler) reconcile(ctx context.Context, key types.NamespacedName) (ti
 	if d.DeletionTimestamp != nil {
 		return r.writeStatus(ctx, ro)
 	}
-	if err := r.step(ctx, ro); err != nil {
+	switch err := r.step(ctx, ro); {
+	case controller.Terminating(err):
+		return 0, nil
+	case err != nil:
 		return 0, err
 	}
 	return r.writeStatus(ctx, ro)
