@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -51,6 +53,8 @@ type plane struct {
 	group *errgroup.Group
 	env   controller.Environment
 	chain admission.Chain // what a test adds to the API's own
+	ring  state.Ring
+	log   *observer.ObservedLogs // all that is not for debugging
 }
 
 var bootstrapConfig = bootstrap.Config{
@@ -64,9 +68,15 @@ var bootstrapConfig = bootstrap.Config{
 // error that is logged, and every change of a shared object.
 func inPlane(t *testing.T, test func(p *plane), steps ...admission.Step) {
 	t.Helper()
+	inPlaneWith(t, plane{chain: steps}, test)
+}
+
+func inPlaneWith(t *testing.T, options plane, test func(p *plane)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
-		p := &plane{T: t, chain: steps}
+		p := &options
+		p.T = t
 		p.group, p.ctx = errgroup.WithContext(ctx)
 		stop := p.open()
 		test(p)
@@ -84,9 +94,13 @@ func inPlane(t *testing.T, test func(p *plane), steps ...admission.Step) {
 func (p *plane) open() (stop func()) {
 	engine, err := bolt.Open(filepath.Join(p.TempDir(), "store"), bolt.Options{NoSync: true})
 	p.must(err)
-	s, err := state.Open(p.ctx, engine, kind.All, state.Options{DetectMutation: true})
+	s, err := state.Open(p.ctx, engine, kind.All, state.Options{DetectMutation: true, Ring: p.ring})
 	p.must(err)
-	log := zaptest.NewLogger(p.T, zaptest.Level(zap.ErrorLevel), zaptest.WrapOptions(zap.Fields()))
+	core, observed := observer.New(zap.InfoLevel)
+	p.log = observed
+	log := zaptest.NewLogger(p.T, zaptest.Level(zap.ErrorLevel), zaptest.WrapOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+		return zapcore.NewTee(c, core)
+	})))
 	p.env = controller.Environment{State: s, Log: log, Panics: &atomic.Int64{}}
 	p.env.API = api.New(api.Config{
 		State: s, Admission: append(admission.New(s), p.chain...), Log: log,
@@ -210,20 +224,25 @@ func (p *plane) told(name string) []string {
 }
 
 // watch calls fn for every event of a kind, in order, as long as the plane runs.
+// Where the ring is too small it begins anew, as a client does.
 func (p *plane) watch(k *kind.Kind, fn func(state.Event)) {
-	snapshot, w := p.env.State.ListWatch(k, state.Interest{})
-	snapshot.Ascend(state.Interest{}, "", func(obj kind.Object) bool {
-		fn(state.Event{Type: state.Added, Object: obj})
-		return true
-	})
 	p.group.Go(func() error {
-		for {
-			e, err := w.Next(p.ctx)
-			if err != nil {
-				return nil
+		for p.ctx.Err() == nil {
+			snapshot, w := p.env.State.ListWatch(k, state.Interest{})
+			snapshot.Ascend(state.Interest{}, "", func(obj kind.Object) bool {
+				fn(state.Event{Type: state.Added, Object: obj})
+				return true
+			})
+			var err error
+			for err == nil {
+				var e state.Event
+				if e, err = w.Next(p.ctx); err == nil {
+					fn(e)
+				}
 			}
-			fn(e)
+			w.Stop()
 		}
+		return nil
 	})
 	p.settle()
 }
