@@ -1,7 +1,6 @@
 package scheduler
 
 import (
-	"hash/maphash"
 	"slices"
 	"strings"
 
@@ -21,7 +20,6 @@ type Cluster struct {
 	images   map[string]int // on how many nodes each is
 	families map[string]*family
 	where    map[types.UID]placed
-	seed     maphash.Seed // of the lots that equal nodes draw
 }
 
 // placed is where a Pod is.
@@ -54,7 +52,7 @@ type nodeInfo struct {
 func NewCluster() *Cluster {
 	return &Cluster{
 		byName: map[string]*nodeInfo{}, affine: map[*nodeInfo]struct{}{},
-		images: map[string]int{}, families: map[string]*family{}, where: map[types.UID]placed{}, seed: maphash.MakeSeed(),
+		images: map[string]int{}, families: map[string]*family{}, where: map[types.UID]placed{},
 	}
 }
 

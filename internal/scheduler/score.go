@@ -1,8 +1,8 @@
 package scheduler
 
 import (
-	"hash/maphash"
 	"math"
+	"math/rand/v2"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -110,8 +110,8 @@ func tagged(image string) string {
 	return image
 }
 
-// choose returns the best of the nodes. Equal ones are told apart by a hash of
-// Pod and node, so that Pods spread.
+// choose returns the best of the nodes. Equal ones draw lots, so that Pods
+// spread.
 func (c *cycle) choose(fitting []*nodeInfo) *nodeInfo {
 	if len(fitting) == 1 {
 		return fitting[0]
@@ -133,13 +133,15 @@ func (c *cycle) choose(fitting []*nodeInfo) *nodeInfo {
 			totals[i] += s.weight * s.value(raw[i], low, high)
 		}
 	}
-	winner, lot := 0, c.lot(fitting[0])
+	winner, equal := 0, 1
 	for i := 1; i < len(fitting); i++ {
-		if totals[i] < totals[winner] {
-			continue
-		}
-		if l := c.lot(fitting[i]); totals[i] > totals[winner] || l > lot {
-			winner, lot = i, l
+		switch {
+		case totals[i] > totals[winner]:
+			winner, equal = i, 1
+		case totals[i] == totals[winner]:
+			if equal++; rand.IntN(equal) == 0 {
+				winner = i
+			}
 		}
 	}
 	return fitting[winner]
@@ -168,8 +170,4 @@ func (s *score) value(raw, low, high float64) float64 {
 		return best * (raw - low) / (high - low)
 	}
 	return raw
-}
-
-func (c *cycle) lot(n *nodeInfo) uint64 {
-	return maphash.String(c.cluster.seed, string(c.pod.pod.UID)+n.name)
 }
