@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -38,17 +39,17 @@ type plane struct {
 	stop   func()
 }
 
-func inPlane(t *testing.T, test func(p *plane)) {
+func inPlane(t *testing.T, test func(p *plane), steps ...admission.Step) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		p := open(t, true)
+		p := open(t, true, steps...)
 		p.run()
 		test(p)
 		p.stop()
 	})
 }
 
-func open(t testing.TB, detect bool) *plane {
+func open(t testing.TB, detect bool, steps ...admission.Step) *plane {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &plane{TB: t, ctx: ctx}
@@ -57,7 +58,7 @@ func open(t testing.TB, detect bool) *plane {
 	p.state, err = state.Open(ctx, engine, kind.All, state.Options{DetectMutation: detect})
 	p.must(err)
 	log := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
-	p.api = api.New(api.Config{State: p.state, Admission: admission.New(p.state), Log: log})
+	p.api = api.New(api.Config{State: p.state, Admission: append(admission.New(p.state), steps...), Log: log})
 	p.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default"}})
 	p.create(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: "default"}})
 	done := make(chan error, 1)
@@ -312,6 +313,38 @@ func TestRetriesSlowDown(t *testing.T) {
 			t.Errorf("on %q after %d more tries", got, p.tries("p")-before)
 		}
 	})
+}
+
+// A binding that is refused frees what it held, and is tried again after a pause.
+func TestRefusedBinding(t *testing.T) {
+	var refuse atomic.Bool
+	refuse.Store(true)
+	gate := admission.Step{Name: "gate", Validate: func(_ context.Context, r *admission.Request) error {
+		if r.Kind == kind.Pod && r.Subresource == "binding" && r.Name == "p" && refuse.Load() {
+			return r.Forbid(errors.New("not now"))
+		}
+		return nil
+	}}
+	inPlane(t, func(p *plane) {
+		all := asks(corev1.ResourceCPU, "4")
+		p.create(node("a"), pod("p", all))
+		if got := p.nodeOf("p"); got != "" {
+			t.Fatalf("on %q", got)
+		}
+		if got := p.told("p"); len(got) != 1 || got[0] != `Warning FailedScheduling: running Bind plugin "DefaultBinder": pods "p" is forbidden: not now` {
+			t.Errorf("events %q", got)
+		}
+		p.create(pod("q", all)) // for which there is room, since p is nowhere
+		if got := p.nodeOf("q"); got != "a" {
+			t.Errorf("the other is on %q", got)
+		}
+		p.delete(kind.Pod, "q")
+		refuse.Store(false)
+		time.Sleep(time.Minute)
+		if got := p.nodeOf("p"); got != "a" {
+			t.Errorf("on %q after a minute", got)
+		}
+	}, gate)
 }
 
 func TestGatedAndForeignPodsAreLeftAlone(t *testing.T) {
