@@ -195,7 +195,9 @@ func (s *server) run(ctx context.Context) error {
 // serve answers HTTP until the context ends, then lets what is under way
 // finish.
 func (s *server) serve(ctx context.Context) error {
+	requests := newDrain()
 	web := &http.Server{
+		ConnState:         requests.note,
 		Handler:           s.handler,
 		TLSConfig:         s.tlsConfig(),
 		ReadHeaderTimeout: 30 * time.Second,
@@ -214,10 +216,7 @@ func (s *server) serve(ctx context.Context) error {
 		s.handler.Close()
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 		defer cancel()
-		if err := web.Shutdown(drain); err != nil {
-			return web.Close()
-		}
-		return nil
+		return requests.end(drain, web)
 	})
 	return group.Wait()
 }
