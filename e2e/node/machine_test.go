@@ -143,18 +143,14 @@ func (m *machine) ready(ctx context.Context) error {
 		return fmt.Errorf("wait for /readyz: %w", err)
 	}
 	_, err = await(ctx, m.client.CoreV1().Nodes(), nil, "", func(n *corev1.Node) bool {
-		return nodeReady(n) && m.nodeAnswers(ctx, n)
+		return nodeReady(n) && m.nodeAnswers(ctx)
 	})
 	return err
 }
 
 // nodeAnswers says whether the node's own API is up.
-func (m *machine) nodeAnswers(ctx context.Context, n *corev1.Node) bool {
+func (m *machine) nodeAnswers(ctx context.Context) bool {
 	return retry(ctx, func() error {
-		_, err := m.client.CoreV1().RESTClient().Get().Resource("nodes").Name(n.Name).SubResource("proxy").Suffix("healthz").DoRaw(ctx)
-		if err == nil {
-			return nil
-		}
 		conn, err := m.dial(ctx, "tcp", "127.0.0.1:10250")
 		if err == nil {
 			conn.Close()
