@@ -250,3 +250,16 @@ func TestEndpointsFollowPods(t *testing.T) {
 		}
 	})
 }
+
+// Endpoints that somebody made go with their Service; without one they stay.
+func TestEndpointsMadeByHand(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		p.create(&corev1.Service{ObjectMeta: object("own"), Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}})
+		for _, name := range []string{"own", "free"} {
+			p.create(&corev1.Endpoints{ObjectMeta: object(name), Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: "192.0.2.7"}}}}})
+		}
+		equal(p, "Endpoints", strings.Join(p.names(kind.Endpoints), " "), "free kubernetes own")
+		p.delete(kind.Service, "own", metav1.DeletePropagationBackground)
+		equal(p, "Endpoints", strings.Join(p.names(kind.Endpoints), " "), "free kubernetes")
+	})
+}

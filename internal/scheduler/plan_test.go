@@ -194,6 +194,8 @@ func TestReasons(t *testing.T) {
 		{"spread that is only wished for", cluster(nodes(node("a"))), pod("p", app("x"), spreadOver("zone", 1, corev1.ScheduleAnyway)), "", ""},
 		{"near nobody", cluster(nodes(node("a"))), pod("p", near(terms(corev1.LabelHostname, "x"))), "1 node(s) didn't match pod affinity rules", "1 " + notHelpful},
 		{"near itself", cluster(nodes(node("a"))), pod("p", app("x"), near(terms(corev1.LabelHostname, "x"))), "", ""},
+		{"near itself, but others are elsewhere", cluster(nodes(node("a", func(n *corev1.Node) { n.Spec.Unschedulable = true }), node("b")), on{"a", pods(1, app("x"))}),
+			pod("p", app("x"), near(terms(corev1.LabelHostname, "x"))), "1 node(s) didn't match pod affinity rules, 1 node(s) were unschedulable", "2 " + notHelpful},
 		{"near one of another namespace", cluster(nodes(node("a")), on{"a", pods(1, app("x"), func(p *corev1.Pod) { p.Namespace = "other" })}),
 			pod("p", near(terms(corev1.LabelHostname, "x"))), "1 node(s) didn't match pod affinity rules", "1 " + notHelpful},
 		{"near one of a selected namespace", cluster(nodes(node("a")), on{"a", pods(1, app("x"), func(p *corev1.Pod) { p.Namespace = "other" })}),
