@@ -52,6 +52,12 @@ func checkHostPath(s *corev1.HostPathVolumeSource) error {
 	}
 	switch kind {
 	case corev1.HostPathUnset:
+		// Anything will do; nothing becomes a directory, as other runtimes have it.
+		if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
+			if err := os.MkdirAll(s.Path, 0o755); err != nil {
+				return fmt.Errorf("hostPath: %w", err)
+			}
+		}
 		return nil
 	case corev1.HostPathDirectoryOrCreate:
 		if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {

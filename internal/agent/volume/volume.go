@@ -53,10 +53,14 @@ type Volumes struct {
 
 // mounted is a Pod whose volumes are up.
 type mounted struct {
-	mu        sync.Mutex // held while its contents are written
+	mu        sync.Mutex // held while its contents are written, which may wait for the API
 	pod       *corev1.Pod
 	unmounted bool
 	refresh   time.Time // when its first token wants renewal
+
+	// Under Volumes.mu: nobody who brings news waits for a Pod's API calls.
+	newer   *corev1.Pod // the Pod's new metadata, not shown yet
+	skipped bool        // was busy when something had changed
 }
 
 // New makes Volumes that learn of changes from c.Objects.
@@ -113,6 +117,7 @@ func (v *Volumes) Mount(ctx context.Context, pod *corev1.Pod) (map[string]string
 		v.pods[string(pod.UID)] = m
 	}
 	v.mu.Unlock()
+	defer v.poke() // what came in the meantime
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pod = pod
@@ -125,7 +130,6 @@ func (v *Volumes) Mount(ctx context.Context, pod *corev1.Pod) (map[string]string
 		}
 		paths[vol.Name] = path
 	}
-	v.poke()
 	return paths, nil
 }
 
@@ -172,22 +176,15 @@ func fsGroup(pod *corev1.Pod) *int64 {
 	return pod.Spec.SecurityContext.FSGroup
 }
 
-// Update tells of a Pod's new metadata, which downward API volumes show.
+// Update tells of a Pod's new metadata, which downward API volumes show. It does
+// not wait, not even for the Pod's Mount.
 func (v *Volumes) Update(pod *corev1.Pod) {
-	ref := Ref{Kind: "Pod", Namespace: pod.Namespace, Name: string(pod.UID)}
 	v.mu.Lock()
-	m := v.pods[string(pod.UID)]
-	v.mu.Unlock()
-	if m == nil {
-		return
+	defer v.mu.Unlock()
+	if m := v.pods[string(pod.UID)]; m != nil {
+		m.newer = pod
+		v.poke()
 	}
-	m.mu.Lock()
-	m.pod = pod
-	m.mu.Unlock()
-	v.mu.Lock()
-	v.changed[ref] = true
-	v.mu.Unlock()
-	v.poke()
 }
 
 // Unmount takes down all of a Pod's volumes and removes what was in them. A Pod
@@ -259,21 +256,42 @@ func (v *Volumes) refresh(ctx context.Context, now time.Time) time.Time {
 	v.mu.Unlock()
 	var next time.Time
 	for _, m := range all {
-		if at := v.refreshPod(ctx, m, changed, now); !at.IsZero() && (next.IsZero() || at.Before(next)) {
+		if !m.mu.TryLock() {
+			// It is being mounted, which may take long; others must not wait
+			// for that. Its end wakes us.
+			v.mu.Lock()
+			m.skipped = true
+			v.mu.Unlock()
+			continue
+		}
+		at := v.refreshPod(ctx, m, changed, now)
+		m.mu.Unlock()
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
 	return next
 }
 
+// news takes what came for the Pod, and says whether something did.
+func (v *Volumes) news(m *mounted) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	came := m.skipped || m.newer != nil
+	if m.newer != nil {
+		m.pod = m.newer
+	}
+	m.newer, m.skipped = nil, false
+	return came
+}
+
+// refreshPod does that for one Pod; m.mu is held.
 func (v *Volumes) refreshPod(ctx context.Context, m *mounted, changed map[Ref]bool, now time.Time) time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.unmounted || m.pod == nil {
 		return time.Time{}
 	}
 	due := !m.refresh.IsZero() && !now.Before(m.refresh)
-	if !due && !touches(m.pod, changed) {
+	if came := v.news(m); !came && !due && !touches(m.pod, changed) {
 		return m.refresh
 	}
 	m.refresh = time.Time{}
@@ -297,9 +315,6 @@ func (v *Volumes) refreshPod(ctx context.Context, m *mounted, changed map[Ref]bo
 func touches(pod *corev1.Pod, changed map[Ref]bool) bool {
 	if len(changed) == 0 {
 		return false
-	}
-	if changed[Ref{Kind: "Pod", Namespace: pod.Namespace, Name: string(pod.UID)}] {
-		return true
 	}
 	for _, r := range volumeRefs(pod) {
 		if changed[r] {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	runtimego "runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -287,6 +288,9 @@ func TestHostPath(t *testing.T) {
 			t.Errorf("%s as %q: got %q, want %q", test.path, test.kind, got, test.want)
 		}
 	}
+	if info, err := os.Stat(filepath.Join(dir, "none")); err != nil || !info.IsDir() {
+		t.Errorf("a path of no type that did not exist: %v, expected a directory", err)
+	}
 }
 
 func TestSubPath(t *testing.T) {
@@ -331,4 +335,47 @@ func TestReleasedObjectsAreNotWatched(t *testing.T) {
 	if _, err := r.Objects.ConfigMap(t.Context(), "ns", "cm"); err == nil || !strings.Contains(err.Error(), "not registered") {
 		t.Errorf("a released object gives %v", err)
 	}
+}
+
+// A Pod whose Mount waits for the API must hold up neither who brings news of
+// it nor the volumes of other Pods, and misses nothing itself.
+func TestSlowMountHoldsUpNobody(t *testing.T) {
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "c"}, Data: map[string]string{"k": "1"}}
+	r := newRoom(t, cm)
+	contents := corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "c"}}}
+	slow, other := pod(source("v", contents)), pod(source("v", contents))
+	other.UID = "other"
+	slowDir, otherDir := r.mount(slow)["v"], r.mount(other)["v"]
+	r.Volumes.mu.Lock()
+	busy := r.pods["u1"]
+	r.Volumes.mu.Unlock()
+	busy.mu.Lock() // as Mount does
+
+	told := make(chan struct{})
+	go func() { defer close(told); r.Update(slow) }()
+	select {
+	case <-told:
+	case <-time.After(5 * time.Second):
+		t.Error("news of a Pod waits for its Mount")
+	}
+	cm = cm.DeepCopy()
+	cm.Data["k"] = "2"
+	if _, err := r.client.CoreV1().ConfigMaps("ns").Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
+		busy.mu.Unlock()
+		t.Fatal(err)
+	}
+	seen := func(dir string) bool {
+		data, _ := os.ReadFile(filepath.Join(dir, "k"))
+		return string(data) == "2"
+	}
+	for deadline := time.Now().Add(5 * time.Second); !seen(otherDir) && time.Now().Before(deadline); {
+		runtimego.Gosched()
+	}
+	if !seen(otherDir) {
+		t.Error("the volumes of other Pods wait for it")
+	}
+	busy.mu.Unlock()
+	<-told
+	r.mount(slow)
+	r.until("the Pod's own new contents", func() bool { return seen(slowDir) })
 }
