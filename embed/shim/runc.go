@@ -58,6 +58,10 @@ func (r *runc) spawn(bundle, name string, args []string, consoleSocket string, f
 	return pid, r.reaper.claim(pid), nil
 }
 
+// abandoned is what is written to a container's FIFO in place of the container
+// that has ended; runc writes a zero.
+const abandoned = 'x'
+
 // start lets the created container's process go on: it waits at a FIFO for a
 // reader, which `runc start` would be too, at the price of a process.
 func (r *runc) start(id string, gone <-chan struct{}) error {
@@ -69,9 +73,15 @@ func (r *runc) start(id string, gone <-chan struct{}) error {
 		return errors.Join(err, os.Remove(path))
 	case <-gone:
 	}
-	// Nobody will open the other side any more: let the reader go.
-	if f, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
-		f.Close()
+	// Nobody will open the other side any more. Be both sides until the reader
+	// has gone, whether it waits already or is yet to come.
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		defer f.Close()
+		_, err = f.Write([]byte{abandoned})
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("the container's process has ended: %w", err)
 	}
 	if err := <-read; err != nil {
 		return fmt.Errorf("the container's process has ended: %w", err)
@@ -85,7 +95,10 @@ func readByte(path string) error {
 		return err
 	}
 	defer f.Close()
-	_, err = io.ReadFull(f, make([]byte, 1))
+	var b [1]byte
+	if _, err = io.ReadFull(f, b[:]); err == nil && b[0] == abandoned {
+		return errors.New("it never began")
+	}
 	return err
 }
 
