@@ -64,7 +64,8 @@ type Network interface {
 	Attach(ctx context.Context, podUID, netns string) ([]netip.Addr, error)
 	// Detach frees what Attach made. A Pod that is not attached is no error.
 	Detach(ctx context.Context, podUID string) error
-	// Retain detaches every Pod that is not in the list.
+	// Retain detaches every Pod that is not in the list and that no Attach has
+	// been asked for since the start.
 	Retain(ctx context.Context, podUIDs []string) error
 }
 

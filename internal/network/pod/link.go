@@ -285,13 +285,15 @@ func deleteLink(name string) error {
 // isGone says whether a link vanished under an operation.
 func isGone(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETDOWN) }
 
-// deleteStrays deletes links of ours that are no kept Pod's: what a process
-// killed in the middle of Attach leaves has no alias yet.
-func (n *Network) deleteStrays(keep map[string]bool) error {
+// deleteStrays deletes links of ours that are no Pod's: what a process killed in
+// the middle of Attach leaves has no alias yet.
+func (n *Network) deleteStrays() error {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
+	// After the list: a Pod is known before its link is made.
+	keep := n.linkNames()
 	for _, l := range links {
 		if ours(n.cfg.Host, l) && !keep[l.Attrs().Name] {
 			if err := deleteLink(l.Attrs().Name); err != nil {
@@ -300,6 +302,17 @@ func (n *Network) deleteStrays(keep map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// linkNames are the links that Pods have or are about to get.
+func (n *Network) linkNames() map[string]bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	names := make(map[string]bool, len(n.pods))
+	for uid := range n.pods {
+		names[n.linkName(uid)] = true
+	}
+	return names
 }
 
 // uplinkMTU is that of the link with the default route; 1500 without one.

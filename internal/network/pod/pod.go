@@ -17,6 +17,7 @@ package pod
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -48,17 +49,23 @@ type Network struct {
 	mu    sync.Mutex // guards what follows
 	pools []*pool    // one for each of the node's Pod CIDRs
 	pods  map[string][]netip.Addr
+	// former are those of pods that were attached before New and that nobody
+	// has asked for since.
+	former map[string]bool
 }
 
 // New reads from the kernel which Pods are attached and, if cfg has the node's
 // Pod CIDRs, prepares the host for them.
 func New(cfg Config) (*Network, error) {
-	n := &Network{cfg: cfg, ready: make(chan struct{})}
+	n := &Network{cfg: cfg, ready: make(chan struct{}), former: map[string]bool{}}
 	pods, err := attached(cfg.Host)
 	if err != nil {
 		return nil, err
 	}
 	n.pods = pods
+	for uid := range pods {
+		n.former[uid] = true
+	}
 	if len(cfg.PodCIDRs) > 0 {
 		if err := n.SetPodCIDRs(cfg.PodCIDRs); err != nil {
 			return nil, err
@@ -133,32 +140,37 @@ func (n *Network) Detach(_ context.Context, podUID string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.pods, podUID)
+	delete(n.former, podUID)
 	for _, p := range n.pools {
 		p.release(podUID)
 	}
 	return nil
 }
 
-// Retain detaches every Pod that is not in the list.
+// Retain detaches every Pod that a former process attached, that is not in the
+// list and that nobody has attached since: Pods may come while it works.
 func (n *Network) Retain(ctx context.Context, podUIDs []string) error {
 	n.mu.Lock()
-	keep := make(map[string]bool, len(podUIDs))
 	for _, uid := range podUIDs {
-		keep[n.linkName(uid)] = true
+		delete(n.former, uid)
 	}
-	var gone []string
-	for uid := range n.pods {
-		if !keep[n.linkName(uid)] {
-			gone = append(gone, uid)
-		}
-	}
+	gone := slices.Collect(maps.Keys(n.former))
 	n.mu.Unlock()
 	for _, uid := range gone {
+		if !n.isFormer(uid) {
+			continue
+		}
 		if err := n.Detach(ctx, uid); err != nil {
 			return err
 		}
 	}
-	return n.deleteStrays(keep)
+	return n.deleteStrays()
+}
+
+func (n *Network) isFormer(uid string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.former[uid]
 }
 
 // allocate returns the Pod's addresses, taking new ones if it has none, and
@@ -166,6 +178,7 @@ func (n *Network) Retain(ctx context.Context, podUIDs []string) error {
 func (n *Network) allocate(podUID string) (addrs, gateways []netip.Addr, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	delete(n.former, podUID)
 	for _, p := range n.pools {
 		gateways = append(gateways, p.gateway())
 	}

@@ -198,6 +198,9 @@ func TestDetachRetainCleanup(t *testing.T) {
 	if got := attach(t, n, "uid-d", netnstest.Namespace(t)); got != "10.42.0.5" {
 		t.Errorf("the next Pod has %s; an address just freed must wait", got)
 	}
+	n = newNetwork(t, cfg) // the next process
+	// It is not in the list: it came after the list was made.
+	attach(t, n, "uid-e", netnstest.Namespace(t))
 	if err := n.Retain(ctx, []string{"uid-c"}); err != nil {
 		t.Fatal(err)
 	}
@@ -205,13 +208,25 @@ func TestDetachRetainCleanup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(left) != 1 || len(left["uid-c"]) != 1 {
+	if len(left) != 2 || len(left["uid-c"]) != 1 || len(left["uid-e"]) != 1 {
 		t.Errorf("attached after Retain: %v", left)
 	}
 	if err := Cleanup(cfg.Host); err != nil {
 		t.Fatal(err)
 	}
 	assertClean(t, cfg.Host)
+}
+
+// A Pod that may send raw packets must not become the machine's router.
+func TestPodsAreNoRouters(t *testing.T) {
+	n := newNetwork(t, testConfig(t))
+	attach(t, n, "uid-a", netnstest.Namespace(t))
+	for _, name := range []string{"ipv6/conf/%s/accept_ra", "ipv6/conf/%s/accept_redirects", "ipv4/conf/%s/accept_redirects"} {
+		path := "/proc/sys/net/" + fmt.Sprintf(name, n.linkName("uid-a"))
+		if b, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(b)) != "0" {
+			t.Errorf("%s is %q, %v", path, b, err)
+		}
+	}
 }
 
 func assertClean(t *testing.T, h config.Host) {

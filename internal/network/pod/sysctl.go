@@ -39,12 +39,20 @@ func setLinkSysctls(link string) error {
 		}
 	}
 	// The link needs no address of its own, and no IPv6 chatter when it comes
-	// up. The kernel may have no IPv6.
-	err := setSysctl("net/ipv6/conf/"+link+"/addr_gen_mode", "1")
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	// up. A Pod is no router, whatever it says: who believed it would send the
+	// machine's own packets there. The kernel may have no IPv6.
+	for _, s := range []struct{ name, value string }{
+		{"addr_gen_mode", "1"}, {"accept_ra", "0"}, {"accept_redirects", "0"},
+	} {
+		err := setSysctl("net/ipv6/conf/"+link+"/"+s.name, s.value)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // raiseConntrackMax raises the table's limit, never lowers it. Only the first
