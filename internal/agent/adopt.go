@@ -34,6 +34,7 @@ func (w *worker) adopt(left []ContainerState) {
 			w.adoptStatus(&statuses[i])
 		}
 	}
+	w.adoptRunning()
 	if w.boxStands(w.uid) {
 		// Its containers go on as if nothing had happened.
 		w.box = sandbox{Ready: true, Stale: true}
@@ -42,6 +43,19 @@ func (w *worker) adopt(left []ContainerState) {
 				w.box.IPs = append(w.box.IPs, addr)
 			}
 		}
+	}
+}
+
+// adoptRunning completes the records of containers whose start the earlier run
+// of the agent had no time to report: what no probe will tell is so.
+func (w *worker) adoptRunning() {
+	for name, r := range w.records {
+		c := findContainer(w.pod, name)
+		if c == nil || !r.Current.running() {
+			continue
+		}
+		r.Started = r.Started || c.StartupProbe == nil
+		r.Ready = r.Ready || r.Started && c.ReadinessProbe == nil
 	}
 }
 

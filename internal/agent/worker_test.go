@@ -202,6 +202,31 @@ func TestAdoption(t *testing.T) {
 	})
 }
 
+func TestAdoptionOfAStartThatWasNotReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		b.create(webPod())
+		pass(time.Second)
+		b.stop()
+		b.runtime.taken()
+		pod := b.pod()
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: "c", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}},
+		}}
+		if _, err := b.client.CoreV1().Pods(pod.Namespace).UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		b.start()
+		defer func() { b.stop() }()
+		pass(time.Second)
+		b.wantCalls()
+		if s := b.pod().Status.ContainerStatuses[0]; !s.Ready || s.Started == nil || !*s.Started || s.State.Running == nil {
+			t.Errorf("status is %+v", s)
+		}
+	})
+}
+
 func TestContainerThatEndedWhileTheAgentWasAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
