@@ -1,14 +1,17 @@
 package containerd
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/agent"
 )
@@ -167,6 +170,40 @@ func TestResolveUser(t *testing.T) {
 	if _, err := resolveUser(root, agent.User{Spec: "nobody"}); err == nil {
 		t.Error("a name that is not listed: expected an error")
 	}
+}
+
+// An image may hold anything: reading it must end, and not fill our memory.
+func TestResolveUserOfHostileImage(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"fifo":   func(path string) error { return unix.Mkfifo(path, 0o644) },
+		"device": func(path string) error { return unix.Mknod(path, unix.S_IFCHR|0o644, int(unix.Mkdev(1, 3))) },
+		"huge": func(path string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, 16<<20))
+		},
+	} {
+		root := t.TempDir()
+		if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := make(filepath.Join(root, "etc", "passwd")); err != nil {
+			t.Fatal(err)
+		}
+		ended := goroutine(func() error { _, err := resolveUser(root, agent.User{Spec: "1000"}); return err })
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Errorf("%s: expected an error", name)
+			}
+		case <-time.After(2 * time.Second):
+			t.Errorf("%s: never ends", name)
+		}
+	}
+}
+
+func goroutine(fn func() error) <-chan error {
+	ended := make(chan error, 1)
+	go func() { ended <- fn() }()
+	return ended
 }
 
 func TestWireIsTheShims(t *testing.T) {

@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,7 +18,14 @@ func resolveUser(root string, u agent.User) (agent.User, error) {
 	if u.Spec == "" {
 		return u, nil
 	}
-	passwd, group := readEtc(root, "passwd"), readEtc(root, "group")
+	passwd, err := readEtc(root, "passwd")
+	if err != nil {
+		return agent.User{}, err
+	}
+	group, err := readEtc(root, "group")
+	if err != nil {
+		return agent.User{}, err
+	}
 	found, err := user.GetExecUser(u.Spec, &user.ExecUser{}, strings.NewReader(passwd), strings.NewReader(group))
 	if err != nil {
 		return agent.User{}, err
@@ -61,17 +69,29 @@ func memberships(passwd, group string, uid int, name string) ([]int64, error) {
 	return gids, err
 }
 
-// readEtc returns a file of an image, which may be absent. os.Root keeps links
-// in an image from leading out of it.
-func readEtc(root, name string) string {
+// maxEtc is the most bytes of such a file: we read it into our own memory.
+const maxEtc = 1 << 20
+
+// readEtc returns a file of an image, "" if there is none. The image is a
+// stranger's: os.Root keeps links in it from leading out of it, and what is no
+// plain file (a device without end, a FIFO that nobody writes) is not opened.
+func readEtc(root, name string) (string, error) {
 	dir, err := os.OpenRoot(root)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	defer dir.Close()
-	data, err := dir.ReadFile(filepath.Join("etc", name))
+	path := filepath.Join("etc", name)
+	info, err := dir.Stat(path)
 	if err != nil {
-		return ""
+		return "", nil
 	}
-	return string(data)
+	if !info.Mode().IsRegular() || info.Size() > maxEtc {
+		return "", fmt.Errorf("/%s of the image is no file of at most %d bytes", path, maxEtc)
+	}
+	data, err := dir.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read /%s of the image: %w", path, err)
+	}
+	return string(data), nil
 }
