@@ -59,7 +59,7 @@ func (n *Network) addGateway(lo netlink.Link, gw netip.Addr) error {
 // dropFormerGateways removes the addresses of a share that the node no longer
 // has.
 func (n *Network) dropFormerGateways(lo netlink.Link, pools []*pool) error {
-	have, err := netlink.AddrList(lo, netlink.FAMILY_V4)
+	have, err := listAddrs(lo, netlink.FAMILY_V4)
 	if err != nil {
 		return fmt.Errorf("list addresses of the loopback: %w", err)
 	}
@@ -122,7 +122,7 @@ func sameFamily(cidrs []netip.Prefix, a netip.Addr) []netip.Prefix {
 // directory made: links, routes, addresses and the nftables table. It is for
 // killall; nothing that runs may still use them.
 func Cleanup(h config.Host) error {
-	links, err := netlink.LinkList()
+	links, err := listLinks()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -143,7 +143,7 @@ func removeGateways(h config.Host) error {
 	if err != nil {
 		return fmt.Errorf("find loopback: %w", err)
 	}
-	have, err := netlink.AddrList(lo, netlink.FAMILY_V4)
+	have, err := listAddrs(lo, netlink.FAMILY_V4)
 	if err != nil {
 		return fmt.Errorf("list addresses of the loopback: %w", err)
 	}
@@ -165,7 +165,7 @@ func removeGateways(h config.Host) error {
 }
 
 func removeRoutes() error {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL,
+	routes, err := listRoutes(netlink.FAMILY_ALL,
 		&netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)

@@ -64,7 +64,7 @@ func ours(h config.Host, l netlink.Link) bool {
 
 // attached reads from the kernel which Pods have which addresses.
 func attached(h config.Host) (map[string][]netip.Addr, error) {
-	links, err := netlink.LinkList()
+	links, err := listLinks()
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
@@ -74,7 +74,7 @@ func attached(h config.Host) (map[string][]netip.Addr, error) {
 			byIndex[l.Attrs().Index] = uid
 		}
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL,
+	routes, err := listRoutes(netlink.FAMILY_ALL,
 		&netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
@@ -178,7 +178,7 @@ func whole(name string, inside *netlink.Handle, addrs []netip.Addr) bool {
 		return false
 	}
 	for _, a := range addrs {
-		routes, err := netlink.RouteListFiltered(family(a),
+		routes, err := listRoutes(family(a),
 			&netlink.Route{LinkIndex: host.Attrs().Index, Dst: single(a)}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
 		if err != nil || len(routes) == 0 {
 			return false
@@ -288,7 +288,7 @@ func isGone(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(er
 // deleteStrays deletes links of ours that are no Pod's: what a process killed in
 // the middle of Attach leaves has no alias yet.
 func (n *Network) deleteStrays() error {
-	links, err := netlink.LinkList()
+	links, err := listLinks()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -317,7 +317,7 @@ func (n *Network) linkNames() map[string]bool {
 
 // uplinkMTU is that of the link with the default route; 1500 without one.
 func uplinkMTU() int {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_DST)
+	routes, err := listRoutes(netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_DST)
 	if err != nil {
 		return 1500
 	}

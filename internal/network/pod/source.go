@@ -28,7 +28,7 @@ func preferred(gateways []netip.Addr) []netip.Addr {
 // hasAddress says whether the machine has an address of the family that the
 // kernel may choose as a source.
 func hasAddress(gw netip.Addr) bool {
-	addrs, err := netlink.AddrList(nil, family(gw))
+	addrs, err := listAddrs(nil, family(gw))
 	if err != nil {
 		return false
 	}
@@ -119,7 +119,7 @@ func (n *Network) chooseSources(had int) (int, error) {
 	if len(sources) == had {
 		return had, nil
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL,
+	routes, err := listRoutes(netlink.FAMILY_ALL,
 		&netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return had, fmt.Errorf("list routes: %w", err)
