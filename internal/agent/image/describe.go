@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -107,11 +108,13 @@ func tcpPorts(exposed map[string]struct{}) []int {
 	return ports
 }
 
-// unpack makes an image's snapshot if it is missing.
+// unpack makes an image's snapshot if it is missing. Its files are on disk before
+// it is recorded: after a power cut they would be there, and empty.
 func (s *Store) unpack(ctx context.Context, record images.Image, i agent.Image) error {
 	_, err := s.config.Client.SnapshotService(s.config.Snapshotter).Stat(ctx, i.RootFSChain)
 	if errdefs.IsNotFound(err) {
-		err = client.NewImage(s.config.Client, record).Unpack(ctx, s.config.Snapshotter)
+		err = client.NewImage(s.config.Client, record).Unpack(ctx, s.config.Snapshotter,
+			client.WithUnpackApplyOpts(diff.WithSyncFs(true)))
 	}
 	if err != nil {
 		return fmt.Errorf("unpack image %q: %w", record.Name, err)

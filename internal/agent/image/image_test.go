@@ -26,6 +26,7 @@ import (
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/events/exchange"
 	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/containerd/v2/plugins/diff/walking"
@@ -37,6 +38,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
 	"go.uber.org/zap/zaptest"
 
@@ -75,7 +77,7 @@ func newStore(t *testing.T) *Store {
 		client.WithDiffService(struct {
 			diff.Comparer
 			diff.Applier
-		}{walking.NewWalkingDiff(blobs), apply.NewFileSystemApplier(blobs)}),
+		}{walking.NewWalkingDiff(blobs), syncing{apply.NewFileSystemApplier(blobs)}}),
 		client.WithEventService(exchange.NewExchange()),
 	))
 	if err != nil {
@@ -89,6 +91,22 @@ func newStore(t *testing.T) *Store {
 	s := New(Config{Client: c, Namespace: "test", Snapshotter: "native", Log: zaptest.NewLogger(t)})
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// syncing refuses to unpack what a power cut would leave empty.
+type syncing struct{ diff.Applier }
+
+func (a syncing) Apply(ctx context.Context, layer ocispec.Descriptor, mounts []mount.Mount, opts ...diff.ApplyOpt) (ocispec.Descriptor, error) {
+	var config diff.ApplyConfig
+	for _, o := range opts {
+		if err := o(ctx, layer, &config); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+	}
+	if !config.SyncFs {
+		return ocispec.Descriptor{}, errors.New("the layer's files are not synced before the snapshot is recorded")
+	}
+	return a.Applier.Apply(ctx, layer, mounts, opts...)
 }
 
 // newImage returns an image with one file.
