@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,7 +75,7 @@ func (a *API) NewRecorder(component string, user auth.User) *Recorder {
 func (r *Recorder) Event(ctx context.Context, k *kind.Kind, obj kind.Object, eventtype, reason, format string, args ...any) {
 	message := fmt.Sprintf(format, args...)
 	if len(message) > maxEventText {
-		message = message[:maxEventText-4] + " ..."
+		message = strings.ToValidUTF8(message[:maxEventText-4], "") + " ..."
 	}
 	namespace := obj.GetNamespace()
 	if namespace == "" {

@@ -138,7 +138,10 @@ func (q nodeQuestion) createToken() (Decision, string) {
 func (q nodeQuestion) ownNode() (Decision, string) {
 	switch {
 	case q.Subresource == "" && (q.Verb == "list" || q.Verb == "watch"):
-		return Allow, ""
+		if q.selectedName() == q.node {
+			return Allow, ""
+		}
+		return NoOpinion, fmt.Sprintf("node '%s' cannot read all nodes, only its own Node object", q.node)
 	case q.Subresource == "" && q.Verb == "create":
 		return Allow, ""
 	case q.Subresource == "" && q.Verb == "get" && q.Name != q.node:

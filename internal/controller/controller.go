@@ -182,7 +182,7 @@ func drain(ctx context.Context, watch *state.Watch, note func(state.Event)) erro
 
 // work reconciles keys until the context ends.
 func (l *loop[K]) work(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		key, wait, ok := l.queue.take()
 		if ok {
 			again, err := l.reconcile(ctx, key)
@@ -193,6 +193,7 @@ func (l *loop[K]) work(ctx context.Context) error {
 			return err
 		}
 	}
+	return ctx.Err()
 }
 
 // rest waits until there may be something to do.

@@ -23,10 +23,11 @@ import (
 	"time"
 )
 
-// How long certificates are good for.
+// How long certificates are good for. Leaves are judged when a server starts,
+// which may be years apart, so they last as long as their authority.
 const (
 	authorityLife = 10 * 365 * 24 * time.Hour
-	leafLife      = 365 * 24 * time.Hour
+	leafLife      = authorityLife
 	renewBefore   = 90 * 24 * time.Hour
 )
 

@@ -118,7 +118,24 @@ func (f *Files) write(name string, p Pair) error {
 	if err := f.writeKey(name, p.Key); err != nil {
 		return err
 	}
-	return atomicwriter.WriteFile(f.path(name+".crt"), p.CertificatePEM(), 0o600)
+	return f.writeFile(name+".crt", p.CertificatePEM())
+}
+
+// writeFile stores a file, its name too: what is used from then on (an
+// authority, a key that signs) must still be there after a power cut.
+func (f *Files) writeFile(name string, data []byte) error {
+	if err := atomicwriter.WriteFile(f.path(name), data, 0o600); err != nil {
+		return err
+	}
+	dir, err := os.Open(f.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("make %s durable: %w", f.path(name), err)
+	}
+	return nil
 }
 
 func (f *Files) writeKey(name string, key crypto.Signer) error {
@@ -126,7 +143,7 @@ func (f *Files) writeKey(name string, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	return atomicwriter.WriteFile(f.path(name+".key"), encoded, 0o600)
+	return f.writeFile(name+".key", encoded)
 }
 
 // CertificatePEM returns the certificate in PEM form.

@@ -99,6 +99,12 @@ func (h *Handler) serveResource(w http.ResponseWriter, q *request) {
 		q.query = q.URL.Query()
 	}
 	q.verb = q.path.verb(q.Method, q.wantsWatch())
+	leave, ok := h.inflight.enter(q)
+	if !ok {
+		h.tooMany(w, q.Request)
+		return
+	}
+	defer leave()
 	a := q.attributes(q.user, q.verb)
 	q.narrow(&a)
 	if !h.authorized(w, q.Request, a) {

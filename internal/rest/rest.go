@@ -72,6 +72,7 @@ type Handler struct {
 	reviews   map[groupVersion]map[string]reviewer
 	proxy     *proxy
 	discovery *discoveryDocuments
+	inflight  inflight
 	panics    atomic.Int64
 
 	stopping context.Context // ends with the server's life, never a request's
@@ -88,6 +89,7 @@ func New(c Config) *Handler {
 	}
 	h := &Handler{Config: c, encodings: newEncodings(encodingBytes)}
 	h.stopping, h.stop = context.WithCancel(context.Background())
+	h.inflight = newInflight(maxReads, maxChanges)
 	h.decoders = newDecoders(kind.Scheme())
 	h.groups, h.order = newGroups(c.Kinds)
 	h.reviews = h.newReviews()

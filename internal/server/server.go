@@ -32,6 +32,10 @@ import (
 	"github.com/skiff-sh/skiff/internal/store/bolt"
 )
 
+// eventsWindow is how long Events may stay in memory alone: they matter most
+// after a crash.
+const eventsWindow = time.Minute
+
 // drainTime is how long requests under way may take after the end was asked
 // for.
 const drainTime = 500 * time.Millisecond
@@ -110,7 +114,7 @@ func (s *server) openKeys(context.Context) (err error) {
 
 func (s *server) openStore(ctx context.Context) error {
 	engine, err := bolt.Open(config.NewHost(s.settings.DataDir).StorePath(), bolt.Options{
-		LazyWindows: map[string]time.Duration{kind.Event.Bucket(): bolt.EventsWindow},
+		LazyWindows: map[string]time.Duration{kind.Event.Bucket(): eventsWindow},
 		Log:         s.log.Named("store"),
 	})
 	if err != nil {

@@ -27,15 +27,9 @@ type Options struct {
 	Log *zap.Logger
 }
 
-// EventsWindow is the lazy window of Events: they matter most after a crash.
-const EventsWindow = time.Minute
-
 func (o Options) withDefaults() Options {
 	if o.LazyWindow == 0 {
 		o.LazyWindow = 10 * time.Minute
-	}
-	if o.LazyWindows == nil {
-		o.LazyWindows = map[string]time.Duration{"events": EventsWindow}
 	}
 	if o.LazyBytes == 0 {
 		o.LazyBytes = 8 << 20
