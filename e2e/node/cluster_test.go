@@ -78,6 +78,7 @@ func (c *cluster) report() {
 	for _, args := range [][]string{
 		{"get", "pods,services,endpoints", "-o", "wide"},
 		{"get", "events", "--sort-by=.metadata.creationTimestamp"},
+		{"describe", "pods"},
 	} {
 		out, err := c.try(args...)
 		c.t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
