@@ -3,6 +3,7 @@ package agent
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -133,7 +134,7 @@ func (w *worker) observe(s ContainerState) {
 func (w *worker) setEnded(r *record, s ContainerState) {
 	next := *r.Current
 	next.Phase, next.ExitCode, next.OOMKilled = ContainerExited, s.ExitCode, s.OOMKilled
-	next.FinishedAt = s.FinishedAt
+	next.FinishedAt, next.SeenEnd = s.FinishedAt, time.Now()
 	if !s.StartedAt.IsZero() {
 		next.StartedAt = s.StartedAt
 	}

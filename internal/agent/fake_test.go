@@ -32,6 +32,7 @@ type fakeRuntime struct {
 	calls      []string // "create a/0", "start a/0", "kill a/0 15", …
 	followers  []func(ContainerState)
 	startErr   error
+	ahead      time.Duration // of the clock that ends are told by
 	// onSignal is asked what a signal does; true ends the container.
 	onSignal func(name string, signal int) bool
 	execs    func(name string, args []string) (int, string)
@@ -156,7 +157,7 @@ func (f *fakeRuntime) Version() string                                      { re
 func (f *fakeRuntime) end(id string, code int) {
 	f.mu.Lock()
 	c := f.containers[id]
-	c.state.Phase, c.state.ExitCode, c.state.FinishedAt = ContainerExited, code, time.Now()
+	c.state.Phase, c.state.ExitCode, c.state.FinishedAt = ContainerExited, code, time.Now().Add(f.ahead)
 	state, followers := c.state, slices.Clone(f.followers)
 	f.mu.Unlock()
 	for _, fn := range followers {
@@ -237,9 +238,13 @@ type fakeNetwork struct {
 	mu       sync.Mutex
 	attached map[string]string
 	retained []string
+	onAttach func()
 }
 
 func (f *fakeNetwork) Attach(_ context.Context, uid, ns string) ([]netip.Addr, error) {
+	if f.onAttach != nil {
+		f.onAttach()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.attached[uid] = ns

@@ -133,7 +133,7 @@ func (p *plan) consider(v view, c *corev1.Container, init bool) bool {
 		if !r.Current.exited() || !shouldRestart(v.Pod, c, init, r.Current.ExitCode) {
 			return false
 		}
-		if until := r.Crash.until(r.Current.FinishedAt); until.After(at) {
+		if until := r.Crash.until(r.Current.seenEnd()); until.After(at) {
 			at = until
 		}
 	}
@@ -187,7 +187,7 @@ func overdue(pod *corev1.Pod, now time.Time) *ending {
 func crashWait(v view, c *corev1.Container, init bool) (w corev1.ContainerStateWaiting, ok bool) {
 	r := v.Records[c.Name]
 	if !r.Current.exited() || !shouldRestart(v.Pod, c, init, r.Current.ExitCode) ||
-		!v.Now.Before(r.Crash.until(r.Current.FinishedAt)) {
+		!v.Now.Before(r.Crash.until(r.Current.seenEnd())) {
 		return w, false
 	}
 	return corev1.ContainerStateWaiting{

@@ -15,7 +15,7 @@ import (
 func (w *worker) prepare(ctx context.Context) {
 	w.mu.Lock()
 	pod := w.pod
-	fresh := !w.box.Stale
+	fresh, news := !w.box.Stale, w.news
 	w.mu.Unlock()
 	w.objects.Acquire(pod)
 	box, err := w.setUp(ctx, pod)
@@ -27,6 +27,9 @@ func (w *worker) prepare(ctx context.Context) {
 	if err != nil {
 		w.boxWait = min(max(2*w.boxWait, 500*time.Millisecond), time.Minute)
 		w.box.RetryAt = time.Now().Add(w.boxWait)
+		if w.news != news { // what it failed for may have come since
+			w.box.RetryAt, w.boxWait = time.Time{}, 0
+		}
 		w.failedSetUp(err)
 		return
 	}
@@ -51,6 +54,7 @@ func (w *worker) retryNow(r volume.Ref) {
 	if !slices.Contains(volume.Refs(w.pod), r) {
 		return
 	}
+	w.news++
 	woken := !w.box.Ready && !w.box.RetryAt.IsZero()
 	w.box.RetryAt, w.boxWait = time.Time{}, 0
 	for _, one := range w.records {

@@ -11,6 +11,16 @@ type run struct {
 	ContainerState
 	Reason  string // of the end: Completed, Error, OOMKilled, StartError, …
 	Message string // termination message
+	// SeenEnd is when we learnt of the end: waits count from then, since
+	// FinishedAt, of the machine's clock, may lie in the future once that is set.
+	SeenEnd time.Time
+}
+
+func (r *run) seenEnd() time.Time {
+	if r.SeenEnd.IsZero() {
+		return r.FinishedAt
+	}
+	return r.SeenEnd
 }
 
 func (r *run) running() bool { return r != nil && r.Phase == ContainerRunning }

@@ -20,6 +20,9 @@ const startRetry = time.Second
 // start brings up the next attempt of a container: image, configuration,
 // container, process, postStart hook.
 func (w *worker) start(ctx context.Context, name string) {
+	w.mu.Lock()
+	news := w.news
+	w.mu.Unlock()
 	pod, box := w.livePod()
 	c := findContainer(pod, name)
 	image, err := w.image(ctx, pod, c)
@@ -52,6 +55,10 @@ func (w *worker) start(ctx context.Context, name string) {
 		r.Retry = min(max(2*r.Retry, startRetry), crashMaxDelay)
 		r.RetryAt = time.Now().Add(r.Retry)
 		switch state := w.pulls[name]; reason {
+		case "CreateContainerConfigError":
+			if w.news != news { // what it failed for may have come since
+				r.RetryAt, r.Retry = time.Time{}, 0
+			}
 		case "ErrImagePull":
 			// Soon it says that it waits, and after the back-off it pulls.
 			r.RetryAt, r.Retry = time.Now().Add(startRetry), 0
@@ -99,7 +106,7 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	now := time.Now()
 	r := w.record(c.Name)
 	if r.Current != nil {
-		r.Crash = r.Crash.next(r.Current.FinishedAt, now)
+		r.Crash = r.Crash.next(r.Current.seenEnd(), now)
 		r.Last = r.Current
 	}
 	r.Current = &run{ContainerState: ContainerState{
@@ -152,7 +159,7 @@ func (w *worker) started(ctx context.Context, pod *corev1.Pod, c *corev1.Contain
 		if err := w.hook(ctx, pod, c, id, c.Lifecycle.PostStart); err != nil && ctx.Err() == nil {
 			w.event(c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
 			w.log.Debug("postStart hook", zap.String("container", c.Name), zap.Error(err))
-			w.kill(ctx, c.Name, "FailedPostStartHook", nil)
+			w.kill(ctx, c.Name, "FailedPostStartHook", nil, nil)
 			return waitError{reasonStarted, err}
 		}
 	}
@@ -174,8 +181,8 @@ func (w *worker) setRun(name, id string, fn func(*record)) {
 	})
 }
 
-// clear removes what earlier attempts left: their containers, and the logs of
-// those before the last one.
+// clear removes what earlier attempts left: their containers, and the logs and
+// termination messages of those before the last one.
 func (w *worker) clear(ctx context.Context, pod *corev1.Pod, c *corev1.Container, old record) error {
 	for _, id := range w.leftovers {
 		if err := w.Runtime.Remove(ctx, id); err != nil {
@@ -191,15 +198,21 @@ func (w *worker) clear(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 			}
 		}
 	}
-	dir := filepath.Dir(w.logPath(pod, c.Name, 0))
+	removeBefore(filepath.Dir(w.logPath(pod, c.Name, 0)), old.NextAttempt-1)
+	removeBefore(filepath.Dir(w.terminationFile(w.uid, c.Name, 0)), old.NextAttempt-1)
+	return nil
+}
+
+// removeBefore deletes the files of attempts before the one given, whose names
+// begin with their number.
+func removeBefore(dir string, attempt int) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		number, _, _ := strings.Cut(e.Name(), ".")
-		if n, err := strconv.Atoi(number); err == nil && n < old.NextAttempt-1 {
+		if n, err := strconv.Atoi(number); err == nil && n < attempt {
 			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
-	return nil
 }
 
 // imageID is what the status says: the digest the image was pulled by, where

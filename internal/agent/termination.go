@@ -49,12 +49,13 @@ func (w *worker) condemn(ctx context.Context, name string) {
 	w.mu.Lock()
 	r := w.peek(name)
 	w.mu.Unlock()
-	w.kill(ctx, name, r.Condemned, r.Grace)
+	w.kill(ctx, name, r.Condemned, r.Grace, nil)
 }
 
 // kill ends a container: preStop hook, signal, grace period, SIGKILL. It
-// returns when the container has ended.
-func (w *worker) kill(ctx context.Context, name, message string, grace *int64) {
+// returns when the container has ended. The signal waits for turn, if that is
+// not nil; the grace period does not.
+func (w *worker) kill(ctx context.Context, name, message string, grace *int64, turn <-chan struct{}) {
 	w.mu.Lock()
 	r := w.peek(name)
 	pod := w.pod
@@ -85,6 +86,15 @@ func (w *worker) kill(ctx context.Context, name, message string, grace *int64) {
 		return begun.Add(time.Duration(seconds) * time.Second)
 	}
 	w.preStop(ctx, pod, c, r.Current.ID, deadline)
+	if turn != nil {
+		select {
+		case <-turn:
+		case <-exit:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 	if err := w.Runtime.Kill(ctx, r.Current.ID, w.stopSignal(ctx, c)); err != nil {
 		w.log.Debug("signal container", zap.String("container", name), zap.Error(err))
 	}
@@ -292,26 +302,39 @@ func (w *worker) deleteObject(ctx context.Context) {
 }
 
 // killAll ends all containers: the main ones together, then sidecars in the
-// reverse of the order in which they started.
+// reverse of the order in which they started. Their preStop hooks run together,
+// and one grace period is for all of them.
 func (w *worker) killAll(ctx context.Context) {
 	w.mu.Lock()
 	pod := w.pod
 	w.mu.Unlock()
-	var wg sync.WaitGroup
+	var mains, all sync.WaitGroup
 	for i := range pod.Spec.Containers {
-		wg.Go(func() { w.kill(ctx, pod.Spec.Containers[i].Name, "", nil) })
+		mains.Go(func() { w.kill(ctx, pod.Spec.Containers[i].Name, "", nil, nil) })
 	}
 	for i := range pod.Spec.InitContainers {
 		if c := &pod.Spec.InitContainers[i]; !sidecar(c) {
-			wg.Go(func() { w.kill(ctx, c.Name, "", nil) })
+			mains.Go(func() { w.kill(ctx, c.Name, "", nil, nil) })
 		}
 	}
-	wg.Wait()
+	first := make(chan struct{})
+	all.Go(func() {
+		mains.Wait()
+		close(first)
+	})
+	turn := first
 	for i := len(pod.Spec.InitContainers) - 1; i >= 0; i-- {
 		if c := &pod.Spec.InitContainers[i]; sidecar(c) {
-			w.kill(ctx, c.Name, "", nil)
+			mine, next := turn, make(chan struct{})
+			all.Go(func() {
+				w.kill(ctx, c.Name, "", nil, mine)
+				<-mine // it may have ended by itself
+				close(next)
+			})
+			turn = next
 		}
 	}
+	all.Wait()
 }
 
 // terminationMessage is what a container left for its status.

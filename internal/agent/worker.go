@@ -42,6 +42,7 @@ type worker struct {
 	refused string
 	box     sandbox
 	boxWait time.Duration
+	news    int // how often an object that the Pod refers to has changed
 	records map[string]*record
 	exits   map[string]chan struct{} // by container ID, closed at its end
 	hurry   chan struct{}            // closed when the grace period gets shorter
@@ -165,10 +166,10 @@ func (w *worker) peek(name string) record {
 
 // change applies fn to a container's record and wakes the loop.
 func (w *worker) change(name string, fn func(*record)) {
+	defer w.poke()
 	w.mu.Lock()
+	defer w.mu.Unlock() // after a panic too: others hold all workers' lock while they want this one
 	fn(w.record(name))
-	w.mu.Unlock()
-	w.poke()
 }
 
 // run is the worker's loop. It returns when the Pod is gone and nothing of it

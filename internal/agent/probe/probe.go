@@ -78,10 +78,14 @@ func eager(kind Kind, p *corev1.Probe) bool {
 }
 
 // Run probes until the context ends. StartedAt is when the container started:
-// the initial delay counts from then. In the first period after it, readiness
+// the initial delay counts from then, or from now if the clock was set back
+// since. In the first period after it, readiness
 // and startup probes over the network ask more often; what fails there is
 // neither counted nor reported.
 func Run(ctx context.Context, kind Kind, p *corev1.Probe, t Target, startedAt time.Time, report func(Report)) {
+	if now := time.Now(); startedAt.After(now) {
+		startedAt = now
+	}
 	first := startedAt.Add(seconds(p.InitialDelaySeconds, 0))
 	timer := time.NewTimer(max(time.Until(first), 0))
 	defer timer.Stop()

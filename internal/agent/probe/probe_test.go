@@ -63,6 +63,24 @@ func TestInitialDelay(t *testing.T) {
 	})
 }
 
+// A clock that was set back makes the start lie in the future.
+func TestStartInTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := execProbe()
+		p.InitialDelaySeconds = 5
+		ctx, cancel := context.WithCancel(t.Context())
+		began := time.Now()
+		var at time.Duration
+		Run(ctx, Liveness, p, answering(0), began.Add(24*time.Hour), func(Report) {
+			at = time.Since(began)
+			cancel()
+		})
+		if at != 5*time.Second {
+			t.Errorf("first attempt after %v", at)
+		}
+	})
+}
+
 func TestEagerStart(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

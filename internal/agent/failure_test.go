@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// What a Pod waits for may come after it was found missing and before the
+// attempt is over: nobody tells of it again.
+func TestObjectThatComesDuringAFailingAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		once := true
+		b.network.onAttach = func() {
+			time.Sleep(10 * time.Millisecond) // the volumes have failed by now
+			if once {
+				cm := &corev1.ConfigMap{Data: map[string]string{"k": "v"}}
+				cm.Namespace, cm.Name = "default", "late"
+				if err := b.client.Tracker().Add(cm); err != nil {
+					t.Error(err)
+				}
+			}
+			once = false
+			time.Sleep(10 * time.Millisecond)
+		}
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "late"}}}}}
+		}))
+		pass(100 * time.Millisecond)
+		b.wantCalls("create c/0", "start c/0")
+	})
+}
+
+// Clocks of small machines are wrong until a network tells them the time.
+func TestBackOffAfterTheClockWasSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		pass(time.Second)
+		b.runtime.exit(t, "c", 1)
+		pass(time.Second)
+		b.runtime.taken()
+		b.runtime.ahead = 24 * time.Hour
+		b.runtime.exit(t, "c", 1)
+		pass(9 * time.Second)
+		b.wantCalls()
+		pass(2 * time.Second)
+		b.wantCalls("remove c/1", "create c/2", "start c/2")
+	})
+}
+
+func TestFormerTerminationMessagesGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		for range 4 {
+			pass(time.Hour)
+			b.runtime.exit(t, "c", 1)
+		}
+		pass(time.Hour)
+		entries, err := os.ReadDir(filepath.Dir(b.agent.terminationFile(string(webPod().UID), "c", 0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		if want := []string{"3", "4"}; !slices.Equal(names, want) {
+			t.Errorf("files %q, expected %q", names, want)
+		}
+	})
+}
+
+// The grace period is the Pod's: sidecars, which go last, get what is left.
+func TestSidecarsShareTheGracePeriod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.runtime.onSignal = func(string, int) bool { return false }
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) {
+			initPod(p)
+			p.Spec.InitContainers = p.Spec.InitContainers[1:2]
+		}))
+		pass(time.Second)
+		b.runtime.taken()
+		b.delete(30)
+		pass(29 * time.Second)
+		b.wantCalls("kill c/0 15")
+		pass(3 * time.Second)
+		if calls := b.runtime.taken(); len(calls) < 3 || !slices.Equal(calls[:3], []string{"kill c/0 9", "kill side/0 15", "kill side/0 9"}) {
+			t.Errorf("after the grace period came %q", calls)
+		}
+		if !b.podGone() {
+			t.Error("the Pod is still there")
+		}
+	})
+}
+
+// A panic in one step must not leave the worker locked: whoever holds all
+// workers' lock would wait for it, and the whole node with them.
+func TestPanicLeavesNothingLocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod())
+		w := b.agent.workerOf("default", "web")
+		func() {
+			defer func() { _ = recover() }()
+			w.change("c", func(*record) { panic("test") })
+		}()
+		if !w.mu.TryLock() {
+			t.Fatal("the worker is locked")
+		}
+		w.mu.Unlock()
+	})
+}
