@@ -115,7 +115,9 @@ func containerState(v view, c *corev1.Container, init bool) corev1.ContainerStat
 			return corev1.ContainerState{Waiting: &r.Wait}
 		}
 		return corev1.ContainerState{Terminated: terminated(r.Current)}
-	case v.Stopped:
+	case v.Stopped && (v.initialized() || !init && v.initDone()):
+		// One that an init container's failure kept from starting goes on
+		// waiting: that failure says it all.
 		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
 			ExitCode: 137, Reason: "ContainerStatusUnknown",
 			Message: "The container could not be located when the pod was terminated",
