@@ -89,7 +89,7 @@ func (w *worker) adoptStatus(s *corev1.ContainerStatus) {
 	if s.ContainerID != "containerd://"+r.Current.ID {
 		return
 	}
-	r.Current.ImageRef, r.Current.ImageID = s.Image, s.ImageID
+	r.Current.ImageRef, r.Current.ImageID, r.Current.Image = s.Image, s.ImageID, s.Image
 	if t := s.LastTerminationState.Terminated; t != nil && r.Last == nil {
 		r.Last = runFromStatus(s.Name, r.Current.Attempt-1, t)
 	}

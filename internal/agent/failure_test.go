@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // What a Pod waits for may come after it was found missing and before the
@@ -129,4 +130,44 @@ func TestPanicLeavesNothingLocked(t *testing.T) {
 		}
 		w.mu.Unlock()
 	})
+}
+
+// Another image in the Pod means that what runs is replaced at once, whatever
+// the restart policy and however often it crashed.
+func TestChangedImageReplacesTheContainer(t *testing.T) {
+	for _, policy := range []corev1.RestartPolicy{corev1.RestartPolicyAlways, corev1.RestartPolicyNever} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.start()
+			defer func() { b.stop() }()
+			b.create(webPod(func(p *corev1.Pod) { p.Spec.RestartPolicy = policy }))
+			pass(time.Second)
+			b.runtime.taken()
+			pod := b.pod()
+			pod.Spec.Containers[0].Image = "hello:2"
+			if _, err := b.client.CoreV1().Pods("default").Update(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			pass(time.Second)
+			b.wantCalls("kill c/0 15", "remove c/0", "create c/1", "start c/1")
+			b.wantEvent("Killing Container c definition changed, will be restarted")
+			if s := b.pod().Status; s.Phase != corev1.PodRunning || s.ContainerStatuses[0].Image != "hello:2" || s.ContainerStatuses[0].RestartCount != 1 {
+				t.Errorf("%s: status is %+v", policy, s)
+			}
+			// The one that runs now is subject to the policy, and known to the next agent.
+			b.stop()
+			b.start()
+			pass(time.Second)
+			b.wantCalls()
+			b.runtime.exit(t, "c", 1)
+			pass(time.Second)
+			want := corev1.PodRunning
+			if policy == corev1.RestartPolicyNever {
+				want = corev1.PodFailed
+			}
+			if got := b.pod().Status.Phase; got != want {
+				t.Errorf("%s: after its end the phase is %s, want %s", policy, got, want)
+			}
+		})
+	}
 }

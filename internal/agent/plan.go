@@ -63,7 +63,7 @@ func (p *plan) wakeBy(t time.Time) {
 // next finds the first thing to do for a Pod that is to run.
 func (v view) next() plan {
 	for name, r := range v.Records {
-		if r.Current.running() && r.Condemned != "" {
+		if r.Current.running() && r.Condemned != "" || r.Current.outdated(findContainer(v.Pod, name)) {
 			return plan{Kill: name}
 		}
 	}
@@ -130,7 +130,7 @@ func (p *plan) consider(v view, c *corev1.Container, init bool) bool {
 	r := v.Records[c.Name]
 	at := r.RetryAt
 	if r.Current != nil {
-		if !r.Current.exited() || !shouldRestart(v.Pod, c, init, r.Current.ExitCode) {
+		if !r.Current.exited() || !startsAgain(v.Pod, c, init, r.Current) {
 			return false
 		}
 		if until := r.Crash.until(r.Current.seenEnd()); until.After(at) {
@@ -152,14 +152,14 @@ func finished(v view) bool {
 		c := &v.Pod.Spec.InitContainers[i]
 		r := v.Records[c.Name]
 		if !sidecar(c) && r.Current.exited() && r.Current.ExitCode != 0 &&
-			!shouldRestart(v.Pod, c, true, r.Current.ExitCode) {
+			!startsAgain(v.Pod, c, true, r.Current) {
 			return true
 		}
 	}
 	for i := range v.Pod.Spec.Containers {
 		c := &v.Pod.Spec.Containers[i]
 		r := v.Records[c.Name]
-		if !r.Current.exited() || shouldRestart(v.Pod, c, false, r.Current.ExitCode) {
+		if !r.Current.exited() || startsAgain(v.Pod, c, false, r.Current) {
 			return false
 		}
 	}

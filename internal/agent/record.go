@@ -14,6 +14,16 @@ type run struct {
 	// SeenEnd is when we learnt of the end: waits count from then, since
 	// FinishedAt, of the machine's clock, may lie in the future once that is set.
 	SeenEnd time.Time
+	// Image is what the Pod said when the run began, "" if that is not known.
+	Image string
+	// Replaced says that the run was ended for another image to run: that one
+	// starts whatever the restart policy.
+	Replaced bool
+}
+
+// outdated says whether the container runs what the Pod does not want any more.
+func (r *run) outdated(c *corev1.Container) bool {
+	return r.running() && c != nil && r.Image != "" && r.Image != c.Image
 }
 
 func (r *run) seenEnd() time.Time {
@@ -68,6 +78,11 @@ func endReason(s ContainerState) string {
 		return "Completed"
 	}
 	return "Error"
+}
+
+// startsAgain says whether a container whose latest run has ended gets another.
+func startsAgain(pod *corev1.Pod, c *corev1.Container, init bool, r *run) bool {
+	return r.Replaced || shouldRestart(pod, c, init, r.ExitCode)
 }
 
 // shouldRestart says whether a container that ended starts again by policy.

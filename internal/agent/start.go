@@ -106,10 +106,12 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	now := time.Now()
 	r := w.record(c.Name)
 	if r.Current != nil {
-		r.Crash = r.Crash.next(r.Current.seenEnd(), now)
+		if !r.Current.Replaced {
+			r.Crash = r.Crash.next(r.Current.seenEnd(), now)
+		}
 		r.Last = r.Current
 	}
-	r.Current = &run{ContainerState: ContainerState{
+	r.Current = &run{Image: c.Image, ContainerState: ContainerState{
 		ID: config.ID, Name: c.Name, Attempt: attempt, Phase: ContainerCreated, CreatedAt: now,
 		ImageRef: c.Image, ImageID: imageID(image), LogPath: config.LogPath,
 	}}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -44,12 +45,21 @@ func graceOf(pod *corev1.Pod) int64 {
 	return defaultGrace
 }
 
-// condemn kills a running container for what its record says of it.
+// condemn kills a running container for what its record says of it, or since the
+// Pod wants another image to run.
 func (w *worker) condemn(ctx context.Context, name string) {
-	w.mu.Lock()
-	r := w.peek(name)
-	w.mu.Unlock()
-	w.kill(ctx, name, r.Condemned, r.Grace, nil)
+	message, grace := "", (*int64)(nil)
+	w.change(name, func(r *record) {
+		message, grace = r.Condemned, r.Grace
+		if message == "" && r.Current.outdated(findContainer(w.pod, name)) {
+			replaced := *r.Current
+			replaced.Replaced = true
+			// What runs next has not crashed yet.
+			r.Current, r.Crash = &replaced, crashBackoff{}
+			message = fmt.Sprintf("Container %s definition changed, will be restarted", name)
+		}
+	})
+	w.kill(ctx, name, message, grace, nil)
 }
 
 // kill ends a container: preStop hook, signal, grace period, SIGKILL. It
