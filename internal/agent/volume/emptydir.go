@@ -17,11 +17,11 @@ func readyFile(dir string) string { return dir + ".ready" }
 // into it stays.
 func setUpEmptyDir(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource) error {
 	if s != nil && s.Medium == corev1.StorageMediumMemory {
-		size := int64(0)
-		if s.SizeLimit != nil {
-			size = s.SizeLimit.Value()
+		options := "mode=777"
+		if s.SizeLimit != nil && s.SizeLimit.Value() > 0 {
+			options += fmt.Sprintf(",size=%d", s.SizeLimit.Value())
 		}
-		if err := mountTmpfs(dir, size, 0o777); err != nil {
+		if err := mountTmpfs(dir, options, ""); err != nil {
 			return err
 		}
 	} else if err := os.MkdirAll(dir, 0o750); err != nil {

@@ -109,6 +109,10 @@ func openBeneath(root, path string) (int, error) {
 	if err := unix.Fchownat(fd, "", -1, int(stat.Gid), unix.AT_EMPTY_PATH); err != nil {
 		return fd, nil
 	}
-	_ = os.Chmod("/proc/self/fd/"+strconv.Itoa(fd), os.FileMode(stat.Mode&0o777))
+	mode := os.FileMode(stat.Mode & 0o777)
+	if stat.Mode&unix.S_ISGID != 0 { // what is made inside is the group's as well
+		mode |= os.ModeSetgid
+	}
+	_ = os.Chmod("/proc/self/fd/"+strconv.Itoa(fd), mode)
 	return fd, nil
 }

@@ -141,7 +141,7 @@ func (v *Volumes) setUp(ctx context.Context, m *mounted, vol *corev1.Volume) (st
 	case fromAPI(vol):
 		if vol.ConfigMap == nil {
 			// What may be secret never reaches a disk.
-			if err := mountTmpfs(dir, 0, 0o777); err != nil {
+			if err := mountTmpfs(dir, "mode=777", "noswap"); err != nil {
 				return "", err
 			}
 		} else if err := makeDir(dir); err != nil {
@@ -334,9 +334,9 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// mountTmpfs mounts a tmpfs of at most size bytes (0: half the memory) unless
-// one is there.
-func mountTmpfs(dir string, size int64, mode os.FileMode) error {
+// mountTmpfs mounts a tmpfs unless one is there. Kernels before 6.4 do not know
+// the option that is wished for.
+func mountTmpfs(dir, options, wish string) error {
 	if err := makeDir(dir); err != nil {
 		return err
 	}
@@ -345,11 +345,15 @@ func mountTmpfs(dir string, size int64, mode os.FileMode) error {
 	} else if there {
 		return nil
 	}
-	options := fmt.Sprintf("mode=%o", mode)
-	if size > 0 {
-		options += fmt.Sprintf(",size=%d", size)
+	const flags = unix.MS_NOSUID | unix.MS_NODEV
+	err := error(unix.EINVAL)
+	if wish != "" {
+		err = unix.Mount("tmpfs", dir, "tmpfs", flags, options+","+wish)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+	if err == unix.EINVAL {
+		err = unix.Mount("tmpfs", dir, "tmpfs", flags, options)
+	}
+	if err != nil {
 		return fmt.Errorf("mount tmpfs at %s: %w", dir, err)
 	}
 	return nil
@@ -382,4 +386,6 @@ func removeTree(dir string) error {
 }
 
 // Tmpfs mounts a tmpfs for shared memory at dir, unless one is there.
-func Tmpfs(dir string, size int64) error { return mountTmpfs(dir, size, 0o1777) }
+func Tmpfs(dir string, size int64) error {
+	return mountTmpfs(dir, fmt.Sprintf("mode=1777,size=%d", size), "")
+}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"go.uber.org/zap/zaptest"
 	"golang.org/x/sys/unix"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -378,4 +379,39 @@ func TestSlowMountHoldsUpNobody(t *testing.T) {
 	<-told
 	r.mount(slow)
 	r.until("the Pod's own new contents", func() bool { return seen(slowDir) })
+}
+
+// What may be secret must not be swapped out to a disk, where the kernel can
+// promise that.
+func TestSecretsAreNotSwapped(t *testing.T) {
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "s"}, Data: map[string][]byte{"k": []byte("v")}}
+	r := newRoom(t, secret)
+	dir := r.mount(pod(source("v", corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s"}})))["v"]
+	probe := t.TempDir()
+	if err := unix.Mount("tmpfs", probe, "tmpfs", 0, "noswap"); err != nil {
+		t.Skipf("this kernel cannot: %v", err)
+	}
+	if err := unix.Unmount(probe, 0); err != nil {
+		t.Error(err)
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil || len(mounts) != 1 || !strings.Contains(mounts[0].VFSOptions, "noswap") {
+		t.Errorf("mounts %+v, %v", mounts, err)
+	}
+}
+
+// A directory made for a subPath keeps the group of a shared volume.
+func TestSubPathKeepsTheGroup(t *testing.T) {
+	r := newRoom(t)
+	p := pod(source("v", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}))
+	p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr(int64(2000))}
+	root := r.mount(p)["v"]
+	at, err := r.Bind(SubPath{PodUID: "u1", Volume: "v", Container: "c", Root: root, Path: "a/b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(at, &st); err != nil || st.Gid != 2000 || st.Mode&0o7777 != 0o2777 {
+		t.Errorf("group %d, mode %o, %v", st.Gid, st.Mode&0o7777, err)
+	}
 }
