@@ -132,7 +132,10 @@ func TestInitContainersRunInOrder(t *testing.T) {
 	bad := once("bad", "echo never")
 	bad.Spec.InitContainers = []corev1.Container{{Name: "init", Image: boxImage, Command: []string{"sh", "-c", "exit 7"}}}
 	c.create(bad)
-	bad = c.awaitPod("bad", podEnded)
+	c.awaitPod("bad", podEnded)
+	bad = c.awaitPod("bad", func(p *corev1.Pod) bool {
+		return podCondition(p, corev1.PodReadyToStartContainers) == corev1.ConditionFalse
+	})
 	if bad.Status.Phase != corev1.PodFailed || bad.Status.InitContainerStatuses[0].State.Terminated.ExitCode != 7 || mainStatus(bad).State.Waiting == nil {
 		t.Errorf("status %s", show(bad))
 	}
