@@ -35,6 +35,10 @@ const (
 	// maxUDP is what an answer may take without being fragmented on the way,
 	// whatever the client would accept (DNS flag day 2020).
 	maxUDP = 1232
+	// maxAnswering bounds how many questions wait for their answer at a time,
+	// some 10 KB each: one Pod must not take the machine's memory by asking
+	// fast what upstream answers slowly.
+	maxAnswering = 4096
 )
 
 // Config is what a node's DNS is made from.
@@ -54,6 +58,7 @@ type Server struct {
 	cfg     Config
 	zone    *zone
 	forward *forwarder
+	turns   chan struct{} // of the questions being answered
 }
 
 // New prepares a Server. It must be called before the informers are started,
@@ -72,7 +77,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, zone: z, forward: newForwarder(cfg)}, nil
+	return &Server{cfg: cfg, zone: z, forward: newForwarder(cfg), turns: make(chan struct{}, maxAnswering)}, nil
 }
 
 // Run answers until the context ends. The addresses stay on the loopback:
@@ -152,6 +157,13 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 			_ = w.WriteMsg(new(dns.Msg).SetRcode(req, dns.RcodeServerFailure))
 		}
 	}()
+	select {
+	case s.turns <- struct{}{}:
+		defer func() { <-s.turns }()
+	default:
+		_ = w.WriteMsg(new(dns.Msg).SetRcode(req, dns.RcodeServerFailure)) // who does not listen asks again
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), forwardTimeout)
 	defer cancel()
 	_, tcp := w.RemoteAddr().(*net.TCPAddr)
