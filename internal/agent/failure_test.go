@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -169,5 +170,34 @@ func TestChangedImageReplacesTheContainer(t *testing.T) {
 				t.Errorf("%s: after its end the phase is %s, want %s", policy, got, want)
 			}
 		})
+	}
+}
+
+// A grace period that gets shorter holds for a preStop hook that runs, too.
+func TestShorterGracePeriodHurriesPreStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) {
+			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 200}}}
+		}))
+		pass(time.Second)
+		b.delete(300)
+		pass(10 * time.Second)
+		b.delete(1)
+		pass(2 * time.Second)
+		if !b.podGone() {
+			t.Error("the Pod waits for its hook")
+		}
+		b.wantEvent("FailedPreStopHook PreStopHook failed")
+	})
+}
+
+func TestLogOptionsThatAreWrong(t *testing.T) {
+	for _, query := range []string{"tailLines=x", "tailLines=x&sinceTime=2026-01-01T00:00:00Z", "sinceTime=x", "follow=x", "limitBytes=0", "stream=x"} {
+		if _, _, err := logOptions(httptest.NewRequest("GET", "/?"+query, nil), time.Now()); err == nil {
+			t.Errorf("%s: expected an error", query)
+		}
 	}
 }

@@ -212,8 +212,9 @@ func logOptions(r *http.Request, now time.Time) (o stream.LogOptions, previous b
 		o.Since = now.Add(-time.Duration(*seconds) * time.Second)
 	}
 	if v := q.Get("sinceTime"); v != "" {
-		if o.Since, err = time.Parse(time.RFC3339, v); err != nil {
-			err = fmt.Errorf("sinceTime: %w", err)
+		var parseErr error
+		if o.Since, parseErr = time.Parse(time.RFC3339, v); parseErr != nil {
+			err = fmt.Errorf("sinceTime: %w", parseErr)
 		}
 	}
 	switch v := q.Get("stream"); v {

@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -171,9 +170,16 @@ func (w *worker) preStop(ctx context.Context, pod *corev1.Pod, c *corev1.Contain
 	if c == nil || c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
 		return
 	}
-	ctx, cancel := context.WithDeadline(ctx, deadline())
-	defer cancel()
-	if err := w.hook(ctx, pod, c, id, c.Lifecycle.PreStop); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+	inTime, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		w.awaitExit(inTime, nil, deadline)
+		cancel()
+	})
+	err := w.hook(inTime, pod, c, id, c.Lifecycle.PreStop)
+	cancel()
+	watch.Wait()
+	if err != nil && ctx.Err() == nil {
 		w.event(c, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")
 		w.log.Debug("preStop hook", zap.String("container", c.Name), zap.Error(err))
 	}
