@@ -25,6 +25,8 @@ for tool in runc containerd iptables nft ip curl kubectl busybox; do
 		exit 1
 	fi
 done
+# debootstrap copies this machine's.
+rm -f "$root/etc/resolv.conf"
 echo box >"$root/etc/hostname"
 echo '127.0.0.1 localhost' >"$root/etc/hosts"
 echo '/dev/vda / ext4 errors=remount-ro 0 1' >"$root/etc/fstab"

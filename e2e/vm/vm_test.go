@@ -25,9 +25,9 @@ func TestMachine(t *testing.T) {
 		rtc    string // where the clock starts; empty: now
 		cut    string // the mark at which the power is cut; empty: the guest powers off
 	}{
-		// Everything of a first start, in 1970. The power goes as soon as a Pod
-		// is Ready.
-		{name: "first", memory: 1024, rtc: "1970-01-02", cut: "ready"},
+		// Everything of a first start, in 1970. The power goes as soon as an
+		// image is imported.
+		{name: "first", memory: 1024, rtc: "1970-01-02", cut: "imported"},
 		// What ran comes back. The power goes in the middle of a rollout.
 		{name: "work", memory: 512, cut: "rollout"},
 		// What was acknowledged is there, and killall leaves nothing.

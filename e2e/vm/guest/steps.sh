@@ -48,14 +48,14 @@ step() {
 	begin=$(uptime_ms)
 	report run "$1"
 	# In the background, since -e does not count within a condition.
-	(set -euo pipefail; "$1") >/tmp/output 2>&1 &
+	(PS4='+ $SECONDS s: '; set -euxo pipefail; "$1") >/tmp/output 2>&1 &
 	if wait $!; then
 		report ok "$1" "$(($(uptime_ms) - begin)) ms"
 		return
 	fi
 	{
 		echo "--- pods"; timeout 60 skiff kubectl get pods -A -o wide
-		echo "--- skiff"; journalctl -u skiff -n 25 --no-pager -o cat
+		echo "--- skiff"; journalctl -u skiff -n 40 --no-pager -o cat
 	} >>/tmp/output 2>&1
 	report fail "$1" "$(tail -c 6000 /tmp/output | tr '\n' '\1')"
 }
