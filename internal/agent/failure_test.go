@@ -201,3 +201,27 @@ func TestLogOptionsThatAreWrong(t *testing.T) {
 		}
 	}
 }
+
+// Probes and the ends of containers run beside the worker's step: a panic there
+// must not end the process either.
+func TestPanicsBesideAStepAreRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.runtime.execs = func(string, []string) (int, string) { panic("test") }
+		b.start()
+		defer func() { b.stop() }()
+		b.create(webPod(func(p *corev1.Pod) {
+			p.Spec.Containers[0].ReadinessProbe = probeExec(1, 1)
+			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"x"}}}}
+		}))
+		pass(2 * time.Second)
+		b.delete(5)
+		pass(10 * time.Second)
+		if !b.podGone() {
+			t.Error("the Pod is still there")
+		}
+		if got := b.agent.panics.Swap(0); got != 2 {
+			t.Errorf("%d panics were counted, want 2", got)
+		}
+	})
+}

@@ -67,13 +67,13 @@ func probesOf(c *corev1.Container, started, stopping bool) map[probe.Kind]*corev
 func (w *worker) startProbe(ctx context.Context, pod *corev1.Pod, c *corev1.Container, r *run, key probeKey, p *corev1.Probe) {
 	ctx, cancel := context.WithCancel(ctx)
 	w.probes[key] = cancel
-	w.probesWG.Go(func() {
+	w.probesWG.Go(w.guarded(func() {
 		probe.Run(ctx, key.kind, p, w.target(pod, c, key.id), r.StartedAt, func(report probe.Report) {
 			if ctx.Err() == nil {
 				w.probed(c, p, key, report)
 			}
 		})
-	})
+	}))
 }
 
 func (w *worker) stopProbes() {

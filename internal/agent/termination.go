@@ -326,11 +326,11 @@ func (w *worker) killAll(ctx context.Context) {
 	w.mu.Unlock()
 	var mains, all sync.WaitGroup
 	for i := range pod.Spec.Containers {
-		mains.Go(func() { w.kill(ctx, pod.Spec.Containers[i].Name, "", nil, nil) })
+		mains.Go(w.guarded(func() { w.kill(ctx, pod.Spec.Containers[i].Name, "", nil, nil) }))
 	}
 	for i := range pod.Spec.InitContainers {
 		if c := &pod.Spec.InitContainers[i]; !sidecar(c) {
-			mains.Go(func() { w.kill(ctx, c.Name, "", nil, nil) })
+			mains.Go(w.guarded(func() { w.kill(ctx, c.Name, "", nil, nil) }))
 		}
 	}
 	first := make(chan struct{})
@@ -343,7 +343,7 @@ func (w *worker) killAll(ctx context.Context) {
 		if c := &pod.Spec.InitContainers[i]; sidecar(c) {
 			mine, next := turn, make(chan struct{})
 			all.Go(func() {
-				w.kill(ctx, c.Name, "", nil, mine)
+				w.guarded(func() { w.kill(ctx, c.Name, "", nil, mine) })()
 				<-mine // it may have ended by itself
 				close(next)
 			})

@@ -296,6 +296,18 @@ func (w *worker) begin(ctx context.Context, p plan) *step {
 	return s
 }
 
+// guarded keeps a panic of what runs beside a step from the other Pods.
+func (w *worker) guarded(fn func()) func() {
+	return func() {
+		defer func() {
+			if r := recover(); r != nil {
+				w.panicked(r)
+			}
+		}()
+		fn()
+	}
+}
+
 func (w *worker) panicked(r any) {
 	w.panics.Add(1)
 	w.log.Error("pod worker panicked", zap.Any("panic", r), zap.ByteString("stack", debug.Stack()))
