@@ -10,7 +10,8 @@ export GOTOOLCHAIN = local
 # Sudo drops Go from the path on many machines.
 export PATH := $(PATH):/usr/local/go/bin:/usr/lib/go/bin
 
-ARCH    := $(shell go env GOARCH)
+# $(shell …) does not see what is exported.
+ARCH    := $(shell PATH="$(PATH)" go env GOARCH)
 TAGS    := grpcnotrace
 PKG     := github.com/skiff-sh/skiff/internal/version
 LDFLAGS := -s -w -buildid= -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(COMMIT) -X $(PKG).date=$(DATE)
