@@ -116,7 +116,7 @@ func (r *Runtime) watch(e *entry, p *pod) {
 	}
 	e.watched = true
 	r.tasks.Go(func() {
-		_, err := p.tasks.Wait(r.ended, &task.WaitRequest{ID: e.state.ID})
+		answer, err := p.tasks.Wait(r.ended, &task.WaitRequest{ID: e.state.ID})
 		if r.ended.Err() != nil {
 			return
 		}
@@ -126,10 +126,13 @@ func (r *Runtime) watch(e *entry, p *pod) {
 		if r.containers[e.state.ID] != e || e.removing && stateErr != nil {
 			return // who removes it has told its end
 		}
+		if err == nil && (stateErr != nil || s.FinishedAt.IsZero()) {
+			// It could not write that down, on a full file system say.
+			s.PID, s.StartedAt = e.state.PID, e.state.StartedAt
+			s.FinishedAt, s.ExitCode = answer.ExitedAt.AsTime(), int(answer.ExitStatus)
+			stateErr = nil
+		}
 		if stateErr != nil || s.FinishedAt.IsZero() {
-			if err == nil {
-				err = stateErr
-			}
 			r.config.Log.Warn("a Pod's shim is gone: killing what it looked after",
 				zap.String("container", e.state.ID), zap.Error(err))
 			r.lose(e)

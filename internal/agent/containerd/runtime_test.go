@@ -3,6 +3,8 @@ package containerd
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -142,5 +144,23 @@ func TestMany(t *testing.T) {
 	all.Wait()
 	if left, _ := n.List(t.Context()); len(left) > 0 {
 		t.Errorf("%d containers are left", len(left))
+	}
+}
+
+// A shim that cannot write down how a container ended still knows it.
+func TestEndThatCannotBeRecorded(t *testing.T) {
+	n := newNode(t)
+	events := n.follow()
+	c := n.run(n.container("trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done"))
+	n.waitFor("the trap", func() bool { return n.output(c, "stdout") == "up\n" })
+	// Where the next state would be written.
+	if err := os.Mkdir(filepath.Join(n.bundle(c.Pod.UID, c.ID), StateFile+".new"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Kill(t.Context(), c.ID, int(syscall.SIGTERM)); err != nil {
+		t.Fatal(err)
+	}
+	if s := events.exit(c.ID); s.ExitCode != 3 || s.FinishedAt.IsZero() || s.StartedAt.IsZero() {
+		t.Errorf("the end is told as %+v", s)
 	}
 }
