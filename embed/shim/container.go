@@ -132,13 +132,26 @@ func (c *container) follow(ended <-chan syscall.WaitStatus) {
 	c.plumbing.close()
 }
 
+// start lets the process go. When it did is noted before: a short one may have
+// ended, and that be recorded, before we hear of its beginning.
 func (c *container) start() error {
+	c.setStarted(time.Now())
 	if err := c.runc.start(c.id, c.done); err != nil {
-		return fmt.Errorf("OCI runtime start failed: %w", err)
+		c.setStarted(time.Time{})
+		return errors.Join(fmt.Errorf("OCI runtime start failed: %w", err), c.record())
 	}
+	return c.record()
+}
+
+func (c *container) setStarted(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state.StartedAt = time.Now()
+	c.state.StartedAt = at
+}
+
+func (c *container) record() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.save()
 }
 

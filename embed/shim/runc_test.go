@@ -54,3 +54,32 @@ func TestStartOfWhatBegan(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A process may end the moment it begins: its beginning must be noted first.
+func TestStartIsNotedBeforeItHappens(t *testing.T) {
+	dir := t.TempDir()
+	c := &container{id: "c", bundle: dir, runc: &runc{root: dir}, done: make(chan struct{})}
+	fifo := filepath.Join(dir, "c", "exec.fifo")
+	if err := os.Mkdir(filepath.Dir(fifo), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	noted := make(chan bool, 1)
+	go func() {
+		f, err := os.OpenFile(fifo, os.O_WRONLY, 0) // waits for the reader
+		if err != nil {
+			t.Error(err)
+		}
+		noted <- !c.snapshot().StartedAt.IsZero()
+		f.Write([]byte{'0'})
+		f.Close()
+	}()
+	if err := c.start(); err != nil {
+		t.Fatal(err)
+	}
+	if !<-noted {
+		t.Error("the process would run before its start is noted")
+	}
+}
