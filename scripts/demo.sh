@@ -3,13 +3,13 @@
 #
 #   scripts/demo.sh start|stop
 #
-# Everything is kept below build/demo; another server on this machine is left
+# Everything is kept below build/demo (or SKIFF_DEMO_DIR); another server on this machine is left
 # alone as long as it does not listen on port 6443.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-skiff=$PWD/bin/skiff
-data=$PWD/build/demo
+skiff=${SKIFF_BIN:-$PWD/bin/skiff}
+data=${SKIFF_DEMO_DIR:-$PWD/build/demo}
 log=$data/server.log
 pidfile=$data/server.pid
 export KUBECONFIG=$data/kubeconfig.yaml

@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -13,6 +15,32 @@ import (
 
 	"github.com/skiff-sh/skiff/internal/netns"
 )
+
+// What make demo and make demo-stop do, on a machine of its own.
+func TestDemoScript(t *testing.T) {
+	m := ownMachine(t)
+	env := []string{
+		"SKIFF_BIN=" + skiff, "SKIFF_DEMO_DIR=" + m.host.DataDir, "bash", "../../scripts/demo.sh",
+	}
+	out, err := m.run(nil, "env", append(env, "start")...)
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{
+		`deployment "hello" successfully rolled out`, "control-plane", "Hello from Pod hello-",
+		"From nothing to an answer from a Pod:", "make demo-stop",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the demo does not say %q:\n%s", want, out)
+		}
+	}
+	if out, err := m.run(nil, "env", append(env, "stop")...); err != nil || !strings.Contains(out, "The demo is gone.") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(m.host.DataDir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the demo's data are left: %v", err)
+	}
+}
 
 // The whole path: from a manifest to an answer from a container.
 func TestDemo(t *testing.T) {
