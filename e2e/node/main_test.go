@@ -104,7 +104,9 @@ func cleanUp(skiff string, failed bool) error {
 	errs = append(errs, err)
 	for _, dir := range machines {
 		log, err := os.ReadFile(dir + "/server.log")
-		errs = append(errs, err)
+		if !errors.Is(err, os.ErrNotExist) { // a script's server writes elsewhere
+			errs = append(errs, err)
+		}
 		if failed {
 			printTail(dir, string(log))
 		}
