@@ -105,7 +105,7 @@ func (m *machine) fillSteps() error {
 		return fmt.Errorf("make the image of busybox: %w", err)
 	}
 	slices.Sort(m.acknowledged)
-	known := []byte(strings.Join(m.acknowledged, "\n"))
+	known := []byte(strings.Join(append(m.acknowledged, ""), "\n"))
 	if err := os.WriteFile(filepath.Join(dir, "acknowledged"), known, 0o644); err != nil {
 		return err
 	}

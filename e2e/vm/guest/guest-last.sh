@@ -26,7 +26,7 @@ rollout_goes_on() {
 	k rollout status deployment/small --timeout=500s
 	until_true 240 k wait --for=condition=Ready pod --all --timeout=120s
 	[ "$(k get pods -l app=small -o name | wc -l)" = 10 ]
-	get_through_service
+	until_true 240 get_through_service
 }
 
 stop_leaves_pods() {
@@ -55,6 +55,6 @@ used() { awk -v m="$1" '$1 == m && $3 > 0 {print; found = 1} END {exit !found}' 
 
 starts_again() {
 	systemctl start skiff
-	until_true 240 k wait --for=condition=Ready node/box --timeout=60s
+	until_true 240 get_through_service
 	k rollout status deployment/small --timeout=400s
 }

@@ -12,5 +12,5 @@ all_ready() {
 	until_true 300 k wait --for=condition=Ready node/box --timeout=100s
 	k rollout status deployment/small --timeout=400s
 	k rollout status deployment/hello --timeout=100s
-	get_through_service
+	until_true 240 get_through_service
 }

@@ -27,7 +27,7 @@ after_cut() {
 	until_true 240 k wait --for=condition=Ready node/box --timeout=60s
 	[ "$(date +%Y)" -ge 2026 ]
 	k rollout status deployment/hello --timeout=300s
-	get_through_service
+	until_true 240 get_through_service
 	# Since the machine was off, what ran then is not what runs now.
 	[ "$(k get pods -o 'jsonpath={.items[*].status.containerStatuses[0].restartCount}')" = "1 1" ]
 }
@@ -87,7 +87,7 @@ restart_keeps_pods() {
 	[ "$before" = "$after" ] || { echo "before $before, after $after"; return 1; }
 	[ "$skiff_before" != "$skiff_after" ]
 	k exec box -- true
-	get_through_service
+	until_true 240 get_through_service
 }
 
 ten_pods() {
