@@ -87,7 +87,7 @@ restart_keeps_pods() {
 	[ "$before" = "$after" ] || { echo "before $before, after $after"; return 1; }
 	[ "$skiff_before" != "$skiff_after" ]
 	k exec box -- true
-	until_true 240 get_through_service
+	get_through_service
 }
 
 ten_pods() {
