@@ -16,6 +16,10 @@ import (
 // times slower than a real one.
 const patience = 12 * time.Minute
 
+// stopping is how long the machine may take to power off; systemd kills what
+// has not ended after 90 seconds.
+const stopping = 80 * time.Second
+
 // TestMachine is the life of one machine, boot after boot.
 func TestMachine(t *testing.T) {
 	m := newMachine(t)
@@ -74,7 +78,11 @@ func (m *machine) boot(t *testing.T, name string, memory int, rtc, cut string) {
 				return // guest.end is the power cut
 			}
 		case "done":
+			begin := time.Now()
 			if cut == "" && guest.wait() == nil {
+				if took := time.Since(begin); took > stopping {
+					t.Errorf("the machine took %s to go down: it waited for processes that do not end", took)
+				}
 				return
 			}
 		}
