@@ -51,6 +51,8 @@ func (a *Agent) runLease(ctx context.Context) error {
 
 // renewLease writes the Lease; with none at hand it reads or creates it.
 func (a *Agent) renewLease(ctx context.Context, lease *coordinationv1.Lease) (*coordinationv1.Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, leaseRenewal) // an answer that comes later than the next turn is none
+	defer cancel()
 	leases := a.Client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
 	var err error
 	if lease == nil {
