@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/node"
@@ -52,7 +53,7 @@ again.`,
 			Example: "  skiff images pull docker.io/library/busybox:1.36",
 			Args:    cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
-				image, err := client().Pull(c.Context(), args[0])
+				image, err := client().Pull(c.Context(), args[0], showReceived(c.ErrOrStderr()))
 				if err != nil {
 					return err
 				}
@@ -88,6 +89,18 @@ disk. All names are tried; what could not be removed is told at the end.`,
 		},
 	)
 	return c
+}
+
+// showReceived returns what tells a person at a terminal how far a pull is, on
+// one line that is written over.
+func showReceived(out io.Writer) func(received int64) {
+	f, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func(int64) {}
+	}
+	return func(received int64) {
+		fmt.Fprintf(out, "%.1f MB received\r", float64(received)/1e6)
+	}
 }
 
 func importImages(ctx context.Context, client node.LocalClient, path string, in io.Reader, out io.Writer) error {

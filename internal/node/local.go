@@ -11,7 +11,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,6 +26,8 @@ type imageStore interface {
 	agent.Images
 	Import(ctx context.Context, archive io.Reader) ([]agent.Image, error)
 	Remove(ctx context.Context, ref string) error
+	// Received returns the bytes that a pull under way has received.
+	Received(ref string) int64
 }
 
 func socketPath(host config.Host) string { return filepath.Join(host.RunDir, "node.sock") }
@@ -67,13 +71,53 @@ func localHandler(images imageStore) http.Handler {
 		answer(w, list, err)
 	})
 	mux.HandleFunc("POST /images/pull", func(w http.ResponseWriter, r *http.Request) {
-		image, err := images.Pull(r.Context(), r.FormValue("name"), nil)
-		answer(w, []agent.Image{image}, err)
+		pull(w, r, images)
 	})
 	mux.HandleFunc("POST /images/remove", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, nil, images.Remove(r.Context(), r.FormValue("name")))
 	})
 	return mux
+}
+
+// pullWord is one line of the answer to a pull: how far it is, or its end.
+type pullWord struct {
+	Received int64        `json:"received"`
+	Image    *agent.Image `json:"image,omitempty"`
+	Error    string       `json:"error,omitempty"`
+}
+
+// showEvery is how often a person who waits for a pull is told how far it is.
+const showEvery = 200 * time.Millisecond
+
+// pull fetches an image and tells meanwhile how much has come.
+func pull(w http.ResponseWriter, r *http.Request, images imageStore) {
+	name := r.FormValue("name")
+	lines := json.NewEncoder(w)
+	ended := make(chan pullWord, 1)
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() {
+		image, err := images.Pull(r.Context(), name, nil)
+		if err != nil {
+			ended <- pullWord{Error: err.Error()}
+			return
+		}
+		ended <- pullWord{Image: &image}
+	})
+	ticker := time.NewTicker(showEvery)
+	defer ticker.Stop()
+	for {
+		word := pullWord{}
+		select {
+		case word = <-ended:
+		case <-ticker.C:
+			word.Received = images.Received(name)
+		}
+		if lines.Encode(word) != nil || word.Image != nil || word.Error != "" {
+			return // the client has gone, or knows all
+		}
+		_ = http.NewResponseController(w).Flush() // the next line tells
+	}
 }
 
 // answer writes a list of images, or the error's text.
@@ -112,13 +156,27 @@ func (c LocalClient) Import(ctx context.Context, archive io.Reader) ([]agent.Ima
 	return c.do(ctx, http.MethodPost, "/images/import", archive)
 }
 
-// Pull fetches an image from its registry.
-func (c LocalClient) Pull(ctx context.Context, name string) (agent.Image, error) {
-	images, err := c.do(ctx, http.MethodPost, "/images/pull?name="+url.QueryEscape(name), nil)
+// Pull fetches an image from its registry. show is told now and then how many
+// bytes have come.
+func (c LocalClient) Pull(ctx context.Context, name string, show func(received int64)) (agent.Image, error) {
+	body, err := c.ask(ctx, http.MethodPost, "/images/pull?name="+url.QueryEscape(name), nil)
 	if err != nil {
 		return agent.Image{}, err
 	}
-	return images[0], nil
+	defer body.Close()
+	for lines := json.NewDecoder(body); ; {
+		var word pullWord
+		if err := lines.Decode(&word); err != nil {
+			return agent.Image{}, fmt.Errorf("read the node's answer: %w", err)
+		}
+		switch {
+		case word.Error != "":
+			return agent.Image{}, errors.New(word.Error)
+		case word.Image != nil:
+			return *word.Image, nil
+		}
+		show(word.Received)
+	}
 }
 
 // Remove removes an image's name.
@@ -127,7 +185,22 @@ func (c LocalClient) Remove(ctx context.Context, name string) error {
 	return err
 }
 
+// do asks for something whose answer is a list of images.
 func (c LocalClient) do(ctx context.Context, method, path string, body io.Reader) ([]agent.Image, error) {
+	answer, err := c.ask(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Close()
+	var images []agent.Image
+	if err := json.NewDecoder(answer).Decode(&images); err != nil {
+		return nil, fmt.Errorf("read the node's answer: %w", err)
+	}
+	return images, nil
+}
+
+// ask returns the body of a good answer, which the caller closes.
+func (c LocalClient) ask(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, method, "http://node"+path, body)
 	if err != nil {
 		return nil, err
@@ -136,16 +209,12 @@ func (c LocalClient) do(ctx context.Context, method, path string, body io.Reader
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
+		defer response.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10)) // what came is all there is to show
 		return nil, errors.New(string(trimNewline(text)))
 	}
-	var images []agent.Image
-	if err := json.NewDecoder(response.Body).Decode(&images); err != nil {
-		return nil, fmt.Errorf("read the node's answer: %w", err)
-	}
-	return images, nil
+	return response.Body, nil
 }
 
 func (c LocalClient) explain(err error) error {

@@ -18,13 +18,14 @@ var errNoProgress = errors.New("nothing was received for 5 minutes")
 type progress struct {
 	timer    *time.Timer
 	cancel   context.CancelCauseFunc
-	received atomic.Int64
+	received *atomic.Int64 // bytes
 }
 
 // watchProgress returns a context that ends when nothing comes in any more.
-func watchProgress(ctx context.Context) (context.Context, *progress) {
+// What does is added to received.
+func watchProgress(ctx context.Context, received *atomic.Int64) (context.Context, *progress) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	p := &progress{cancel: cancel}
+	p := &progress{cancel: cancel, received: received}
 	p.timer = time.AfterFunc(stallTimeout, func() { cancel(errNoProgress) })
 	return ctx, p
 }

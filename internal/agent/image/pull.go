@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,11 +33,13 @@ const downloads = 3
 
 // pull is one that runs; all who ask for the same wait for it.
 type pull struct {
-	cancel  context.CancelFunc
-	waiters int // under Store.mu; the last to give up cancels
-	done    chan struct{}
-	image   agent.Image
-	err     error
+	name     string
+	cancel   context.CancelFunc
+	waiters  int // under Store.mu; the last to give up cancels
+	received atomic.Int64
+	done     chan struct{}
+	image    agent.Image
+	err      error
 }
 
 // Pull implements agent.Images. Each credential is tried in turn until one
@@ -76,13 +79,13 @@ func (s *Store) Pull(ctx context.Context, ref string, credentials []agent.Creden
 // begin starts a pull; the caller holds s.mu.
 func (s *Store) begin(key, name string, credentials []agent.Credential) *pull {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &pull{cancel: cancel, done: make(chan struct{})}
+	p := &pull{name: name, cancel: cancel, done: make(chan struct{})}
 	s.pulls[key] = p
 	s.running.Go(func() {
 		defer close(p.done)
 		defer cancel()
 		began := time.Now()
-		p.image, p.err = s.attempt(s.scope(ctx), name, credentials)
+		p.image, p.err = s.attempt(s.scope(ctx), p, credentials)
 		if p.err == nil {
 			s.config.Log.Info("pulled an image", zap.String("image", name), zap.Duration("took", time.Since(began)))
 		}
@@ -95,13 +98,30 @@ func (s *Store) begin(key, name string, credentials []agent.Credential) *pull {
 	return p
 }
 
-func (s *Store) attempt(ctx context.Context, name string, credentials []agent.Credential) (agent.Image, error) {
+// Received returns how many bytes the pull of an image that runs has received.
+func (s *Store) Received(ref string) int64 {
+	name, err := Normalize(ref)
+	if err != nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := int64(0)
+	for _, p := range s.pulls {
+		if p.name == name {
+			sum += p.received.Load()
+		}
+	}
+	return sum
+}
+
+func (s *Store) attempt(ctx context.Context, p *pull, credentials []agent.Credential) (agent.Image, error) {
 	if len(credentials) == 0 {
-		return s.pull(ctx, name, agent.Credential{})
+		return s.pull(ctx, p, agent.Credential{})
 	}
 	var errs []error
 	for _, c := range credentials {
-		i, err := s.pull(ctx, name, c)
+		i, err := s.pull(ctx, p, c)
 		if err == nil {
 			return i, nil
 		}
@@ -115,13 +135,14 @@ func (s *Store) attempt(ctx context.Context, name string, credentials []agent.Cr
 
 // pull fetches and unpacks under one lease, so that nothing of a new image is
 // collected before it is whole.
-func (s *Store) pull(ctx context.Context, name string, credential agent.Credential) (agent.Image, error) {
+func (s *Store) pull(ctx context.Context, p *pull, credential agent.Credential) (agent.Image, error) {
+	name := p.name
 	ctx, done, err := s.config.Client.WithLease(ctx)
 	if err != nil {
 		return agent.Image{}, err
 	}
 	defer done(context.WithoutCancel(ctx))
-	ctx, progress := watchProgress(ctx)
+	ctx, progress := watchProgress(ctx, &p.received)
 	defer progress.stop()
 	pulled, err := s.config.Client.Pull(ctx, name,
 		client.WithResolver(resolver(credential, progress)), client.WithMaxConcurrentDownloads(downloads))

@@ -221,7 +221,7 @@ func TestDetachRetainCleanup(t *testing.T) {
 func TestPodsAreNoRouters(t *testing.T) {
 	n := newNetwork(t, testConfig(t))
 	attach(t, n, "uid-a", netnstest.Namespace(t))
-	for _, name := range []string{"ipv6/conf/%s/accept_ra", "ipv6/conf/%s/accept_redirects", "ipv4/conf/%s/accept_redirects"} {
+	for _, name := range []string{"ipv6/conf/%s/accept_ra", "ipv6/conf/%s/accept_redirects", "ipv4/conf/%s/accept_redirects", "ipv4/conf/%s/send_redirects"} {
 		path := "/proc/sys/net/" + fmt.Sprintf(name, n.linkName("uid-a"))
 		if b, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(b)) != "0" {
 			t.Errorf("%s is %q, %v", path, b, err)
