@@ -5,6 +5,7 @@ package vm
 import (
 	"archive/tar"
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -58,7 +59,7 @@ func writeBox(path string) error {
 }
 
 func writeImage(path string, layer *bytes.Buffer) error {
-	l, err := tarball.LayerFromReader(layer)
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
 	if err != nil {
 		return err
 	}
