@@ -5,6 +5,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // view is everything a decision about a Pod depends on.
@@ -83,7 +85,7 @@ func (v view) next() plan {
 		}
 	} else {
 		for i := range v.Pod.Spec.InitContainers {
-			if c := &v.Pod.Spec.InitContainers[i]; sidecar(c) && p.consider(v, c, true) {
+			if c := &v.Pod.Spec.InitContainers[i]; kind.IsSidecar(c) && p.consider(v, c, true) {
 				return p
 			}
 		}
@@ -111,7 +113,7 @@ func (v view) initialized() bool {
 // at.
 func (p *plan) advance(v view, c *corev1.Container) bool {
 	r := v.Records[c.Name]
-	if sidecar(c) {
+	if kind.IsSidecar(c) {
 		if p.consider(v, c, true) {
 			return false
 		}
@@ -151,7 +153,7 @@ func finished(v view) bool {
 	for i := range v.Pod.Spec.InitContainers {
 		c := &v.Pod.Spec.InitContainers[i]
 		r := v.Records[c.Name]
-		if !sidecar(c) && r.Current.exited() && r.Current.ExitCode != 0 &&
+		if !kind.IsSidecar(c) && r.Current.exited() && r.Current.ExitCode != 0 &&
 			!startsAgain(v.Pod, c, true, r.Current) {
 			return true
 		}

@@ -105,8 +105,3 @@ func shouldRestart(pod *corev1.Pod, c *corev1.Container, init bool, exitCode int
 	}
 	return !init || exitCode != 0
 }
-
-// sidecar says whether an init container goes on beside the main ones.
-func sidecar(c *corev1.Container) bool {
-	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-}

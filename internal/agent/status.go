@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // podStatus is what to report of a Pod, over the status the API has of it;
@@ -84,7 +86,7 @@ func containerStatus(v view, c *corev1.Container, old []corev1.ContainerStatus, 
 	} else if i := slices.IndexFunc(old, func(o corev1.ContainerStatus) bool { return o.Name == c.Name }); i >= 0 {
 		s.ContainerID = old[i].ContainerID
 	}
-	if init && !sidecar(c) {
+	if init && !kind.IsSidecar(c) {
 		// A plain init container is ready when it has done its work.
 		s.Ready = r.Current.exited() && r.Current.ExitCode == 0
 	}
@@ -144,7 +146,7 @@ func (v view) initDone() bool {
 	for i := range v.Pod.Spec.InitContainers {
 		c := &v.Pod.Spec.InitContainers[i]
 		r := v.Records[c.Name]
-		if sidecar(c) {
+		if kind.IsSidecar(c) {
 			if !r.Current.running() || !r.Started {
 				return false
 			}
@@ -207,7 +209,7 @@ func failed(statuses []corev1.ContainerStatus) bool {
 func failedInit(v view) bool {
 	return slices.ContainsFunc(v.Pod.Spec.InitContainers, func(c corev1.Container) bool {
 		r := v.Records[c.Name]
-		return !sidecar(&c) && r.Current.exited() && r.Current.ExitCode != 0
+		return !kind.IsSidecar(&c) && r.Current.exited() && r.Current.ExitCode != 0
 	})
 }
 
@@ -254,7 +256,7 @@ func initializedReason(v view, s corev1.PodStatus) (reason, message string) {
 	var names []string
 	for i, c := range s.InitContainerStatuses {
 		done := c.Ready
-		if sidecar(&v.Pod.Spec.InitContainers[i]) {
+		if kind.IsSidecar(&v.Pod.Spec.InitContainers[i]) {
 			done = c.Started != nil && *c.Started
 		}
 		if !done {
@@ -273,7 +275,7 @@ func containersReadyReason(v view, s corev1.PodStatus) (reason, message string) 
 	}
 	var names []string
 	for i, c := range s.InitContainerStatuses {
-		if sidecar(&v.Pod.Spec.InitContainers[i]) && !c.Ready {
+		if kind.IsSidecar(&v.Pod.Spec.InitContainers[i]) && !c.Ready {
 			names = append(names, c.Name)
 		}
 	}

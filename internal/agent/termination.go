@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skiff-sh/skiff/internal/agent/stream"
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 const (
@@ -329,7 +330,7 @@ func (w *worker) killAll(ctx context.Context) {
 		mains.Go(w.guarded(func() { w.kill(ctx, pod.Spec.Containers[i].Name, "", nil, nil) }))
 	}
 	for i := range pod.Spec.InitContainers {
-		if c := &pod.Spec.InitContainers[i]; !sidecar(c) {
+		if c := &pod.Spec.InitContainers[i]; !kind.IsSidecar(c) {
 			mains.Go(w.guarded(func() { w.kill(ctx, c.Name, "", nil, nil) }))
 		}
 	}
@@ -340,7 +341,7 @@ func (w *worker) killAll(ctx context.Context) {
 	})
 	turn := first
 	for i := len(pod.Spec.InitContainers) - 1; i >= 0; i-- {
-		if c := &pod.Spec.InitContainers[i]; sidecar(c) {
+		if c := &pod.Spec.InitContainers[i]; kind.IsSidecar(c) {
 			mine, next := turn, make(chan struct{})
 			all.Go(func() {
 				w.guarded(func() { w.kill(ctx, c.Name, "", nil, mine) })()

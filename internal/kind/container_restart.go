@@ -7,9 +7,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// isSidecar reports whether an init container goes on running beside the
+// IsSidecar reports whether an init container goes on running beside the
 // regular ones.
-func isSidecar(c *corev1.Container) bool {
+func IsSidecar(c *corev1.Container) bool {
 	return c != nil && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 

@@ -60,7 +60,7 @@ func (s *containerScope) validateInitContainers(path *field.Path) field.ErrorLis
 		}
 		// They run one after the other, so that only ports of the same one collide.
 		errs = append(errs, validateHostPortsOnce(path, []corev1.Container{*c})...)
-		if isSidecar(c) {
+		if IsSidecar(c) {
 			errs = append(errs, s.validateRunning(at, c)...)
 		} else {
 			errs = append(errs, refuseRunning(at, c)...)

@@ -7,6 +7,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // podInfo is a Pod with what is computed of it once.
@@ -73,7 +75,7 @@ func hostPorts(pod *corev1.Pod) []hostPort {
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+		if kind.IsSidecar(c) {
 			add(c)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // backend is a Pod behind a Service: its endpoint, and the ports under which
@@ -124,7 +126,7 @@ func findPort(pod *corev1.Pod, p corev1.ServicePort) (int32, bool) {
 	}
 	containers := slices.Clone(pod.Spec.Containers)
 	for _, c := range pod.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+		if kind.IsSidecar(&c) {
 			containers = append(containers, c)
 		}
 	}
