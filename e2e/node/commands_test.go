@@ -60,6 +60,9 @@ func TestMoreCommands(t *testing.T) {
 	c.kubectl("delete", "deployment", "web", "--cascade=orphan")
 	c.mustContain(c.kubectl("get", "replicasets"), "web-")
 	c.kubectl("delete", "all", "--all", "--timeout=60s")
+	// What the ReplicaSet made between the deletion of Pods and its own goes
+	// with it, but after it.
+	c.kubectl("wait", "--for=delete", "pod", "--all", "--timeout=60s")
 	if out := c.kubectl("get", "all"); !strings.Contains(out, "No resources found") {
 		t.Errorf("left %s", out)
 	}
