@@ -9,4 +9,5 @@ for module in embed/shim; do
 done
 mapfile -t packages < <(go list -tags grpcnotrace ./... | grep -v '/e2e/node$')
 go test -tags grpcnotrace -timeout 15m -p 2 "${packages[@]}"
+scripts/test-daemon.sh
 go test -tags grpcnotrace -timeout 20m ./e2e/node
