@@ -117,14 +117,34 @@ type Engine interface {
 	Close() error
 }
 
+// Damage is something in a store that is not as it was written.
+type Damage struct {
+	// Key is the record's; without a Name it is the bucket as a whole, and
+	// without a Bucket all of the store.
+	Key    Key
+	Reason string
+}
+
+func (d Damage) String() string {
+	switch {
+	case d.Key.Bucket == "":
+		return d.Reason
+	case d.Key.Name == "":
+		return "bucket " + d.Key.Bucket + ": " + d.Reason
+	}
+	return d.Key.String() + ": " + d.Reason
+}
+
 // Stats are figures about an engine; counters count since Open.
 type Stats struct {
 	FileBytes    int64
-	FreeBytes    int64
+	FreeBytes    int64 // of the file, waiting to be used again
+	LazyBytes    int64 // acknowledged and not on disk yet
 	WrittenBytes int64
 	Commits      int64 // transactions, not operations
 	Operations   int64
 	Syncs        int64
+	Compactions  int64
 }
 
 // Sentinel errors of every engine.

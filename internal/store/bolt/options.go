@@ -23,8 +23,19 @@ type Options struct {
 	BatchBytes, QueueBytes int64
 	// NoSync leaves durability to the kernel. For benchmarks and tests.
 	NoSync bool
+	// Observe is told of every transaction that came to disk, by the committer,
+	// so it must not block; nil: nobody is.
+	Observe func(Transaction)
 	// Log hears of lazy writes that could not be flushed; nil: nobody does.
 	Log *zap.Logger
+}
+
+// Transaction is what one trip to the disk was.
+type Transaction struct {
+	Requests   int // callers answered
+	Operations int // records put and deleted
+	Bytes      int64
+	Took       time.Duration // writing and syncing
 }
 
 func (o Options) withDefaults() Options {
