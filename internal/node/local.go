@@ -6,19 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/skiff-sh/skiff/internal/agent"
 	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/local"
 )
 
 // imageStore is what people may do with a node's images.
@@ -34,30 +30,7 @@ func socketPath(host config.Host) string { return filepath.Join(host.RunDir, "no
 
 // serveLocal answers this machine's root on a Unix socket: the images commands.
 func serveLocal(ctx context.Context, host config.Host, images imageStore) error {
-	path := socketPath(host)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove old socket: %w", err)
-	}
-	listener, err := net.Listen("unix", path)
-	if err != nil {
-		return fmt.Errorf("listen for local commands: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(fmt.Errorf("protect socket: %w", err), listener.Close())
-	}
-	server := &http.Server{Handler: localHandler(images)}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve local commands: %w", err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		return server.Close()
-	})
-	return group.Wait()
+	return local.Serve(ctx, socketPath(host), localHandler(images))
 }
 
 func localHandler(images imageStore) http.Handler {
@@ -132,18 +105,13 @@ func answer(w http.ResponseWriter, images []agent.Image, err error) {
 
 // LocalClient gives commands to the node that runs on this machine.
 type LocalClient struct {
-	host config.Host
-	http *http.Client
+	host   config.Host
+	client local.Client
 }
 
 // NewLocalClient returns a client of the node that owns the host's names.
 func NewLocalClient(host config.Host) LocalClient {
-	return LocalClient{host: host, http: &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socketPath(host))
-		},
-	}}}
+	return LocalClient{host: host, client: local.NewClient(socketPath(host))}
 }
 
 // List returns the node's images.
@@ -201,35 +169,14 @@ func (c LocalClient) do(ctx context.Context, method, path string, body io.Reader
 
 // ask returns the body of a good answer, which the caller closes.
 func (c LocalClient) ask(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
-	request, err := http.NewRequestWithContext(ctx, method, "http://node"+path, body)
-	if err != nil {
+	response, err := c.client.Ask(ctx, method, path, body)
+	switch {
+	case errors.Is(err, local.ErrNobody):
+		return nil, fmt.Errorf("no node runs on %s: start skiff server, or name its data directory with --data-dir", c.host.DataDir)
+	case errors.Is(err, local.ErrForbidden):
+		return nil, errors.New("the node's images belong to root: run it with sudo")
+	case err != nil:
 		return nil, err
 	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return nil, c.explain(err)
-	}
-	if response.StatusCode != http.StatusOK {
-		defer response.Body.Close()
-		text, _ := io.ReadAll(io.LimitReader(response.Body, 64<<10)) // what came is all there is to show
-		return nil, errors.New(string(trimNewline(text)))
-	}
 	return response.Body, nil
-}
-
-func (c LocalClient) explain(err error) error {
-	switch {
-	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no node runs on %s: start skiff server, or name its data directory with --data-dir", c.host.DataDir)
-	case errors.Is(err, syscall.EACCES):
-		return errors.New("the node's images belong to root: run it with sudo")
-	}
-	return fmt.Errorf("ask the node: %w", err)
-}
-
-func trimNewline(text []byte) []byte {
-	for len(text) > 0 && text[len(text)-1] == '\n' {
-		text = text[:len(text)-1]
-	}
-	return text
 }

@@ -181,6 +181,7 @@ func (s *server) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.serve(ctx) })
 	group.Go(func() error { return s.watchStore(ctx) })
+	group.Go(func() error { return s.serveLocal(ctx) })
 	for _, c := range s.controllers() {
 		group.Go(func() error { return c.Run(ctx, s.env) })
 	}
