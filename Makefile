@@ -22,7 +22,7 @@ TEST_PACKAGES  := nftables conntrack busybox-static iproute2 curl e2fsprogs proc
 VM_PACKAGES    := qemu-system-x86 debootstrap
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop test vm-test vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop test test-kubectl vm-test vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -63,6 +63,9 @@ vm-test: test-deps build ## test on a bare Debian with systemd and cgroup v2, in
 	@scripts/packages.sh $(VM_PACKAGES)
 	e2e/vm/rootfs.sh build/vm
 	go test -tags vm -count=1 -timeout 60m ./e2e/vm
+
+test-kubectl: test-deps build ## run the end-to-end tests with kubectl 1.34 and 1.35
+	scripts/test-kubectl.sh 34 35
 
 bench: test-deps build ## measure this machine's figures into build/bench.json
 	scripts/bench.sh

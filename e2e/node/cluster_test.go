@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -85,13 +86,25 @@ func (c *cluster) report() {
 	}
 }
 
-// try runs the carried kubectl in the test's namespace.
+// kubectlVariable names another kubectl than the carried one.
+const kubectlVariable = "SKIFF_TEST_KUBECTL"
+
+// kubectlCommand is a kubectl's command line in the test's namespace.
+func (c *cluster) kubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
+	args = append([]string{"--namespace", c.namespace}, args...)
+	if other := os.Getenv(kubectlVariable); other != "" {
+		return c.asUser(ctx, other, args...)
+	}
+	return c.asUser(ctx, skiff, append([]string{"kubectl"}, args...)...)
+}
+
+// try runs kubectl in the test's namespace.
 func (c *cluster) try(args ...string) (string, error) { return c.tryWith(nil, args...) }
 
 func (c *cluster) tryWith(in io.Reader, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return c.finishCommand(c.asUser(ctx, skiff, append([]string{"kubectl", "--namespace", c.namespace}, args...)...), in)
+	return c.finishCommand(c.kubectlCommand(ctx, args...), in)
 }
 
 // asUser is a command with the test's environment.

@@ -22,13 +22,8 @@ type follower struct {
 // follow starts kubectl in the test's namespace.
 func (c *cluster) follow(args ...string) *follower {
 	c.t.Helper()
-	return c.followCommand(skiff, append([]string{"kubectl", "--namespace", c.namespace}, args...)...)
-}
-
-func (c *cluster) followCommand(name string, args ...string) *follower {
-	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	f := &follower{t: c.t, cmd: c.asUser(ctx, name, args...), end: cancel, lines: make(chan string, 10_000)}
+	f := &follower{t: c.t, cmd: c.kubectlCommand(ctx, args...), end: cancel, lines: make(chan string, 10_000)}
 	out, err := f.cmd.StdoutPipe()
 	if err == nil {
 		f.cmd.Stderr = f.cmd.Stdout

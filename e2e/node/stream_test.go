@@ -94,7 +94,7 @@ func (c *cluster) terminal(args ...string) *terminal {
 		c.t.Fatal(err)
 	}
 	defer slave.Close()
-	term := &terminal{Console: master, cmd: c.asUser(c.ctx, skiff, append([]string{"kubectl", "--namespace", c.namespace}, args...)...)}
+	term := &terminal{Console: master, cmd: c.kubectlCommand(c.ctx, args...)}
 	if err := master.Resize(console.WinSize{Width: 101, Height: 41}); err != nil {
 		c.t.Fatal(err)
 	}
