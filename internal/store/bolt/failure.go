@@ -13,9 +13,12 @@ import (
 	"github.com/skiff-sh/skiff/internal/store"
 )
 
+// goOn ends every message about damage: what someone does who reads it.
+const goOn = "run `skiff store check` to see what is lost, then `skiff snapshot restore` or `skiff store salvage`"
+
 // damaged is the error for a record that is not what was written.
 func damaged(key store.Key, reason string) error {
-	return fmt.Errorf("%w: %s: %s; restore the last snapshot, or delete the object and make it anew",
+	return fmt.Errorf("%w: %s: %s; "+goOn,
 		store.ErrDamaged, key, reason)
 }
 
@@ -26,7 +29,7 @@ func guard(fn func() error) (err error) {
 	defer func() {
 		debug.SetPanicOnFault(faults)
 		if reason := recover(); reason != nil {
-			err = fmt.Errorf("%w: %v; restore the last snapshot", store.ErrDamaged, reason)
+			err = fmt.Errorf("%w: %v; "+goOn, store.ErrDamaged, reason)
 		}
 	}()
 	return fn()
@@ -63,7 +66,7 @@ func openError(path string, err error) error {
 	case errors.Is(err, berrors.ErrTimeout):
 		return &LockedError{Path: path} // somebody who did not take our lock
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return fmt.Errorf("%w: %v; restore the last snapshot", store.ErrDamaged, err)
+		return fmt.Errorf("%w: %v; "+goOn, store.ErrDamaged, err)
 	}
 	return diskError(err)
 }

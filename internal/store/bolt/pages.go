@@ -67,7 +67,7 @@ func walkPages(data []byte) (*pages, error) {
 	}
 	p := &pages{data: data, high: binary.NativeEndian.Uint64(meta[metaHigh:])}
 	if p.high > uint64(len(data)/pageSize) {
-		return nil, fmt.Errorf("%w: the file has %d pages, fewer than the %d it should; restore the last snapshot",
+		return nil, fmt.Errorf("%w: the file has %d pages, fewer than the %d it should; "+goOn,
 			store.ErrDamaged, len(data)/pageSize, p.high)
 	}
 	p.seen = make([]bool, p.high)
@@ -105,7 +105,7 @@ type pages struct {
 
 // damagedPage is the error for a page that bbolt would stumble over.
 func damagedPage(id uint64, reason string) error {
-	return fmt.Errorf("%w: page %d %s; restore the last snapshot", store.ErrDamaged, id, reason)
+	return fmt.Errorf("%w: page %d %s; "+goOn, store.ErrDamaged, id, reason)
 }
 
 // tree walks the pages below one, whose keys must lie in [from, to); nil is no

@@ -19,7 +19,7 @@ func (e *Engine) recover() error {
 		if meta == nil {
 			first, _ := tx.Cursor().First()
 			if fresh = first == nil; !fresh {
-				return fmt.Errorf("%w: it has records but not their last revision; restore the last snapshot", store.ErrDamaged)
+				return fmt.Errorf("%w: it has records but not their last revision; "+goOn, store.ErrDamaged)
 			}
 			return nil
 		}
@@ -27,7 +27,7 @@ func (e *Engine) recover() error {
 			return err
 		}
 		if found.buckets != tallyBuckets(tx) {
-			return fmt.Errorf("%w: its buckets are not those that it should have; restore the last snapshot", store.ErrDamaged)
+			return fmt.Errorf("%w: its buckets are not those that it should have; "+goOn, store.ErrDamaged)
 		}
 		return nil
 	})
