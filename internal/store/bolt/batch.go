@@ -23,6 +23,8 @@ type batch struct {
 	staged  map[store.Key]*lazyWrite
 	written []*lazyWrite
 	changes []store.Change
+	done    Transaction // nothing while it is not on disk
+	writes  int         // records put and deleted in the transaction
 }
 
 // lookup returns a key's revision as of this point of the batch, and whether
@@ -151,10 +153,11 @@ func (b *batch) write(op *store.Op, wasLazy bool) error {
 	if wasLazy {
 		b.staged[op.Key] = nil
 	}
+	b.writes++
 	if op.Action == store.Delete {
 		return b.space.remove(op.Key)
 	}
-	return b.space.put(op.Key, op.Lazy || wasLazy, b.revision, op.Value)
+	return b.space.put(op.Key, b.engine.options.lazy(op) || wasLazy, b.revision, op.Value)
 }
 
 // carry writes lazy values that have waited long enough, or all. One that this
@@ -185,6 +188,7 @@ func (b *batch) carry(all bool) error {
 }
 
 func (b *batch) carryOne(w *lazyWrite) error {
+	b.writes++
 	if w.deleted {
 		return b.space.remove(w.key)
 	}
@@ -194,6 +198,7 @@ func (b *batch) carryOne(w *lazyWrite) error {
 // settle makes the staged changes of lazy writes real.
 func (b *batch) settle() {
 	p := &b.engine.pending
+	defer func() { b.engine.stats.lazy.Store(int64(p.bytes)) }()
 	for _, w := range b.written {
 		p.drop(w.key)
 	}
@@ -203,5 +208,15 @@ func (b *batch) settle() {
 		} else {
 			p.set(w)
 		}
+	}
+}
+
+// note tells a compaction which records on disk are new.
+func (b *batch) note(c *changed) {
+	for i := range b.changes {
+		c.add(b.changes[i].Key, len(b.changes[i].Value))
+	}
+	for _, w := range b.written {
+		c.add(w.key, len(w.value))
 	}
 }

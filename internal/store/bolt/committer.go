@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"time"
 
-	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 	"go.uber.org/zap"
 
 	"github.com/skiff-sh/skiff/internal/store"
@@ -29,6 +27,8 @@ func (e *Engine) run() {
 			e.drain()
 		case <-timer.C:
 			e.flushDue()
+		case c := <-e.copied:
+			c.placed <- e.place(c)
 		case <-e.closing:
 			e.drain()
 			e.closed = e.finish()
@@ -45,6 +45,11 @@ func (e *Engine) drain() {
 			return
 		}
 		e.process(requests)
+		select {
+		case c := <-e.copied:
+			c.placed <- e.place(c)
+		default:
+		}
 		e.gather()
 	}
 }
@@ -175,6 +180,10 @@ func (e *Engine) transact(requests []*request, mode commitMode) error {
 	if err := guard(func() error { return e.fill(b, requests, mode) }); err != nil {
 		return err
 	}
+	if b.done.Bytes > 0 && e.options.Observe != nil {
+		b.done.Requests = len(requests)
+		e.options.Observe(b.done)
+	}
 	e.revision = b.revision
 	e.stats.operations.Add(int64(len(b.changes)))
 	if len(b.changes) > 0 {
@@ -191,14 +200,13 @@ func (e *Engine) transact(requests []*request, mode commitMode) error {
 
 // fill runs the transaction itself.
 func (e *Engine) fill(b *batch, requests []*request, mode commitMode) error {
-	tx, err := e.db.Begin(mode.durable)
+	tx, err := e.db.begin(mode.durable)
 	if err != nil {
-		return closedError(err)
+		return err
 	}
 	defer func() {
-		undone := guard(tx.Rollback)
-		if undone != nil && !errors.Is(undone, berrors.ErrTxClosed) && e.fatal == nil {
-			e.giveUp(undone)
+		if err := e.db.undo(tx); err != nil && e.fatal == nil {
+			e.giveUp(err)
 		}
 	}()
 	b.space = newKeyspace(tx)
@@ -236,11 +244,15 @@ func (e *Engine) seal(b *batch, mode commitMode) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.commit(b.space.tx); err != nil {
+	if err := e.commit(b); err != nil {
 		return err
 	}
 	b.settle()
 	e.reserved = reserved
+	if e.copying != nil {
+		b.note(e.copying)
+	}
+	e.considerCompaction()
 	return nil
 }
 
@@ -252,7 +264,8 @@ func (e *Engine) giveUp(cause error) {
 
 // commit writes a transaction and counts what it cost. An error other than a
 // full disk is the end of all writing.
-func (e *Engine) commit(tx *bbolt.Tx) error {
+func (e *Engine) commit(b *batch) error {
+	tx, start := b.space.tx, time.Now()
 	done := false
 	defer func() {
 		if !done {
@@ -269,8 +282,11 @@ func (e *Engine) commit(tx *bbolt.Tx) error {
 		return e.fatal
 	}
 	stats := tx.Stats()
-	e.stats.written.Add(stats.GetPageAlloc() + pageSize)
+	written := stats.GetPageAlloc() + pageSize
+	b.done = Transaction{Operations: b.writes, Bytes: written, Took: time.Since(start)}
+	e.stats.written.Add(written)
 	e.stats.commits.Add(1)
 	e.stats.syncs.Add(2)
+	_ = guard(e.measure) // a file that cannot be read any more is the next one's error
 	return nil
 }

@@ -43,6 +43,15 @@
 // care about. The first lazy write to a record that is on disk without being
 // listed in "lazy" is made durable, as is one for which no revision is reserved.
 //
+// # Compaction
+//
+// When more than half of the file is free, what is in it is copied to a new one
+// beside it, a piece at a time, while commits go on. The committer notes what
+// they change, and stops for the last piece: at most 1,024 records or 2 MiB, two
+// syncs, the copy's renaming and a sync of the directory. Readers that have begun
+// finish on the old file. The copy takes the name only when it holds what the
+// old file's sequence numbers say.
+//
 // # Failure
 //
 // A full disk fails the transaction's callers with store.ErrFull; lazy writes
@@ -61,14 +70,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sync/semaphore"
-	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
 )
@@ -78,7 +85,6 @@ type Engine struct {
 	options Options
 	path    string
 	lock    *os.File
-	db      *bbolt.DB
 
 	queue    queue
 	room     *semaphore.Weighted // bytes of the queue
@@ -100,13 +106,23 @@ type Engine struct {
 	retryAt  time.Time      // no lazy flush before, after one that failed
 
 	// mu makes a transaction and the lazy writes that go with it one step for
-	// readers: it guards pending, and is held while bbolt commits.
+	// readers: it guards all below, and is held while bbolt commits. The
+	// committer, which alone changes db and pending, reads them without it.
 	mu      sync.RWMutex
+	db      *database
 	pending pending
+	copying *changed // nil unless a compaction is under way
+
+	compacting chan struct{}    // holds one while somebody compacts
+	compactAt  atomic.Int64     // no compaction of its own accord before, in Unix seconds
+	copied     chan *compaction // those that are all but done
+	background sync.WaitGroup   // compactions, and closing of what they replaced
 }
 
 type counters struct {
-	written, commits, operations, syncs atomic.Int64
+	written, commits, operations, syncs, compactions atomic.Int64
+	lazy, used, free                                 atomic.Int64 // bytes
+	pause                                            atomic.Int64 // of the last compaction, in nanoseconds
 }
 
 // Open opens or creates the store in the file at path, and waits for nobody:
@@ -130,6 +146,9 @@ func Open(path string, options Options) (*Engine, error) {
 		stopped: make(chan struct{}),
 		failed:  make(chan struct{}),
 		pending: newPending(options),
+
+		compacting: make(chan struct{}, 1),
+		copied:     make(chan *compaction),
 	}
 	if err := guard(e.open); err != nil {
 		if e.db != nil {
@@ -144,42 +163,33 @@ func Open(path string, options Options) (*Engine, error) {
 
 // open opens the file and finds out where it stands.
 func (e *Engine) open() error {
+	if err := removeLeftovers(e.path); err != nil {
+		return err
+	}
 	if err := verifyPages(e.path); err != nil {
 		return err
 	}
-	var file *os.File
-	defer func() {
-		if e.db == nil && file != nil {
-			// bbolt panicked over what it found, and its map keeps the lock.
-			_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
-			file.Close()
-		}
-	}()
-	db, err := bbolt.Open(e.path, 0o600, &bbolt.Options{
-		Timeout:         time.Nanosecond, // our own lock comes first: never wait for bbolt's
-		NoFreelistSync:  true,
-		FreelistType:    bbolt.FreelistMapType,
-		PageSize:        pageSize,
-		InitialMmapSize: initialMap,
-		NoSync:          e.options.NoSync,
-		OpenFile: func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
-			file, err = os.OpenFile(name, flag, mode)
-			return file, err
-		},
-	})
+	db, err := openDatabase(e.path, e.options.NoSync)
 	if err != nil {
-		return openError(e.path, err)
+		return err
 	}
-	db.AllocSize = growBy
 	e.db = db
-	return e.recover()
+	if err := e.recover(); err != nil {
+		return err
+	}
+	return e.measure()
 }
 
-const (
-	pageSize   = 4096
-	growBy     = 1 << 20 // bytes; the file is sparse, each step costs a sync
-	initialMap = 1 << 30 // of address space: a file that outgrows it waits for its readers
-)
+// removeLeftovers removes what a process that ended early was making.
+func removeLeftovers(path string) error {
+	restores, _ := filepath.Glob(path + restoreSuffix + "*") // the pattern is right
+	for _, left := range append(restores, path+compactSuffix) {
+		if err := os.RemoveAll(left); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Follow sets the one follower. It is called before the first Commit.
 func (e *Engine) Follow(follower store.Follower) { e.follower = follower }
@@ -201,16 +211,37 @@ func (e *Engine) Snapshot(ctx context.Context, w io.Writer) error {
 	if err != nil && !errors.Is(err, store.ErrFull) && !errors.As(err, &fatal) {
 		return fmt.Errorf("snapshot store: %w", err)
 	}
-	err = guard(func() error {
-		return e.db.View(func(tx *bbolt.Tx) error {
-			_, err := tx.WriteTo(contextWriter{ctx, w})
-			return err
-		})
+	err = e.view(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(contextWriter{ctx, w})
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("snapshot store: %w", closedError(err))
+		return fmt.Errorf("snapshot store: %w", err)
 	}
 	return nil
+}
+
+// view runs fn over a consistent state of what is on disk.
+func (e *Engine) view(fn func(*bbolt.Tx) error) error {
+	return guard(func() error {
+		e.mu.RLock()
+		db, tx, err := e.begin()
+		e.mu.RUnlock()
+		if err != nil {
+			return err
+		}
+		defer db.undo(tx)
+		return fn(tx)
+	})
+}
+
+// begin starts a reading transaction, for who holds mu.
+func (e *Engine) begin() (db *database, tx *bbolt.Tx, err error) {
+	err = guard(func() (err error) {
+		tx, err = e.db.begin(false)
+		return err
+	})
+	return e.db, tx, err
 }
 
 // contextWriter ends a copy with its context.
@@ -226,6 +257,18 @@ func (c contextWriter) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
+// measure notes how much of the file is in use.
+func (e *Engine) measure() error {
+	tx, err := e.db.begin(false)
+	if err != nil {
+		return err
+	}
+	e.stats.used.Store(tx.Size())
+	stats := e.db.Stats()
+	e.stats.free.Store(int64(stats.FreePageN+stats.PendingPageN) * pageSize)
+	return e.db.undo(tx)
+}
+
 // Stats returns figures about the file and the work done.
 func (e *Engine) Stats() store.Stats {
 	s := store.Stats{
@@ -233,7 +276,9 @@ func (e *Engine) Stats() store.Stats {
 		Commits:      e.stats.commits.Load(),
 		Operations:   e.stats.operations.Load(),
 		Syncs:        e.stats.syncs.Load(),
-		FreeBytes:    int64(e.db.Stats().FreePageN) * pageSize,
+		Compactions:  e.stats.compactions.Load(),
+		LazyBytes:    e.stats.lazy.Load(),
+		FreeBytes:    e.stats.free.Load(),
 	}
 	if info, err := os.Stat(e.path); err == nil {
 		s.FileBytes = info.Size()
@@ -262,6 +307,8 @@ func (e *Engine) Close() error {
 		e.queue.close()
 		close(e.closing)
 		<-e.stopped
+		e.compacting <- struct{}{} // whoever compacts has noticed
+		e.background.Wait()
 		if err := e.db.Close(); err != nil && e.closed == nil {
 			e.closed = fmt.Errorf("close store %s: %w", e.path, err)
 		}
@@ -273,18 +320,14 @@ func (e *Engine) Close() error {
 // Buckets returns the names of the buckets that have or had records, in order.
 func (e *Engine) Buckets(context.Context) ([]string, error) {
 	var names []string
-	err := guard(func() error {
-		return e.db.View(func(tx *bbolt.Tx) error {
-			return tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
-				if bucket, ok := strings.CutPrefix(string(name), bucketPrefix); ok {
-					names = append(names, bucket)
-				}
-				return nil
-			})
+	err := e.view(func(tx *bbolt.Tx) error {
+		return eachBucket(tx, func(bucket string, _ *bbolt.Bucket) error {
+			names = append(names, bucket)
+			return nil
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list buckets of the store: %w", closedError(err))
+		return nil, fmt.Errorf("list buckets of the store: %w", err)
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -25,6 +26,7 @@ type keyspace struct {
 	tx   *bbolt.Tx
 	open map[string]*openBucket
 	lazy *openBucket // nil before it is needed
+	full bool        // records come in their order: fill pages to the brim
 }
 
 type openBucket struct {
@@ -43,6 +45,7 @@ func (s *keyspace) bucket(name string) *openBucket {
 		b = &openBucket{Bucket: s.tx.Bucket([]byte(bucketPrefix + name))}
 		if b.Bucket != nil {
 			b.tally = tally(b.Sequence())
+			b.fill(s.full)
 		}
 		s.open[name] = b
 	}
@@ -70,32 +73,64 @@ func (s *keyspace) put(key store.Key, lazy bool, revision store.Revision, value 
 	if err != nil {
 		return err
 	}
-	b := s.bucket(key.Bucket)
-	if b.Bucket == nil {
-		if b.Bucket, err = s.tx.CreateBucketIfNotExists([]byte(bucketPrefix + key.Bucket)); err != nil {
-			return err
-		}
-	}
 	var flags byte
-	listed := exists && old.flags&flagLazy != 0
-	if lazy || listed {
+	if lazy || exists && old.flags&flagLazy != 0 {
 		flags = flagLazy
 	}
 	record := encodeRecord(key, flags, revision, value)
+	h, _ := readHeader(key, record)
+	return s.replace(key, old, exists, h, record)
+}
+
+// adopt takes over a record that was read from another file, once it is found
+// to be whole.
+func (s *keyspace) adopt(key store.Key, record []byte) error {
+	h, err := verifyRecord(key, record)
+	if err != nil {
+		return err
+	}
+	old, exists, err := s.header(key)
+	if err != nil {
+		return err
+	}
+	return s.replace(key, old, exists, h, record)
+}
+
+// replace writes a record in the place of the old one, if that exists.
+func (s *keyspace) replace(key store.Key, old header, exists bool, h header, record []byte) error {
+	b, err := s.ensure(key.Bucket)
+	if err != nil {
+		return err
+	}
 	if err := b.Put([]byte(key.Name), record); err != nil {
 		return err
 	}
-	if lazy && !listed {
-		if err := s.list(key); err != nil {
-			return err
-		}
+	listed := exists && old.flags&flagLazy != 0
+	switch {
+	case h.flags&flagLazy != 0 && !listed:
+		err = s.list(key)
+	case h.flags&flagLazy == 0 && listed:
+		err = s.unlist(key)
 	}
 	if exists {
 		b.tally = b.tally.remove(old)
 	}
-	h, _ := readHeader(key, record)
 	b.tally, b.changed = b.tally.add(h), true
-	return nil
+	return err
+}
+
+// ensure returns a bucket, which it creates when there is none.
+func (s *keyspace) ensure(name string) (*openBucket, error) {
+	b := s.bucket(name)
+	if b.Bucket != nil {
+		return b, nil
+	}
+	var err error
+	if b.Bucket, err = s.tx.CreateBucketIfNotExists([]byte(bucketPrefix + name)); err != nil {
+		return nil, err
+	}
+	b.fill(s.full)
+	return b, nil
 }
 
 // remove deletes a record if it is there.
@@ -149,7 +184,7 @@ func (s *keyspace) listed() ([]store.Key, error) {
 		return nil
 	})
 	if err == nil && have != lazy.tally {
-		err = fmt.Errorf("%w: the list of lazy records is not what it should be; restore the last snapshot", store.ErrDamaged)
+		err = fmt.Errorf("%w: the list of lazy records is not what it should be; "+goOn, store.ErrDamaged)
 	}
 	return keys, err
 }
@@ -165,18 +200,24 @@ func listedHeader(key store.Key) header {
 
 // seal notes what the buckets hold and how far revisions have come.
 func (s *keyspace) seal(revision, reserved store.Revision) error {
+	if err := s.sealBuckets(); err != nil {
+		return err
+	}
+	p := progress{revision, reserved, tallyBuckets(s.tx)}
+	return s.tx.Bucket([]byte(metaBucket)).Put([]byte(metaState), p.encode())
+}
+
+// sealBuckets notes what the buckets hold.
+func (s *keyspace) sealBuckets() error {
 	for _, b := range s.open {
 		if err := b.seal(); err != nil {
 			return err
 		}
 	}
 	if s.lazy != nil {
-		if err := s.lazy.seal(); err != nil {
-			return err
-		}
+		return s.lazy.seal()
 	}
-	p := progress{revision, reserved, tallyBuckets(s.tx)}
-	return s.tx.Bucket([]byte(metaBucket)).Put([]byte(metaState), p.encode())
+	return nil
 }
 
 // tallyBuckets is the tally over the names of all buckets.
@@ -186,6 +227,23 @@ func tallyBuckets(tx *bbolt.Tx) (t tally) {
 		t = t.add(header{checksum: crc32.Checksum(name, castagnoli)})
 	}
 	return t
+}
+
+// eachBucket calls fn for the buckets of the store in order.
+func eachBucket(tx *bbolt.Tx, fn func(name string, b *bbolt.Bucket) error) error {
+	return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+		bucket, ok := strings.CutPrefix(string(name), bucketPrefix)
+		if !ok {
+			return nil
+		}
+		return fn(bucket, b)
+	})
+}
+
+func (b *openBucket) fill(full bool) {
+	if full {
+		b.FillPercent = 1
+	}
 }
 
 func (b *openBucket) seal() error {
@@ -227,5 +285,5 @@ func decodeProgress(b []byte) (p progress, err error) {
 	case len(b) > 0 && b[0] > progressFormat && b[0] < 32:
 		return p, fmt.Errorf("its format is %d, this program knows %d; use the version of skiff that wrote it", b[0], progressFormat)
 	}
-	return p, fmt.Errorf("%w: its last revision cannot be read; restore the last snapshot", store.ErrDamaged)
+	return p, fmt.Errorf("%w: its last revision cannot be read; "+goOn, store.ErrDamaged)
 }

@@ -4,12 +4,15 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/skiff-sh/skiff/internal/store"
 )
 
 // Options are the bounds of an engine; the zero value is good.
 type Options struct {
-	// LazyWindow is how long a lazy write may stay in memory, default 10
-	// minutes; LazyWindows has other values by bucket.
+	// LazyWindow is how long a lazy write may stay in memory: 0 is the default
+	// of 10 minutes, and with a negative one every write is durable at once.
+	// LazyWindows has other values by bucket; there 0 is durable, too.
 	LazyWindow  time.Duration
 	LazyWindows map[string]time.Duration
 	// LazyBytes bounds what lazy writes keep in memory before they are written
@@ -21,6 +24,9 @@ type Options struct {
 	// BatchBytes bounds one transaction, default 4 MiB; QueueBytes what waits
 	// for the disk before Commit blocks, default 16 MiB.
 	BatchBytes, QueueBytes int64
+	// CompactBytes is how large the file must be to be compacted of its own
+	// accord, once more than half of it is free: default 16 MiB, negative never.
+	CompactBytes int64
 	// NoSync leaves durability to the kernel. For benchmarks and tests.
 	NoSync bool
 	// Observe is told of every transaction that came to disk, by the committer,
@@ -54,16 +60,23 @@ func (o Options) withDefaults() Options {
 	if o.QueueBytes == 0 {
 		o.QueueBytes = 16 << 20
 	}
+	if o.CompactBytes == 0 {
+		o.CompactBytes = 16 << 20
+	}
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
 	return o
 }
 
-// window returns the lazy window of a bucket.
+// window returns the lazy window of a bucket; its writes are durable when it is
+// not positive.
 func (o *Options) window(bucket string) time.Duration {
 	if window, ok := o.LazyWindows[bucket]; ok {
 		return window
 	}
 	return o.LazyWindow
 }
+
+// lazy reports whether an operation may be acknowledged before it is on disk.
+func (o *Options) lazy(op *store.Op) bool { return op.Lazy && o.window(op.Key.Bucket) > 0 }

@@ -94,7 +94,7 @@ func (e *Engine) Commit(ctx context.Context, ops []store.Op) ([]store.Revision, 
 			return nil, fmt.Errorf("commit %q: bucket and name must not be empty, nor the name longer than %d bytes", op.Key, bbolt.MaxKeySize)
 		}
 		r.bytes += int64(len(op.Value)+len(op.Key.Bucket)+len(op.Key.Name)) + opBytes
-		if op.Action != store.Check && !op.Lazy {
+		if op.Action != store.Check && !e.options.lazy(op) {
 			r.lazy = false
 		}
 	}

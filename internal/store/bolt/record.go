@@ -52,14 +52,23 @@ func readHeader(key store.Key, record []byte) (header, error) {
 	}, nil
 }
 
-// decodeRecord verifies a record and returns its header and a copy of its value.
-func decodeRecord(key store.Key, record []byte) (header, []byte, error) {
+// verifyRecord reads a record's front and checks that all of it is as written.
+func verifyRecord(key store.Key, record []byte) (header, error) {
 	h, err := readHeader(key, record)
 	if err != nil {
-		return h, nil, err
+		return h, err
 	}
 	if got := checksum(key, record); got != h.checksum {
-		return h, nil, damaged(key, fmt.Sprintf("its checksum is %08x, expected %08x", got, h.checksum))
+		return h, damaged(key, fmt.Sprintf("its checksum is %08x, expected %08x", got, h.checksum))
+	}
+	return h, nil
+}
+
+// decodeRecord verifies a record and returns its header and a copy of its value.
+func decodeRecord(key store.Key, record []byte) (header, []byte, error) {
+	h, err := verifyRecord(key, record)
+	if err != nil {
+		return h, nil, err
 	}
 	if h.flags&flagTransform != 0 {
 		return h, nil, damaged(key, fmt.Sprintf("its value is transformed in way %d, which this program does not know", h.flags>>4))

@@ -20,6 +20,10 @@ import (
 // restores.
 const restoreSkip = 1 << 32
 
+// restoreSuffix begins what is behind the store's name in that of the directory
+// in which a restore works.
+const restoreSuffix = ".restore-"
+
 // Restore makes a snapshot the store at path, once all of it has been read and
 // found whole. Revisions go on far behind those of the snapshot, so that no
 // client takes anything for what it knew. It fails when there is a store at
@@ -42,7 +46,7 @@ func Restore(ctx context.Context, path string, snapshot io.Reader) (err error) {
 		return errors.New("there is a store already; move it away first")
 	}
 	// A directory of its own, so that its lock file goes with it.
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".restore-")
+	dir, err := os.MkdirTemp(filepath.Dir(path), filepath.Base(path)+restoreSuffix)
 	if err != nil {
 		return err
 	}

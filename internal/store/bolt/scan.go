@@ -18,16 +18,13 @@ import (
 func (e *Engine) Scan(ctx context.Context, bucket string, fn func(store.Record) error) error {
 	s := &scan{bucket: bucket}
 	e.mu.RLock()
-	err := guard(func() (err error) {
-		s.tx, err = e.db.Begin(false)
-		return err
-	})
-	s.lazy = e.pending.inBucket(bucket)
+	db, tx, err := e.begin()
+	s.tx, s.lazy = tx, e.pending.inBucket(bucket)
 	e.mu.RUnlock()
 	if err != nil {
-		return fmt.Errorf("scan %s: %w", bucket, closedError(err))
+		return fmt.Errorf("scan %s: %w", bucket, err)
 	}
-	defer guard(s.tx.Rollback)
+	defer db.undo(tx)
 	for n := 0; ; n++ {
 		if n%256 == 0 && ctx.Err() != nil {
 			return ctx.Err()
@@ -84,7 +81,7 @@ func (s *scan) next() (store.Record, bool, error) {
 		}
 		if s.name == nil {
 			if s.have != s.want {
-				return store.Record{}, false, fmt.Errorf("%w: bucket %s holds %d records or others than the %d it should; restore the last snapshot",
+				return store.Record{}, false, fmt.Errorf("%w: bucket %s holds %d records or others than the %d it should; "+goOn,
 					store.ErrDamaged, s.bucket, s.have.count(), s.want.count())
 			}
 			return store.Record{}, false, nil
