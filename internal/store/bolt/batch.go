@@ -16,6 +16,7 @@ type batch struct {
 	engine   *Engine
 	space    *keyspace
 	durable  bool // the transaction can be written to
+	roomy    bool // the file may become larger
 	now      time.Time
 	revision store.Revision
 	// staged shadows the engine's pending writes; nil stands for one that a
@@ -54,8 +55,11 @@ func (b *batch) add(r *request) (broken, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.lazy && !lazy && !b.durable {
+	switch {
+	case r.lazy && !lazy && !b.durable:
 		return errNeedsDisk, nil
+	case b.durable && !b.roomy && !lazy && !b.thrifty(r):
+		return nil, errKept
 	}
 	r.revisions = make([]store.Revision, len(r.ops))
 	for i := range r.ops {

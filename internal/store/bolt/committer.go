@@ -87,7 +87,7 @@ func (e *Engine) flushDue() {
 	if _, ok := e.pending.deadline(); !ok || e.fatal != nil {
 		return
 	}
-	if err := e.transact(nil, commitMode{durable: true}); err != nil {
+	if err := e.transact(nil, commitMode{durable: true, flush: true}); err != nil {
 		e.retryAt = time.Now().Add(flushRetry)
 		e.options.Log.Warn("write lazy values; they stay in memory", zap.Error(err))
 	}
@@ -122,6 +122,7 @@ func (e *Engine) process(requests []*request) {
 	switch {
 	case err == nil:
 	case errors.Is(err, store.ErrFull):
+		e.setAside = 0 // it was not enough
 		e.withoutDisk(requests, err)
 	case errors.Is(err, store.ErrDamaged) && len(requests) > 1 && e.fatal == nil:
 		// Whoever touches the damage fails alone.
@@ -133,17 +134,20 @@ func (e *Engine) process(requests []*request) {
 	}
 }
 
-// withoutDisk answers requests that met a full disk: lazy ones can do without.
+// withoutDisk answers requests that met a full disk: lazy ones can do without,
+// and of many that make nothing larger each takes less than all of them.
 func (e *Engine) withoutDisk(requests []*request, full error) {
-	var lazy, rest []*request
-	for _, r := range requests {
-		if r.lazy {
+	var lazy []*request
+	for i, r := range requests {
+		switch {
+		case r.lazy:
 			lazy = append(lazy, r)
-		} else {
-			rest = append(rest, r)
+		case len(requests) > 1:
+			e.process(requests[i : i+1])
+		default:
+			fail(requests[i:i+1], full)
 		}
 	}
-	fail(rest, full)
 	if len(lazy) > 0 && e.transact(lazy, commitMode{}) != nil {
 		fail(lazy, full)
 	}
@@ -161,6 +165,7 @@ func fail(requests []*request, err error) {
 type commitMode struct {
 	durable bool // writes to disk
 	all     bool // … every lazy value, whatever its age
+	flush   bool // … for the sake of lazy values alone
 	last    bool // … before a clean end
 }
 
@@ -209,6 +214,11 @@ func (e *Engine) fill(b *batch, requests []*request, mode commitMode) error {
 			e.giveUp(err)
 		}
 	}()
+	if mode.durable {
+		if b.roomy, err = e.reserve(tx.Size(), e.needs(requests, mode)); err != nil {
+			return err
+		}
+	}
 	b.space = newKeyspace(tx)
 	for _, r := range requests {
 		broken, err := b.add(r)
@@ -226,11 +236,26 @@ func (e *Engine) fill(b *batch, requests []*request, mode commitMode) error {
 	return nil
 }
 
+// needs is how much larger the file becomes at most.
+func (e *Engine) needs(requests []*request, mode commitMode) (bytes int64) {
+	for _, r := range requests {
+		bytes += r.room
+	}
+	if mode.all {
+		bytes += int64(e.pending.bytes + len(e.pending.byKey)*pagesPerPut*pageSize)
+	}
+	return bytes
+}
+
 // seal completes a durable transaction and brings it to disk, unless there is
 // nothing in it.
 func (e *Engine) seal(b *batch, mode commitMode) error {
-	if err := b.carry(mode.all); err != nil {
-		return err
+	if b.roomy || mode.last {
+		if err := b.carry(mode.all); err != nil {
+			return err
+		}
+	} else if mode.flush {
+		return errKept
 	}
 	if len(b.changes) == 0 && len(b.written) == 0 && !mode.last {
 		return nil

@@ -330,7 +330,7 @@ func (e *Engine) place(c *compaction) error {
 		return err
 	}
 	replaced := e.db
-	e.db, e.copying = c.to, nil
+	e.db, e.copying, e.setAside = c.to, nil, 0
 	e.background.Go(func() {
 		if err := replaced.Close(); err != nil { // once its readers are through
 			e.options.Log.Warn("close the file that was compacted", zap.Error(err))

@@ -16,7 +16,6 @@ import (
 
 const (
 	pageSize   = 4096
-	growBy     = 1 << 20 // bytes; each step costs a sync
 	initialMap = 1 << 30 // of address space: a file that outgrows it waits for its readers
 )
 

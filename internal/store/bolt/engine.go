@@ -55,7 +55,9 @@
 // # Failure
 //
 // A full disk fails the transaction's callers with store.ErrFull; lazy writes
-// and reads go on, and commits succeed again when there is room. A sync error
+// and reads go on, and commits succeed again when there is room. Some of the disk
+// is set aside for commits that make nothing larger, deletions above all, so
+// that these succeed still. A sync error
 // is final: the kernel may have dropped what it could not write, so the engine
 // refuses all further commits. Panics of bbolt over a damaged file and faults of
 // the memory map become errors.
@@ -104,6 +106,8 @@ type Engine struct {
 	reserved store.Revision // last one that may be handed out lazily
 	fatal    error          // why nothing can be committed any more
 	retryAt  time.Time      // no lazy flush before, after one that failed
+	usable   int64          // bytes of the file that are free
+	setAside int64          // … and up to where the disk keeps it room to grow
 
 	// mu makes a transaction and the lazy writes that go with it one step for
 	// readers: it guards all below, and is held while bbolt commits. The
@@ -263,10 +267,18 @@ func (e *Engine) measure() error {
 	if err != nil {
 		return err
 	}
-	e.stats.used.Store(tx.Size())
+	used := tx.Size()
+	if err := e.db.undo(tx); err != nil {
+		return err
+	}
 	stats := e.db.Stats()
-	e.stats.free.Store(int64(stats.FreePageN+stats.PendingPageN) * pageSize)
-	return e.db.undo(tx)
+	free, pending := int64(stats.FreePageN)*pageSize, int64(stats.PendingPageN)*pageSize
+	e.stats.used.Store(used)
+	e.stats.free.Store(free + pending)
+	if e.usable = free; stats.OpenTxN == 0 {
+		e.usable += pending // no reader holds on to them
+	}
+	return nil
 }
 
 // Stats returns figures about the file and the work done.

@@ -14,8 +14,9 @@ import (
 type request struct {
 	ops   []store.Op
 	bytes int64
-	flush bool // write all that is lazy
-	lazy  bool // may be acknowledged from memory
+	room  int64 // of the file, at most
+	flush bool  // write all that is lazy
+	lazy  bool  // may be acknowledged from memory
 	// revisions and err are the outcome, to be read after done.
 	revisions []store.Revision
 	err       error
@@ -93,6 +94,7 @@ func (e *Engine) Commit(ctx context.Context, ops []store.Op) ([]store.Revision, 
 		if op.Key.Bucket == "" || op.Key.Name == "" || len(op.Key.Name) > bbolt.MaxKeySize {
 			return nil, fmt.Errorf("commit %q: bucket and name must not be empty, nor the name longer than %d bytes", op.Key, bbolt.MaxKeySize)
 		}
+		r.room += room(op)
 		r.bytes += int64(len(op.Value)+len(op.Key.Bucket)+len(op.Key.Name)) + opBytes
 		if op.Action != store.Check && !e.options.lazy(op) {
 			r.lazy = false

@@ -24,6 +24,7 @@ type header struct {
 	flags    byte
 	revision store.Revision
 	checksum uint32
+	size     int // of the whole record
 }
 
 // encodeRecord returns the stored form of a value.
@@ -49,6 +50,7 @@ func readHeader(key store.Key, record []byte) (header, error) {
 		flags:    record[1],
 		revision: store.Revision(binary.BigEndian.Uint64(record[2:])),
 		checksum: binary.BigEndian.Uint32(record[10:]),
+		size:     len(record),
 	}, nil
 }
 
