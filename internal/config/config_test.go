@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
@@ -109,6 +110,14 @@ func TestProblemsAreNamed(t *testing.T) {
 		{name: "taint", file: "node-taint: a=b:Never\n", want: `FILE, line 1: node-taint: invalid effect "Never" (there are NoSchedule, PreferNoSchedule and NoExecute), expected taints such as dedicated=db:NoSchedule`},
 		{name: "node name", file: "node-name: My_Node\n", want: `node-name "My_Node": a lowercase RFC 1123 subdomain`},
 		{name: "domain", file: "cluster-domain: a..b\n", want: `cluster-domain "a..b": a lowercase RFC 1123 subdomain`},
+		{name: "window", file: "store-lazy-window: soon\n", want: `FILE, line 1: store-lazy-window: invalid duration "soon", expected a duration such as 90s, 10m or 0`},
+		{name: "negative window", file: "store-events-window: -1s\n", want: `FILE, line 1: store-events-window: invalid duration "-1s", expected a duration such as 90s, 10m or 0`},
+		{name: "schedule", file: "etcd-snapshot-schedule-cron: every day\n", want: `FILE, line 1: etcd-snapshot-schedule-cron: invalid schedule "every day": expected exactly 5 fields, found 2: [every day], expected a cron expression such as "0 */12 * * *"`},
+		{name: "retention", file: "etcd-snapshot-retention: -1\n", want: `FILE, line 1: etcd-snapshot-retention: invalid number "-1", expected a number of 0 or more`},
+		{name: "snapshot name", file: "etcd-snapshot-name: a/b\n", want: `etcd-snapshot-name "a/b": expected the beginning of a file's name, such as etcd-snapshot`},
+		{name: "no bucket", file: "etcd-s3: true\n", want: `etcd-s3 needs a bucket: name it with etcd-s3-bucket`},
+		{name: "no time", file: "etcd-s3-timeout: 0\n", want: `etcd-s3-timeout 0: expected a time in which a snapshot can be sent, such as 5m`},
+		{name: "lookup", file: "etcd-s3-bucket-lookup-type: host\n", want: `FILE, line 1: etcd-s3-bucket-lookup-type: invalid value "host", expected one of auto, dns, path`},
 		{name: "all at once", file: "x1y2z3: 1\nhttps-listen-port: a\n", want: "see skiff server --help for the keys\nFILE, line 2: https-listen-port"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -120,6 +129,46 @@ func TestProblemsAreNamed(t *testing.T) {
 				t.Errorf("got:  %s\nwant: %s", err, c.want)
 			}
 		})
+	}
+}
+
+func TestDefaultsOfTheStore(t *testing.T) {
+	s, err := load(t, "data-dir: /srv/skiff\n", nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Store != (Store{LazyWindow: 10 * time.Minute, EventsWindow: time.Minute}) {
+		t.Errorf("windows: %+v", s.Store)
+	}
+	got := map[string]string{}
+	for _, setting := range s.Settings() {
+		got[setting.Key] = setting.Value.String()
+	}
+	for key, want := range map[string]string{
+		"store-lazy-window": "10m", "store-events-window": "1m", "etcd-snapshot-dir": "/srv/skiff/server/snapshots",
+		"etcd-snapshot-schedule-cron": "0 */12 * * *", "etcd-snapshot-retention": "5", "etcd-s3-timeout": "5m",
+	} {
+		if got[key] != want {
+			t.Errorf("%s = %q, want %q", key, got[key], want)
+		}
+	}
+	s, err = load(t, "store-lazy-window: 0\nstore-events-window: 1h30m\n", nil, nil, nil)
+	if err != nil || s.Store != (Store{EventsWindow: 90 * time.Minute}) {
+		t.Errorf("windows: %+v, %v", s.Store, err)
+	}
+}
+
+// Keys of a bucket may be where other programs look for them; what names skiff
+// is stronger.
+func TestKeysOfTheBucket(t *testing.T) {
+	s, err := load(t, "etcd-s3-access-key: from-file\n", nil, []string{
+		"SKIFF_ETCD_S3_SECRET_KEY=ours", "AWS_SECRET_ACCESS_KEY=theirs", "AWS_ACCESS_KEY_ID=id",
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Snapshots.S3.AccessKey != "id" || s.Snapshots.S3.SecretKey != "ours" {
+		t.Errorf("got %q and %q", s.Snapshots.S3.AccessKey, s.Snapshots.S3.SecretKey)
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package config holds the settings of skiff's roles and merges them from a
 // file, its drop-ins, the environment and flags, in that order.
 //
-// Server is what `skiff server` can be told and Node the part of it that every
-// node has; a Setting binds one field to its key; Load applies the sources; Host
+// Server is what `skiff server` can be told, Node the part of it that every node
+// has, Store and Snapshots what concerns the cluster's data; a Setting binds one field to its key; Load applies the sources; Host
 // derives what a node owns on its machine. The invariant: after Load and
 // Validate without an error, every field can be used as it is. The package never
 // reads the cluster.
@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -47,6 +48,8 @@ type Server struct {
 	WriteKubeconfig      string // "": /etc/skiff/kubeconfig.yaml with the default data directory, else below it
 	WriteKubeconfigMode  fs.FileMode
 	DisableAgent         bool
+	Store                Store
+	Snapshots            Snapshots
 }
 
 // DefaultServer returns the settings of a server that is told nothing.
@@ -65,6 +68,8 @@ func DefaultServer() Server {
 		ServiceNodePortRange: PortRange{First: 30000, Last: 32767},
 		ClusterDomain:        "cluster.local",
 		WriteKubeconfigMode:  0o600,
+		Store:                defaultStore(),
+		Snapshots:            defaultSnapshots(),
 	}
 }
 
@@ -78,7 +83,11 @@ func hostname() string {
 
 // Settings binds every field to its key.
 func (s *Server) Settings() []Setting {
-	return append(s.Node.settings(), []Setting{
+	return slices.Concat(s.Node.settings(), s.settings(), s.Store.settings(), s.Snapshots.settings())
+}
+
+func (s *Server) settings() []Setting {
+	return []Setting{
 		{"bind-address", "address the API listens on", addressValue(&s.BindAddress)},
 		{"https-listen-port", "port the API listens on", portValue(&s.HTTPSListenPort)},
 		{"advertise-address", "address under which Pods and nodes reach the API (default: the node's)", addressValue(&s.AdvertiseAddress)},
@@ -91,7 +100,7 @@ func (s *Server) Settings() []Setting {
 		{"write-kubeconfig", "where to write the administrator's kubeconfig (default: /etc/skiff/kubeconfig.yaml, or DATA-DIR/kubeconfig.yaml where the data directory is not the default one)", pathValue(&s.WriteKubeconfig)},
 		{"write-kubeconfig-mode", "file mode of that kubeconfig", modeValue(&s.WriteKubeconfigMode)},
 		{"disable-agent", "run the control plane only, no node", boolValue(&s.DisableAgent)},
-	}...)
+	}
 }
 
 func (n *Node) settings() []Setting {
@@ -117,7 +126,7 @@ func (s *Server) Validate() error {
 	if problems := validation.IsDNS1123Subdomain(s.ClusterDomain); len(problems) > 0 {
 		errs = append(errs, fmt.Errorf("cluster-domain %q: %s", s.ClusterDomain, problems[0]))
 	}
-	errs = append(errs, s.validateRanges(), s.deriveDNS())
+	errs = append(errs, s.validateRanges(), s.deriveDNS(), s.Snapshots.validate(s.DataDir))
 	return errors.Join(errs...)
 }
 

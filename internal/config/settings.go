@@ -176,19 +176,35 @@ func scalars(n *yaml.Node) ([]string, error) {
 func fromEnvironment(settings []Setting, environment []string) []assignment {
 	var given []assignment
 	for _, s := range settings {
-		for _, entry := range environment {
-			name, text, _ := strings.Cut(entry, "=")
-			if name != s.Environment() {
-				continue
+		for _, wanted := range []string{foreignName(s.Key), s.Environment()} {
+			for _, entry := range environment {
+				name, text, _ := strings.Cut(entry, "=")
+				if name != wanted {
+					continue
+				}
+				texts := []string{text}
+				if s.Value.IsList() {
+					texts = strings.Split(text, ",")
+				}
+				given = append(given, assignment{source: "environment variable " + name, key: s.Key, texts: texts})
 			}
-			texts := []string{text}
-			if s.Value.IsList() {
-				texts = strings.Split(text, ",")
-			}
-			given = append(given, assignment{source: "environment variable " + name, key: s.Key, texts: texts})
 		}
 	}
 	return given
+}
+
+// foreignName is the environment variable in which other programs look for the
+// same thing, or "". Ours is stronger.
+func foreignName(key string) string {
+	switch key {
+	case "etcd-s3-access-key":
+		return "AWS_ACCESS_KEY_ID"
+	case "etcd-s3-secret-key":
+		return "AWS_SECRET_ACCESS_KEY"
+	case "etcd-s3-session-token":
+		return "AWS_SESSION_TOKEN"
+	}
+	return ""
 }
 
 func fromFlags(flags *pflag.FlagSet) []assignment {

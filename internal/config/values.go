@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -105,6 +106,41 @@ func boolValue(target *bool) Value {
 		}
 		return b, nil
 	}, strconv.FormatBool}
+}
+
+func countValue(target *int) Value {
+	return single[int]{target, "count", "a number of 0 or more", func(s string) (int, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 0 {
+			return 0, fmt.Errorf("invalid number %q", s)
+		}
+		return n, nil
+	}, strconv.Itoa}
+}
+
+func durationValue(target *time.Duration) Value {
+	return single[time.Duration]{target, "duration", "a duration such as 90s, 10m or 0", func(s string) (time.Duration, error) {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return 0, fmt.Errorf("invalid duration %q", s)
+		}
+		return d, nil
+	}, shortDuration}
+}
+
+// shortDuration writes 10m0s as 10m.
+func shortDuration(d time.Duration) string {
+	if d == 0 {
+		return "0"
+	}
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 func portValue(target *int) Value {
