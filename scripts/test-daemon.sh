@@ -5,17 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$PWD/build/containerd
-if [ ! -x "$dir/usr/bin/containerd" ]; then
-	mkdir -p "$dir"
-	(
-		cd "$dir"
-		# apt fetches as another user where it may.
-		apt-get download -o APT::Sandbox::User=root containerd >fetch.log 2>&1 ||
-			{ apt-get update && apt-get download -o APT::Sandbox::User=root containerd; } >fetch.log 2>&1 ||
-			{ tail -5 fetch.log >&2; exit 1; }
-		dpkg -x containerd_*.deb .
-	)
-fi
+scripts/debian.sh containerd build/containerd
 work=$(mktemp -d)
 "$dir/usr/bin/containerd" --version >/dev/null
 cat >"$work/config.toml" <<END

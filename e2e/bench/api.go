@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/skiff-sh/skiff/e2e/figures"
 )
 
 // spell is how long one operation is measured with one number of clients.
@@ -88,8 +90,8 @@ func (b *bench) apiWith(ctx context.Context, s *server, clients int) error {
 			return fmt.Errorf("%s with %d clients: %w", v.name, clients, err)
 		}
 		key := fmt.Sprintf("configmap_%s_%d_", v.name, clients)
-		b.set(key+"p50_ms", milliseconds(percentile(took, 0.5)))
-		b.set(key+"p99_ms", milliseconds(percentile(took, 0.99)))
+		b.set(key+"p50_ms", milliseconds(figures.Percentile(took, 0.5)))
+		b.set(key+"p99_ms", milliseconds(figures.Percentile(took, 0.99)))
 		b.set(key+"ops", float64(len(took))/elapsed.Seconds())
 	}
 	return nil

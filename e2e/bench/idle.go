@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/skiff-sh/skiff/e2e/figures"
 )
 
 // settle is how long a server gets to come to rest before it is watched.
@@ -19,21 +21,13 @@ const extraPods = 10
 // idle measures a server that has nothing to do, and what Pods add.
 func (b *bench) idle(ctx context.Context) error {
 	return b.withServer(ctx, func(s *server) error {
-		time.Sleep(settle)
-		before, err := readTree(s.process.Process.Pid)
+		if err := sleep(ctx, settle); err != nil {
+			return err
+		}
+		after, err := b.watch(ctx, s)
 		if err != nil {
 			return err
 		}
-		time.Sleep(b.quiet)
-		after, err := readTree(s.process.Process.Pid)
-		if err != nil {
-			return err
-		}
-		b.set("idle_rss_bytes", after.rss)
-		b.set("idle_pss_bytes", after.pss)
-		b.set("idle_anon_bytes", after.anon)
-		b.set("idle_cpu_percent", 100*(after.cpu-before.cpu).Seconds()/b.quiet.Seconds())
-		b.set("idle_written_bytes_per_day", (after.written-before.written)/b.quiet.Seconds()*86400)
 		for i := range extraPods {
 			name := fmt.Sprintf("pod-%d", i)
 			if err := s.createPod(ctx, name); err != nil {
@@ -43,30 +37,54 @@ func (b *bench) idle(ctx context.Context) error {
 				return err
 			}
 		}
-		time.Sleep(settle)
+		if err := sleep(ctx, settle); err != nil {
+			return err
+		}
 		withPods, err := readTree(s.process.Process.Pid)
 		if err != nil {
 			return err
 		}
-		b.set("pod_pss_bytes", (withPods.pss-after.pss)/extraPods)
+		b.set("pod_pss_bytes", (withPods.PSS-after.PSS)/extraPods)
 		return nil
 	})
 }
 
-// usage is what skiff's processes use: the server and its shims, not the
-// containers.
-type usage struct {
-	rss, pss, anon, written float64 // bytes
-	cpu                     time.Duration
+// watch leaves the server alone for a while and notes what it used.
+func (b *bench) watch(ctx context.Context, s *server) (after figures.Usage, err error) {
+	disk, err := figures.DiskUnder(s.dir)
+	if err != nil {
+		return after, err
+	}
+	before, onDisk, err := readAll(s.process.Process.Pid, disk)
+	if err != nil {
+		return after, err
+	}
+	if err := sleep(ctx, b.quiet); err != nil {
+		return after, err
+	}
+	after, thenOnDisk, err := readAll(s.process.Process.Pid, disk)
+	if err != nil {
+		return after, err
+	}
+	days := b.quiet.Hours() / 24
+	b.set("idle_rss_bytes", after.RSS)
+	b.set("idle_pss_bytes", after.PSS)
+	b.set("idle_anon_bytes", after.Anon)
+	b.set("idle_cpu_percent", 100*(after.CPU-before.CPU).Seconds()/b.quiet.Seconds())
+	b.set("idle_written_bytes_per_day", (after.Written-before.Written)/days)
+	if disk != nil { // everybody's, the file system's journal too
+		b.set("idle_disk_bytes_per_day", (thenOnDisk-onDisk)/days)
+	}
+	return after, nil
 }
 
-// readTree adds up the server and the shims that run from its data directory.
-func readTree(server int) (usage, error) {
-	var u usage
+// readTree adds up the server and the shims that run from its data directory,
+// not the containers.
+func readTree(server int) (figures.Usage, error) {
 	pids := []int{server}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return u, err
+		return figures.Usage{}, err
 	}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
@@ -78,60 +96,25 @@ func readTree(server int) (usage, error) {
 			pids = append(pids, pid)
 		}
 	}
-	for _, pid := range pids {
-		if err := u.add(pid); err != nil {
-			return u, err
-		}
-	}
-	return u, nil
+	return figures.UsageOf(pids...)
 }
 
-func (u *usage) add(pid int) error {
-	dir := filepath.Join("/proc", strconv.Itoa(pid))
-	rollup, err := readFields(filepath.Join(dir, "smaps_rollup"))
-	if err != nil {
-		return err
+// readAll also reads what everybody wrote to the disk, 0 where that is not
+// known.
+func readAll(server int, disk *figures.Disk) (figures.Usage, float64, error) {
+	u, err := readTree(server)
+	if err != nil || disk == nil {
+		return u, 0, err
 	}
-	u.rss += 1024 * rollup["Rss"]
-	u.pss += 1024 * rollup["Pss"]
-	u.anon += 1024 * rollup["Anonymous"]
-	io, err := readFields(filepath.Join(dir, "io"))
-	if err != nil {
-		return err
-	}
-	u.written += io["write_bytes"] - io["cancelled_write_bytes"]
-	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
-	if err != nil {
-		return err
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	columns := strings.Fields(rest)
-	for _, column := range columns[11:13] { // utime and stime, in hundredths
-		n, err := strconv.Atoi(column)
-		if err != nil {
-			return err
-		}
-		u.cpu += time.Duration(n) * 10 * time.Millisecond
-	}
-	return nil
+	written, err := disk.Written()
+	return u, written, err
 }
 
-// readFields reads lines such as "Pss:  123 kB".
-func readFields(path string) (map[string]float64, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
-	values := map[string]float64{}
-	for line := range strings.Lines(string(data)) {
-		key, rest, ok := strings.Cut(line, ":")
-		words := strings.Fields(rest)
-		if !ok || len(words) == 0 {
-			continue
-		}
-		if n, err := strconv.ParseFloat(words[0], 64); err == nil {
-			values[key] = n
-		}
-	}
-	return values, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -52,21 +53,19 @@ func (s *server) waitPod(ctx context.Context, name string) error {
 }
 
 // withServer runs fn with a server whose node is Ready.
-func (b *bench) withServer(ctx context.Context, fn func(*server) error) error {
+func (b *bench) withServer(ctx context.Context, fn func(*server) error) (err error) {
 	s, err := b.newServer()
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, s.remove()) }()
 	if _, err := s.start(ctx); err != nil {
 		return err
 	}
 	if err := s.waitNode(ctx); err != nil {
 		return err
 	}
-	if err := fn(s); err != nil {
-		return err
-	}
-	return s.remove()
+	return fn(s)
 }
 
 // pods measures how long Pods take to be Ready, alone and by thirty.

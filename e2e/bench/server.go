@@ -41,12 +41,12 @@ func (b *bench) newServer() (*server, error) {
 
 // start starts the process and returns how long it took until /readyz.
 func (s *server) start(ctx context.Context) (time.Duration, error) {
+	s.process = exec.Command(s.skiff, "server", "--data-dir", s.dir)
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 0, err
 	}
 	defer log.Close()
-	s.process = exec.Command(s.skiff, "server", "--data-dir", s.dir)
 	s.process.Stdout, s.process.Stderr = log, log
 	s.process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	s.began = time.Now()

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -55,11 +56,12 @@ type startTimes struct {
 	coldReadyz, coldNode, coldPod, stop, warmReadyz, warmNode []time.Duration
 }
 
-func (b *bench) startOnce(ctx context.Context, m *startTimes) error {
+func (b *bench) startOnce(ctx context.Context, m *startTimes) (err error) {
 	s, err := b.newServer()
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, s.remove()) }()
 	took, err := s.start(ctx)
 	if err != nil {
 		return err
@@ -81,7 +83,7 @@ func (b *bench) startOnce(ctx context.Context, m *startTimes) error {
 			return err
 		}
 	}
-	return s.remove()
+	return nil
 }
 
 func (b *bench) restartOnce(ctx context.Context, s *server, m *startTimes) error {
