@@ -12,10 +12,10 @@
 package disk
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 )
 
@@ -87,7 +87,7 @@ func (d *Disk) write(p []byte, offset int64, force bool) (int, error) {
 	}
 	n := copy(d.content[offset:], p)
 	off := d.reached(AtWrite)
-	d.pending = append(d.pending, write{offset, append([]byte(nil), p...), force && !off})
+	d.pending = append(d.pending, write{offset, bytes.Clone(p), force && !off})
 	if off {
 		return 0, ErrOff
 	}
@@ -134,11 +134,11 @@ func (d *Disk) Counts() Counts {
 	return d.counts
 }
 
-// Save writes what is on the medium to a file.
-func (d *Disk) Save(path string) error {
+// Image returns a copy of what is on the medium.
+func (d *Disk) Image() []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return os.WriteFile(path, d.medium, 0o644)
+	return bytes.Clone(d.medium)
 }
 
 // Loss says how much a cut takes.

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// fileSystem is one of those that the store may live on.
+type fileSystem struct {
+	name    string
+	command []string // makes it on the image that comes last
+	options string   // to mount it with
+	modules []string // of the kernel, in their order
+}
+
+// diskBytes is room for a store that is compacted and copied while it is small.
+const diskBytes = 64 << 20
+
+// fileSystems are constant: those that may be chosen.
+var fileSystems = map[string]fileSystem{
+	// As Debian makes and mounts it; nothing is put off until after the first mount.
+	"ext4": {
+		name:    "ext4",
+		command: []string{"mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"},
+		options: "data=ordered",
+	},
+}
+
+func names() string { return strings.Join(slices.Sorted(maps.Keys(fileSystems)), ", ") }
+
+// make returns the image of an empty one.
+func (f fileSystem) make(ctx context.Context, dir string) ([]byte, error) {
+	path := filepath.Join(dir, "disk.img")
+	defer os.Remove(path)
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		return nil, err
+	}
+	if err := os.Truncate(path, diskBytes); err != nil {
+		return nil, err
+	}
+	command := append(slices.Clone(f.command), path)
+	if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", command[0], err, out)
+	}
+	return os.ReadFile(path)
+}

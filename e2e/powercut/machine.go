@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/skiff-sh/skiff/e2e/powercut/disk"
+	"github.com/skiff-sh/skiff/e2e/powercut/nbd"
+)
+
+// machine is what is started and killed again and again.
+type machine struct {
+	dir    string // sockets, console, memory
+	kernel string
+	initrd string
+	disk   *disk.Disk
+	memory string // what the machine remembers when it has come to "ready"; empty: it boots
+}
+
+// guest is one life of a machine.
+type guest struct {
+	process *exec.Cmd
+	input   io.WriteCloser
+	lines   chan string // what the guest tells; closed at its end
+	conn    chan net.Conn
+	all     sync.WaitGroup
+	ended   sync.Once
+	listen  net.Listener
+}
+
+// start starts the machine: one processor, its disk, and a port to us.
+func (m *machine) start(ctx context.Context, extra ...string) (*guest, error) {
+	socket := filepath.Join(m.dir, "disk.socket")
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	listen, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	g := &guest{lines: make(chan string, 64), conn: make(chan net.Conn, 1), listen: listen}
+	g.all.Go(func() { g.serve(m.disk) })
+	args := []string{
+		"-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "192", "-nodefaults", "-display", "none", "-no-reboot",
+		"-kernel", m.kernel, "-initrd", m.initrd, "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
+		"-serial", "file:" + filepath.Join(m.dir, "console"),
+		// The guest's flushes reach the server, and nobody else makes any.
+		"-drive", "if=none,id=disk,format=raw,cache=none,file=nbd+unix:///?socket=" + socket,
+		"-device", "virtio-blk-pci,drive=disk",
+		"-chardev", "stdio,id=port,signal=off", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=port",
+	}
+	g.process = exec.CommandContext(ctx, "qemu-system-x86_64", append(args, extra...)...)
+	g.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	g.process.Stderr = os.Stderr
+	if m.memory != "" && len(extra) == 0 {
+		memory, err := os.Open(m.memory)
+		if err != nil {
+			return nil, err
+		}
+		defer memory.Close()
+		g.process.ExtraFiles = []*os.File{memory}
+		g.process.Args = append(g.process.Args, "-incoming", "fd:3")
+	}
+	output, err := g.process.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if g.input, err = g.process.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := g.process.Start(); err != nil {
+		listen.Close()
+		return nil, fmt.Errorf("start qemu: %w (make powercut installs it)", err)
+	}
+	g.all.Go(func() {
+		defer close(g.lines)
+		for lines := bufio.NewScanner(output); lines.Scan(); {
+			g.lines <- lines.Text()
+		}
+	})
+	return g, nil
+}
+
+// serve answers the machine's one connection, which stays open after the cut:
+// the guest waits for its disk.
+func (g *guest) serve(d *disk.Disk) {
+	conn, err := g.listen.Accept()
+	if err != nil {
+		return
+	}
+	g.conn <- conn
+	// How it ends says nothing: by the cut, or with the machine.
+	_ = nbd.Serve(conn, d)
+}
+
+// kill takes the machine away; what it told before is still in lines. The
+// caller reads these to their end, then calls release.
+func (g *guest) kill() { _ = g.process.Process.Kill() }
+
+// release ends all that belongs to the guest.
+func (g *guest) release() {
+	g.ended.Do(func() {
+		g.kill()
+		g.listen.Close()
+		select {
+		case conn := <-g.conn:
+			conn.Close()
+		default:
+		}
+		for range g.lines {
+		}
+		g.all.Wait()
+		_ = g.process.Wait()
+	})
+}
+
+// remember boots the machine until it is ready, and keeps its memory.
+func (m *machine) remember(ctx context.Context) error {
+	m.memory = ""
+	control := filepath.Join(m.dir, "control.socket")
+	g, err := m.start(ctx, "-qmp", "unix:"+control+",server=on,wait=off")
+	if err != nil {
+		return err
+	}
+	defer g.release()
+	for line := range g.lines {
+		if line == "ready" {
+			path := filepath.Join(m.dir, "memory")
+			if err := m.save(control, path); err != nil {
+				return fmt.Errorf("keep the machine's memory: %w", err)
+			}
+			m.memory = path
+			return nil
+		}
+	}
+	return fmt.Errorf("the machine ended before it was ready; its console is %s", filepath.Join(m.dir, "console"))
+}
+
+// save has the machine send its state to us.
+func (m *machine) save(control, path string) error {
+	socket := filepath.Join(m.dir, "memory.socket")
+	listen, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	defer listen.Close()
+	conn, err := net.Dial("unix", control)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for _, command := range []any{
+		map[string]any{"execute": "qmp_capabilities"},
+		map[string]any{"execute": "migrate-set-parameters", "arguments": map[string]any{"max-bandwidth": 4 << 30}},
+		map[string]any{"execute": "migrate", "arguments": map[string]any{"uri": "unix:" + socket}},
+	} {
+		if err := json.NewEncoder(conn).Encode(command); err != nil {
+			return err
+		}
+	}
+	from, err := listen.Accept()
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if n, err := io.Copy(to, from); err != nil || n == 0 {
+		return fmt.Errorf("%d bytes came: %w", n, err)
+	}
+	return nil
+}

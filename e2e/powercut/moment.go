@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/skiff-sh/skiff/e2e/powercut/disk"
+	"github.com/skiff-sh/skiff/e2e/powercut/load"
+)
+
+// cutPlan says when the power goes in one boot, and what goes with it. All of it
+// comes from the seed.
+type cutPlan struct {
+	begin begin
+	// One of these three: an event of the disk, the acknowledgement of a commit,
+	// a time. Each is counted from begin.
+	disk  disk.Moment
+	acks  int
+	after time.Duration
+
+	loss   disk.Loss
+	random *rand.Rand // decides what is lost
+}
+
+// begin is from when a moment is counted.
+type begin int
+
+const (
+	fromStart   begin = iota // the machine mounts, recovers, opens the store
+	fromLoad                 // the store is found well, and writers write
+	fromCompact              // … and it is being compacted
+)
+
+func (c cutPlan) String() string {
+	from := [...]string{"the start", "the load", "a compaction"}[c.begin]
+	what := c.disk.String()
+	switch {
+	case c.acks > 0:
+		what = fmt.Sprintf("at acknowledgement %d", c.acks)
+	case c.after > 0:
+		what = "after " + c.after.String()
+	}
+	return fmt.Sprintf("%s, from %s, %.0f %% survive, units of %d", what, from, 100*c.loss.Keep, c.loss.Unit)
+}
+
+// The purposes of randomness in a plan beside the writers'.
+const (
+	forPlan = 60000 + iota
+	forCut
+	forLoss
+)
+
+// planLoad chooses what a boot writes.
+func planLoad(seed uint64, boot int, files fileSystem) load.Plan {
+	p := load.Plan{Seed: seed, Boot: boot}
+	random := p.Random(forPlan)
+	p.Writers = 1 + random.IntN(8)
+	p.Window = time.Duration(5+random.IntN(60)) * time.Millisecond
+	p.Reserve = []int64{5, 100, 1 << 16}[random.IntN(3)]
+	p.Beating = random.IntN(5) == 0
+	p.Compact = random.IntN(4) == 0
+	p.Snapshot = random.IntN(8) == 0
+	p.FileSystem, p.MountOptions = files.name, files.options
+	return p
+}
+
+// planCut chooses a boot's cut.
+func planCut(p load.Plan) cutPlan {
+	random := p.Random(forCut)
+	c := cutPlan{begin: fromLoad, random: p.Random(forLoss)}
+	c.loss.Keep = []float64{0, 0.1, 0.5, 0.9}[random.IntN(4)]
+	c.loss.Unit = []int{disk.Sector, 4096}[random.IntN(2)]
+	most := 60
+	if p.Beating {
+		most = 12 // little comes to the disk
+	}
+	switch choice := random.IntN(20); {
+	case choice < 2:
+		c.begin = fromStart
+		c.disk = disk.Moment{Event: []disk.Event{disk.AtWrite, disk.AtFlush}[random.IntN(2)], Count: 1 + random.IntN(12)}
+	case choice < 9:
+		c.disk = disk.Moment{Event: disk.AtWrite, Count: 1 + random.IntN(4*most)}
+	case choice < 14:
+		c.disk = disk.Moment{Event: disk.AtFlush, Count: 1 + random.IntN(most)}
+	case choice < 16:
+		c.disk = disk.Moment{Event: disk.AfterFlush, Count: 1 + random.IntN(most)}
+	case choice < 18:
+		c.acks = 1 + random.IntN(200)
+	default:
+		c.after = time.Duration(random.IntN(1500)) * time.Millisecond
+	}
+	if p.Compact && c.disk.Event != disk.Never && c.begin == fromLoad && random.IntN(4) > 0 {
+		c.begin = fromCompact
+		c.disk.Count = 1 + c.disk.Count/4
+	}
+	return c
+}
