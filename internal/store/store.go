@@ -111,6 +111,12 @@ type Engine interface {
 	Barrier(ctx context.Context) (Revision, error)
 	// Snapshot writes a consistent copy that Open accepts.
 	Snapshot(ctx context.Context, w io.Writer) error
+	// Compact gives back the room that records have left. Commits and scans go
+	// on meanwhile.
+	Compact(ctx context.Context) error
+	// Check reads all there is, as of one revision, and calls fn for what is not
+	// as it was written. The error is about what kept it from looking.
+	Check(ctx context.Context, fn func(Damage)) error
 	// Stats returns figures about the file and the work done.
 	Stats() Stats
 	// Close writes what is lazy and releases the file. It is idempotent.

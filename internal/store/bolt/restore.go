@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -20,13 +22,19 @@ import (
 // restores.
 const restoreSkip = 1 << 32
 
+// restoredSuffix is behind the store's name in that of a file which holds the
+// revision that the last restore went on from. The same snapshot may be restored
+// again, and must not hand out again what was handed out in between.
+const restoredSuffix = ".restored"
+
 // restoreSuffix begins what is behind the store's name in that of the directory
 // in which a restore works.
 const restoreSuffix = ".restore-"
 
 // Restore makes a snapshot the store at path, once all of it has been read and
-// found whole. Revisions go on far behind those of the snapshot, so that no
-// client takes anything for what it knew. It fails when there is a store at
+// found whole. Revisions go on far behind those of the snapshot and those that
+// the last restore to this path went on from, so that no client takes anything
+// for what it knew. It fails when there is a store at
 // path already, and leaves nothing behind when it fails.
 func Restore(ctx context.Context, path string, snapshot io.Reader) (err error) {
 	defer func() {
@@ -58,7 +66,15 @@ func Restore(ctx context.Context, path string, snapshot io.Reader) (err error) {
 	if err := verify(ctx, copied); err != nil {
 		return err
 	}
-	if err := guard(func() error { return skipRevisions(copied) }); err != nil {
+	var last store.Revision
+	err = guard(func() (err error) {
+		last, err = skipRevisions(copied, lastRestore(path))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := noteRestore(path, last); err != nil {
 		return err
 	}
 	if err := os.Rename(copied, path); err != nil {
@@ -104,11 +120,11 @@ func verify(ctx context.Context, path string) error {
 }
 
 // skipRevisions has the next Open go on with later revisions, as after an
-// unclean stop.
-func skipRevisions(path string) error {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
+// unclean stop, and returns the last one that is skipped.
+func skipRevisions(path string, floor store.Revision) (last store.Revision, err error) {
+	db, err := openDatabase(path, false)
 	if err != nil {
-		return openError(path, err)
+		return 0, err
 	}
 	defer db.Close()
 	err = db.Update(func(tx *bbolt.Tx) error {
@@ -116,12 +132,35 @@ func skipRevisions(path string) error {
 		if err != nil {
 			return err
 		}
-		return newKeyspace(tx).seal(found.revision, found.reserved+restoreSkip)
+		last = max(found.reserved, floor) + restoreSkip
+		return newKeyspace(tx).seal(found.revision, last)
 	})
 	if err != nil {
-		return diskError(err)
+		return 0, diskError(err)
 	}
-	return nil
+	return last, nil
+}
+
+// lastRestore returns the revision that the last restore to a path went on from,
+// 0 when there was none. What cannot be read must not keep anybody from
+// restoring.
+func lastRestore(path string) store.Revision {
+	text, _ := os.ReadFile(path + restoredSuffix)
+	revision, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	return store.Revision(revision)
+}
+
+// noteRestore writes down what lastRestore returns.
+func noteRestore(path string, last store.Revision) error {
+	whole := path + restoreSuffix + "revision"
+	defer os.Remove(whole)
+	if err := writeSynced(context.Background(), whole, strings.NewReader(fmt.Sprintln(last))); err != nil {
+		return err
+	}
+	if err := os.Rename(whole, path+restoredSuffix); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // syncDir makes the names in a directory durable.

@@ -46,7 +46,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	files, _ := os.ReadDir(dir)
-	if len(files) != 2 {
+	if len(files) != 3 { // the store, its lock, and the revision that it goes on from
 		t.Errorf("left behind: %v", files)
 	}
 	if err := Restore(context.Background(), path, bytes.NewReader(whole)); err == nil || !strings.Contains(err.Error(), "move it away first") {
@@ -59,5 +59,35 @@ func TestRestore(t *testing.T) {
 	var locked *LockedError
 	if err := Restore(context.Background(), path, bytes.NewReader(whole)); !errors.As(err, &locked) {
 		t.Errorf("over an open store: %v", err)
+	}
+}
+
+// TestRestoreAgain restores one snapshot twice: what was handed out in between is
+// not handed out again.
+func TestRestoreAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), testFile)
+	e := mustOpen(t, path, Options{})
+	if err := commit(e, put("a", []byte("1"))); err != nil {
+		t.Fatal(err)
+	}
+	var snapshot bytes.Buffer
+	if err := e.Snapshot(context.Background(), &snapshot); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := commit(e, put("a", []byte("2"))); err != nil {
+			t.Fatal(err)
+		}
+		seen := e.Revision()
+		e.Close()
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := Restore(context.Background(), path, bytes.NewReader(snapshot.Bytes())); err != nil {
+			t.Fatal(err)
+		}
+		if e = mustOpen(t, path, Options{}); e.Revision() <= seen {
+			t.Errorf("restored at revision %d, %d had been seen", e.Revision(), seen)
+		}
 	}
 }

@@ -1,22 +1,23 @@
 package storetest
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/skiff-sh/skiff/internal/store"
 )
 
-// simple is the model: what a store is if nothing can go wrong.
+// simple is the model: what a store is if nothing can go wrong, and what a crash
+// may leave of it.
 type simple struct {
 	revision store.Revision
 	records  map[string]record
+	// lost are the states that a crash may bring back, for records whose newest
+	// one may not be on disk.
+	lost map[string][]state
 }
 
 type record struct {
@@ -24,11 +25,34 @@ type record struct {
 	value    string
 }
 
+// state is what a name may hold; absent when it holds nothing.
+type state struct {
+	value  string
+	absent bool
+}
+
+func newSimple() *simple {
+	return &simple{records: map[string]record{}, lost: map[string][]state{}}
+}
+
+func (m *simple) clone() *simple {
+	return &simple{revision: m.revision, records: maps.Clone(m.records), lost: maps.Clone(m.lost)}
+}
+
+func (m *simple) state(name string) state {
+	r, ok := m.records[name]
+	return state{value: r.value, absent: !ok}
+}
+
 // commit is the contract in its shortest form.
 func (m *simple) commit(ops []store.Op) (revisions []store.Revision, conflict *store.Key) {
-	next := simple{revision: m.revision, records: maps.Clone(m.records)}
+	next, lazy := m.clone(), true
 	for _, op := range ops {
-		have := next.records[op.Key.Name].revision
+		lazy = lazy && (op.Lazy || op.Action == store.Check)
+	}
+	for _, op := range ops {
+		name := op.Key.Name
+		have := next.records[name].revision
 		if op.Expect != store.Any && op.Expect != have || op.Action == store.Delete && have == store.Absent {
 			return nil, &op.Key
 		}
@@ -38,60 +62,72 @@ func (m *simple) commit(ops []store.Op) (revisions []store.Revision, conflict *s
 		}
 		next.revision++
 		revisions = append(revisions, next.revision)
-		if op.Action == store.Put {
-			next.records[op.Key.Name] = record{next.revision, string(op.Value)}
+		if lazy {
+			next.lost[name] = append(slices.Clone(next.lost[name]), next.state(name))
 		} else {
-			delete(next.records, op.Key.Name)
+			delete(next.lost, name)
+		}
+		if op.Action == store.Put {
+			next.records[name] = record{next.revision, string(op.Value)}
+		} else {
+			delete(next.records, name)
 		}
 	}
-	*m = next
+	*m = *next
 	return revisions, nil
+}
+
+// flush is that all that was lazy is on disk.
+func (m *simple) flush() { clear(m.lost) }
+
+// adopt compares what a store holds after an unclean stop with what it may hold,
+// and goes on from there. Revisions up to handedOut have been seen by somebody.
+func (m *simple) adopt(found map[string]record, revision, handedOut store.Revision) error {
+	if revision < handedOut {
+		return fmt.Errorf("it is at revision %d, %d had been handed out", revision, handedOut)
+	}
+	names := slices.Collect(maps.Keys(m.records))
+	names = slices.AppendSeq(slices.AppendSeq(names, maps.Keys(m.lost)), maps.Keys(found))
+	for _, name := range names {
+		got, there := found[name]
+		now := state{value: got.value, absent: !there}
+		may := append(slices.Clone(m.lost[name]), m.state(name))
+		switch {
+		case !slices.Contains(may, now):
+			return fmt.Errorf("%s is %+v, want one of %+v", name, now, may)
+		case there && got.revision <= handedOut && got != m.records[name]:
+			// Who has seen this revision has seen something else, or newer.
+			return fmt.Errorf("%s is %+v, and %+v was seen", name, got, m.records[name])
+		case there && got.revision > revision:
+			return fmt.Errorf("%s has revision %d, the store is at %d", name, got.revision, revision)
+		}
+	}
+	*m = *newSimple()
+	m.revision, m.records = revision, found
+	return nil
 }
 
 func (m *simple) String() string {
 	var out strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(m.records)) {
-		fmt.Fprintf(&out, "%s@%d=%s\n", name, m.records[name].revision, m.records[name].value)
+	for _, bucket := range modelBuckets {
+		for _, name := range slices.Sorted(maps.Keys(m.records)) {
+			if modelKey(name).Bucket == bucket {
+				fmt.Fprintf(&out, "%s@%d=%s\n", name, m.records[name].revision, m.records[name].value)
+			}
+		}
 	}
 	return out.String()
 }
 
-// model runs random commits against the engine and the model, and now and then
-// compares all there is, before and after a clean stop.
-func (s Suite) model(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 1))
-	dir := t.TempDir()
-	e := s.open(t, dir)
-	m := &simple{records: map[string]record{}}
-	for step := range 1500 {
-		ops := m.randomOps(random)
-		want, wantConflict := m.commit(ops)
-		got, err := e.Commit(context.Background(), ops)
-		var conflict *store.ConflictError
-		switch {
-		case wantConflict != nil:
-			if !errors.As(err, &conflict) || conflict.Key != *wantConflict {
-				t.Fatalf("step %d: %v, want a conflict of %s\n%+v", step, err, wantConflict, ops)
-			}
-		case err != nil || !slices.Equal(got, want):
-			t.Fatalf("step %d: %v, %v, want %v\n%+v", step, got, err, want, ops)
-		}
-		if step%100 == 99 {
-			expect(t, e, m.String())
-		}
-		if step%300 == 299 {
-			if err := e.Close(); err != nil {
-				t.Fatal(err)
-			}
-			e = s.open(t, dir)
-			expect(t, e, m.String())
-			if e.Revision() != m.revision {
-				t.Fatalf("step %d: revision %d after a clean stop, want %d", step, e.Revision(), m.revision)
-			}
-		}
+// modelBuckets is constant: where the model's records are.
+var modelBuckets = [...]string{"others", "things"}
+
+// modelKey puts a third of the names in another bucket.
+func modelKey(name string) store.Key {
+	if strings.HasPrefix(name, "n2") {
+		return store.Key{Bucket: modelBuckets[0], Name: name}
 	}
+	return store.Key{Bucket: modelBuckets[1], Name: name}
 }
 
 // randomOps returns one to four operations on few names, most of which can
@@ -115,6 +151,7 @@ func (m *simple) randomOps(random *rand.Rand) []store.Op {
 		case 1:
 			op = Check(name, expect)
 		}
+		op.Key = modelKey(name)
 		op.Lazy = lazy || random.IntN(8) == 0
 		ops = append(ops, op)
 	}

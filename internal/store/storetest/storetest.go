@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -27,6 +28,9 @@ type Suite struct {
 	// File is the name of the file in the directory that a snapshot can
 	// take the place of; "" when the engine has no such thing.
 	File string
+	// Restore makes a snapshot the store of a directory from which File was
+	// removed; nil when the engine cannot.
+	Restore func(dir string, snapshot io.Reader) error
 }
 
 // Run runs the suite.
