@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -41,6 +42,7 @@ func writeUntilKilled(dir string) {
 		os.Exit(1)
 	}
 	fmt.Println("open", e.Revision())
+	go compactAndCopy(e)
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for w := range 8 {
@@ -65,6 +67,18 @@ func writeUntilKilled(dir string) {
 		})
 	}
 	all.Wait()
+}
+
+// compactAndCopy never ends, so that a kill may hit it anywhere.
+func compactAndCopy(e *Engine) {
+	for {
+		if err := e.Compact(context.Background()); err != nil {
+			fmt.Println("error", err)
+		}
+		if err := e.Snapshot(context.Background(), io.Discard); err != nil {
+			fmt.Println("error", err)
+		}
+	}
 }
 
 // randomCommit returns a pair of names that must always agree, a deletion, or a
@@ -109,12 +123,14 @@ func TestCrash(t *testing.T) {
 	if testing.Short() {
 		rounds = 5
 	}
+	d, long := soak(t)
 	dir := t.TempDir()
 	names := map[string]*acknowledged{}
-	used := map[store.Revision]string{}
 	last, count := store.Revision(0), 0
-	commits := 0
-	for round := range rounds {
+	commits, round := 0, 0
+	for start := time.Now(); !t.Failed() && (round < rounds || long && time.Since(start) < d); round++ {
+		used := map[store.Revision]string{}
+		before := last
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), crashDir+"="+dir, fmt.Sprintf("SKIFF_TEST_CRASH_FIRST=%d", count+1))
 		out, err := child.StdoutPipe()
@@ -149,6 +165,9 @@ func TestCrash(t *testing.T) {
 			if before, again := used[store.Revision(revision)]; again {
 				t.Fatalf("round %d: revision %d was given to %q and to %q", round, revision, before, lines.Text())
 			}
+			if store.Revision(revision) <= before {
+				t.Fatalf("round %d: revision %d after %d", round, revision, before)
+			}
 			used[store.Revision(revision)] = lines.Text()
 			last, count = max(last, store.Revision(revision)), max(count, n)
 			a := names[fields[1]]
@@ -167,13 +186,18 @@ func TestCrash(t *testing.T) {
 		child.Wait()
 		checkSurvivors(t, round, dir, names, last)
 	}
-	t.Logf("%d acknowledged operations over %d kills", commits, rounds)
+	t.Logf("%d acknowledged operations over %d kills", commits, round)
 }
 
 // checkSurvivors opens the store as the killed process left it.
 func checkSurvivors(t *testing.T, round int, dir string, names map[string]*acknowledged, last store.Revision) {
 	t.Helper()
-	copied := filepath.Join(t.TempDir(), testFile)
+	left, err := os.MkdirTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(left) // there are thousands in a long run
+	copied := filepath.Join(left, testFile)
 	data, err := os.ReadFile(filepath.Join(dir, testFile))
 	if err != nil {
 		t.Fatal(err)
@@ -186,6 +210,10 @@ func checkSurvivors(t *testing.T, round int, dir string, names map[string]*ackno
 		t.Fatalf("round %d: %v", round, err)
 	}
 	defer e.Close()
+	err = e.Check(context.Background(), func(d store.Damage) { t.Errorf("round %d: %s", round, d) })
+	if err != nil {
+		t.Fatalf("round %d: %v", round, err)
+	}
 	counts := map[string]int{}
 	err = e.Scan(context.Background(), "things", func(r store.Record) error {
 		counts[r.Key.Name], _ = strconv.Atoi(strings.Fields(string(r.Value))[0])
