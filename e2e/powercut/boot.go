@@ -122,6 +122,9 @@ func (b *boot) take(line string) {
 		b.takeChecked(rest)
 	case "ack":
 		err = b.takeAck(rest)
+	case "closed":
+		b.trial.model.Close()
+		b.trial.machine.disk.Cut()
 	case "compacting":
 		if b.cut.begin == fromCompact {
 			b.arm()

@@ -13,15 +13,16 @@ import (
 
 // fault is a build of the guest whose store does not sync as it should.
 type fault struct {
-	name  string
-	edits []edit
+	name    string
+	compact bool // shows only when there is a compaction
+	edits   []edit
 }
 
 // edit replaces a text that must be there as often as it says.
 type edit struct {
 	pkg, file string
 	old, new  string
-	count     int // how often old is there
+	count     int // how often old is there, if not once
 	which     int // the one to replace, from 0
 }
 
@@ -36,13 +37,20 @@ const (
 
 // faults are constant. bbolt syncs the pages of a transaction, then the meta
 // page that leads to them, and only then has the transaction happened.
+// A compaction's copy must be on disk before it gets the file's name, and the
+// name before anything more is acknowledged.
 var faults = []fault{
-	{"without the sync before the meta page", []edit{{bbolt, "tx.go", syncs, noSyncs, 2, 0}}},
-	{"without the sync after the meta page", []edit{{bbolt, "tx.go", syncs, noSyncs, 2, 1}}},
-	{"acknowledged before the sync", []edit{
-		{ours, "engine.go", "NoSync:          e.options.NoSync,", "NoSync: true,", 1, 0},
-		{ours, "committer.go", "\t\tclose(r.done)\n\t}\n\treturn nil\n", "\t\tclose(r.done)\n\t}\n\treturn e.db.Sync()\n", 1, 0},
+	{name: "without the sync before the meta page", edits: []edit{{pkg: bbolt, file: "tx.go", old: syncs, new: noSyncs, count: 2, which: 0}}},
+	{name: "without the sync after the meta page", edits: []edit{{pkg: bbolt, file: "tx.go", old: syncs, new: noSyncs, count: 2, which: 1}}},
+	{name: "acknowledged before the sync", edits: []edit{
+		{pkg: ours, file: "database.go", old: "NoSync:          noSync,", new: "NoSync: true,"},
+		{pkg: ours, file: "committer.go", old: "\t\tclose(r.done)\n\t}\n\treturn nil\n", new: "\t\tclose(r.done)\n\t}\n\treturn e.db.Sync()\n"},
 	}},
+	{name: "renamed before the copy is synced", compact: true, edits: []edit{
+		{pkg: ours, file: "compact.go", old: "c.to.NoSync, c.to.NoGrowSync = e.options.NoSync, false", new: "c.to.NoGrowSync = false"},
+		{pkg: ours, file: "compact.go", old: "\treplaced := e.db\n", new: "\treplaced := e.db\n\tc.to.NoSync = e.options.NoSync\n"},
+	}},
+	{name: "without the sync of the new name", compact: true, edits: []edit{{pkg: ours, file: "compact.go", old: "syncDir(filepath.Dir(e.path))", new: "error(nil)"}}},
 }
 
 // build builds the guest, as it is or with a fault.
@@ -81,14 +89,20 @@ func (f *fault) lay(ctx context.Context, dir string) (flags []string, err error)
 		if e.pkg == bbolt {
 			// go build lays nothing over the module cache: it gets a copy.
 			to := filepath.Join(dir, "bbolt")
-			if flags, err = replaceModule(ctx, from, to); err != nil {
-				return nil, err
+			if flags == nil {
+				if flags, err = replaceModule(ctx, from, to); err != nil {
+					return nil, err
+				}
 			}
 			from = to
 		}
-		source := filepath.Join(from, e.file)
-		overlay[source] = filepath.Join(dir, fmt.Sprintf("%d.go", i))
-		if err := e.write(source, overlay[source]); err != nil {
+		path := filepath.Join(from, e.file)
+		source := path
+		if edited, again := overlay[path]; again {
+			source = edited
+		}
+		overlay[path] = filepath.Join(dir, fmt.Sprintf("%d.go", i))
+		if err := e.write(source, overlay[path]); err != nil {
 			return nil, err
 		}
 	}
@@ -149,8 +163,8 @@ func (e edit) write(from, to string) error {
 // apply edits a source that is as the fault knows it.
 func (e edit) apply(source []byte) ([]byte, error) {
 	parts := bytes.Split(source, []byte(e.old))
-	if len(parts)-1 != e.count {
-		return nil, fmt.Errorf("%q is there %d times, not %d; bring the fault up to date", e.old, len(parts)-1, e.count)
+	if len(parts)-1 != max(1, e.count) {
+		return nil, fmt.Errorf("%q is there %d times, not %d; bring the fault up to date", e.old, len(parts)-1, max(1, e.count))
 	}
 	before := bytes.Join(parts[:e.which+1], []byte(e.old))
 	after := bytes.Join(parts[e.which+1:], []byte(e.old))

@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -35,6 +36,7 @@ type settings struct {
 	cuts    int
 	seed    uint64
 	proof   bool
+	fault   string
 	verbose bool
 }
 
@@ -46,6 +48,7 @@ func main() {
 	flag.IntVar(&s.cuts, "cuts", 200, "number of cuts; with -proof, within which each fault must be caught")
 	flag.Uint64Var(&s.seed, "seed", 0, "decides moments, losses and writes; 0: a random one")
 	flag.BoolVar(&s.proof, "proof", false, "try builds of the store that do not sync as they should: each must be caught")
+	flag.StringVar(&s.fault, "fault", "", "with -proof, only the one whose name has this `text` in it")
 	flag.BoolVar(&s.verbose, "v", false, "print every cut")
 	flag.Parse()
 	if s.seed == 0 {
@@ -72,6 +75,9 @@ func run(ctx context.Context, s settings) error {
 	}
 	var missed []error
 	for _, f := range faults {
+		if !strings.Contains(f.name, s.fault) {
+			continue
+		}
 		if err := catch(ctx, s, dir, f); err != nil {
 			missed = append(missed, fmt.Errorf("%s: %w", f.name, err))
 		}
@@ -113,6 +119,7 @@ func catch(ctx context.Context, s settings, dir string, f fault) error {
 	if err != nil {
 		return err
 	}
+	t.compact = f.compact
 	err = t.run(ctx)
 	var broken *brokenError
 	switch {

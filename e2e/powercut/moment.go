@@ -30,12 +30,15 @@ const (
 	fromStart   begin = iota // the machine mounts, recovers, opens the store
 	fromLoad                 // the store is found well, and writers write
 	fromCompact              // … and it is being compacted
+	fromClose                // … and it is closed
 )
 
 func (c cutPlan) String() string {
-	from := [...]string{"the start", "the load", "a compaction"}[c.begin]
+	from := [...]string{"the start", "the load", "a compaction", "the end"}[c.begin]
 	what := c.disk.String()
 	switch {
+	case c.begin == fromClose:
+		what = "at once"
 	case c.acks > 0:
 		what = fmt.Sprintf("at acknowledgement %d", c.acks)
 	case c.after > 0:
@@ -51,16 +54,28 @@ const (
 	forLoss
 )
 
-// planLoad chooses what a boot writes.
-func planLoad(seed uint64, boot int, files fileSystem) load.Plan {
+// planLoad chooses what a boot writes; compact has every one compact.
+func planLoad(seed uint64, boot int, files fileSystem, compact bool) load.Plan {
 	p := load.Plan{Seed: seed, Boot: boot}
 	random := p.Random(forPlan)
 	p.Writers = 1 + random.IntN(8)
 	p.Window = time.Duration(5+random.IntN(60)) * time.Millisecond
 	p.Reserve = []int64{5, 100, 1 << 16}[random.IntN(3)]
 	p.Beating = random.IntN(5) == 0
-	p.Compact = random.IntN(4) == 0
-	p.Snapshot = random.IntN(8) == 0
+	choice := random.IntN(16)
+	if compact {
+		choice = 0
+	}
+	switch choice {
+	case 0, 1, 2, 3:
+		p.Compact = true
+	case 4, 5:
+		p.Snapshot = true
+	case 6:
+		p.Compact, p.Snapshot = true, true
+	case 7, 8:
+		p.Commits = 1 + random.IntN(20)
+	}
 	p.FileSystem, p.MountOptions = files.name, files.options
 	return p
 }
@@ -71,6 +86,10 @@ func planCut(p load.Plan) cutPlan {
 	c := cutPlan{begin: fromLoad, random: p.Random(forLoss)}
 	c.loss.Keep = []float64{0, 0.1, 0.5, 0.9}[random.IntN(4)]
 	c.loss.Unit = []int{disk.Sector, 4096}[random.IntN(2)]
+	if p.Commits > 0 {
+		c.begin = fromClose // at once
+		return c
+	}
 	most := 60
 	if p.Beating {
 		most = 12 // little comes to the disk
@@ -78,7 +97,7 @@ func planCut(p load.Plan) cutPlan {
 	switch choice := random.IntN(20); {
 	case choice < 2:
 		c.begin = fromStart
-		c.disk = disk.Moment{Event: []disk.Event{disk.AtWrite, disk.AtFlush}[random.IntN(2)], Count: 1 + random.IntN(12)}
+		c.disk = disk.Moment{Event: []disk.Event{disk.AtWrite, disk.AtFlush}[random.IntN(2)], Count: 1 + random.IntN(25)}
 	case choice < 9:
 		c.disk = disk.Moment{Event: disk.AtWrite, Count: 1 + random.IntN(4*most)}
 	case choice < 14:

@@ -16,6 +16,7 @@ import (
 type trial struct {
 	settings settings
 	files    fileSystem
+	compact  bool // in every boot
 	machine  *machine
 	model    *load.Model
 
@@ -78,7 +79,7 @@ func newTrial(ctx context.Context, s settings, dir, program string) (*trial, err
 // left.
 func (t *trial) run(ctx context.Context) error {
 	for number := range t.settings.cuts + 1 {
-		plan := planLoad(t.settings.seed, number, t.files)
+		plan := planLoad(t.settings.seed, number, t.files, t.compact)
 		cut := planCut(plan)
 		if number == t.settings.cuts {
 			cut = cutPlan{begin: fromLoad, acks: 1, random: plan.Random(forLoss)}

@@ -14,7 +14,8 @@ import (
 	"github.com/skiff-sh/skiff/internal/store/bolt"
 )
 
-// live opens the store, tells what is in it and writes until the power goes.
+// live opens the store, tells what is in it and writes, until the power goes or
+// the plan is done.
 func live(h *host, plan load.Plan, path string) error {
 	e, err := bolt.Open(path, bolt.Options{LazyWindow: plan.Window, Reserve: plan.Reserve})
 	if err != nil {
@@ -43,6 +44,10 @@ func live(h *host, plan load.Plan, path string) error {
 			return err
 		}
 	}
+	if err := e.Close(); err != nil {
+		return err
+	}
+	h.tell("closed")
 	return nil
 }
 
@@ -75,7 +80,7 @@ func tellRecords(h *host, e *bolt.Engine) (map[store.Key]load.Held, error) {
 // next.
 func write(h *host, e *bolt.Engine, plan load.Plan, w *load.Writer, id int, start time.Time) error {
 	pause := plan.Random(1000 + id)
-	for {
+	for n := 0; plan.Commits == 0 || n < plan.Commits; n++ {
 		ops, _ := w.Next()
 		begin := time.Since(start)
 		revisions, err := e.Commit(context.Background(), ops)
@@ -90,6 +95,7 @@ func write(h *host, e *bolt.Engine, plan load.Plan, w *load.Writer, id int, star
 			time.Sleep(time.Duration(pause.IntN(4000)) * time.Microsecond)
 		}
 	}
+	return nil
 }
 
 // compact compacts while others write, as long as the power is there.

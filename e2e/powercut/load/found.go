@@ -13,6 +13,9 @@ import (
 // and all its records. It returns all that is wrong, and goes on from what is
 // there.
 func (m *Model) Found(opened store.Revision, records map[store.Key]Held) (wrong []string) {
+	if m.closed && opened != m.last {
+		wrong = append(wrong, fmt.Sprintf("the store had been closed at revision %d, it opened at %d", m.last, opened))
+	}
 	if opened < m.last {
 		wrong = append(wrong, fmt.Sprintf("the store opened at revision %d, %d had been handed out", opened, m.last))
 	}
@@ -151,7 +154,7 @@ func (f *finding) complaint(key store.Key) string {
 		return fmt.Sprintf("has another value with revision %d than those acknowledged, revisions %v", held.Revision, revisions(versions))
 	case held.Digest == Absent:
 		return ""
-	case held.Revision > f.model.last && f.model.lazy[key]:
+	case held.Revision > f.model.last && f.model.lazy[key] && !f.model.closed:
 		return "" // stamped afresh
 	case held.Revision != versions[i].Revision:
 		return fmt.Sprintf("has revision %d, acknowledged was %d", held.Revision, versions[i].Revision)

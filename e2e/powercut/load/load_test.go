@@ -293,3 +293,31 @@ func TestWindow(t *testing.T) {
 		t.Errorf("the versions are %v, want the last one alone", got)
 	}
 }
+
+// TestClosed: after a clean end nothing is missing, and nothing is stamped.
+func TestClosed(t *testing.T) {
+	r := newRehearsal(t)
+	for boot := range 4 {
+		if wrong := r.found(nil); len(wrong) > 0 {
+			t.Fatalf("boot %d: %v", boot, wrong)
+		}
+		for i := range 100 {
+			r.commit(i%3, true)
+		}
+		r.close()
+		r.model.Close()
+	}
+	var lease store.Key
+	wrong := r.found(func(records map[store.Key]Held) {
+		for key, held := range records {
+			if key.Bucket == leaseBucket {
+				lease = key
+				records[key] = Held{held.Digest, held.Revision + 1e6}
+				return
+			}
+		}
+	})
+	if !slices.ContainsFunc(wrong, func(line string) bool { return strings.HasPrefix(line, lease.String()+" has revision") }) {
+		t.Errorf("found %q, want %s to be stamped", wrong, lease)
+	}
+}

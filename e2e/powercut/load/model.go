@@ -27,6 +27,7 @@ type Model struct {
 	writers []*Writer // nil before the load has begun
 	opened  store.Revision
 	waiting []wait
+	closed  bool
 
 	// Commits and Operations were acknowledged.
 	Commits, Operations int
@@ -55,7 +56,7 @@ func NewModel() *Model {
 
 // Start begins a boot's load after Found.
 func (m *Model) Start(plan Plan) {
-	m.plan, m.waiting, m.writers = plan, nil, nil
+	m.plan, m.waiting, m.writers, m.closed = plan, nil, nil, false
 	there := map[store.Key]Held{}
 	for key, versions := range m.versions {
 		if versions[0].Digest != Absent {
@@ -107,6 +108,16 @@ func (m *Model) Ack(a Ack) error {
 	}
 	w.Done(ops, a.Revisions)
 	return nil
+}
+
+// Close takes word that the store was closed: all that was acknowledged is on
+// disk, and nothing else is under way.
+func (m *Model) Close() {
+	m.closed = true
+	m.writers, m.waiting = nil, nil
+	for key, versions := range m.versions {
+		m.versions[key] = versions[len(versions)-1:]
+	}
 }
 
 // patience is what a transaction at a window's end may take, and enough is how

@@ -33,6 +33,9 @@ type Plan struct {
 	FileSystem, MountOptions string
 	// Beating has nearly all writes lazy, and the writers pause between them.
 	Beating bool
+	// Commits is how many each writer makes before the store is closed; 0: as
+	// many as it can.
+	Commits int
 	// Compact and Snapshot have one made while the writers write.
 	Compact, Snapshot bool
 }
