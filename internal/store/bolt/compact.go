@@ -20,9 +20,6 @@ import (
 const compactSuffix = ".compact"
 
 const (
-	// copyBytes is how much a compaction reads, writes and syncs in one step:
-	// little, so that writers who sync beside it hardly wait for it.
-	copyBytes = 1 << 20
 	// restRecords and restBytes are the most that may be left for the step for
 	// which the committer stops.
 	restRecords = 1 << 10
@@ -92,8 +89,7 @@ type compaction struct {
 	path    string
 	to      *database
 	changed *changed
-	at      store.Key // the last record copied; what is behind it is read later
-	end     bool      // all are
+	copier
 	closing <-chan struct{}
 	placed  chan error // what came of it
 }
@@ -102,7 +98,7 @@ func (c *compaction) run(ctx context.Context) (err error) {
 	if err := c.roomy(c.engine.stats.used.Load() - c.engine.stats.free.Load()); err != nil {
 		return err
 	}
-	if err := c.create(); err != nil {
+	if c.to, err = createCopy(c.path); err != nil {
 		return err
 	}
 	inPlace := false
@@ -129,28 +125,6 @@ func (c *compaction) run(ctx context.Context) (err error) {
 		}
 	}
 	return errors.New("too much is being written; it is tried again when there is less")
-}
-
-// create makes the file, in the place of one that was left.
-func (c *compaction) create() (err error) {
-	if err := os.Remove(c.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	err = guard(func() (err error) {
-		c.to, err = openDatabase(c.path, true)
-		return err
-	})
-	if err != nil {
-		return diskError(err)
-	}
-	// It is synced after each step, before anybody depends on it.
-	c.to.NoGrowSync = true
-	if err := c.to.Update(layOut); err != nil {
-		c.to.Close()
-		os.Remove(c.path)
-		return diskError(err)
-	}
-	return nil
 }
 
 // watch has the committer note what it changes, or no longer.
@@ -199,7 +173,7 @@ func (c *compaction) step(ctx context.Context) error {
 		if err := c.repeat(from, space, again); err != nil {
 			return err
 		}
-		if err := c.advance(from, space); err != nil {
+		if err := c.advance(from, space, space.adopt); err != nil {
 			return err
 		}
 		return space.sealBuckets()
@@ -213,20 +187,7 @@ func (c *compaction) step(ctx context.Context) error {
 // transact runs one transaction from the store into the copy.
 func (c *compaction) transact(fn func(from *bbolt.Tx, space *keyspace) error) error {
 	return c.engine.view(func(from *bbolt.Tx) error {
-		tx, err := c.to.begin(true)
-		if err != nil {
-			return err
-		}
-		defer c.to.undo(tx)
-		space := newKeyspace(tx)
-		space.full = true
-		if err := fn(from, space); err != nil {
-			return err
-		}
-		if err := tx.Commit(); err != nil {
-			return diskError(err)
-		}
-		return nil
+		return appendTo(c.to, func(space *keyspace) error { return fn(from, space) })
 	})
 }
 
@@ -252,45 +213,6 @@ func (c *compaction) repeat(from *bbolt.Tx, space *keyspace, keys []store.Key) e
 		}
 	}
 	return nil
-}
-
-// errPiece ends a piece.
-var errPiece = errors.New("enough for now")
-
-// advance copies the next records in order.
-func (c *compaction) advance(from *bbolt.Tx, space *keyspace) error {
-	if c.end {
-		return nil
-	}
-	size := 0
-	err := eachBucket(from, func(bucket string, b *bbolt.Bucket) error {
-		if bucket < c.at.Bucket {
-			return nil
-		}
-		cursor := b.Cursor()
-		name, record := cursor.First()
-		if bucket == c.at.Bucket {
-			if name, record = cursor.Seek([]byte(c.at.Name)); string(name) == c.at.Name {
-				name, record = cursor.Next()
-			}
-		}
-		for ; name != nil; name, record = cursor.Next() {
-			if size > copyBytes {
-				return errPiece
-			}
-			c.at = store.Key{Bucket: bucket, Name: string(name)}
-			if err := space.adopt(c.at, record); err != nil {
-				return err
-			}
-			size += len(name) + len(record)
-		}
-		return nil
-	})
-	if errors.Is(err, errPiece) {
-		return nil
-	}
-	c.end = err == nil
-	return err
 }
 
 // place has the committer do the last step, and waits for it.

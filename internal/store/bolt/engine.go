@@ -131,7 +131,9 @@ type counters struct {
 
 // Open opens or creates the store in the file at path, and waits for nobody:
 // when another process has it, the error is a *LockedError.
-func Open(path string, options Options) (*Engine, error) {
+func Open(path string, options Options) (*Engine, error) { return open(path, options, oldFormats()) }
+
+func open(path string, options Options, formats map[byte]oldFormat) (*Engine, error) {
 	options = options.withDefaults()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -154,7 +156,7 @@ func Open(path string, options Options) (*Engine, error) {
 		compacting: make(chan struct{}, 1),
 		copied:     make(chan *compaction),
 	}
-	if err := guard(e.open); err != nil {
+	if err := guard(func() error { return e.open(formats) }); err != nil {
 		if e.db != nil {
 			e.db.Close()
 		}
@@ -166,7 +168,7 @@ func Open(path string, options Options) (*Engine, error) {
 }
 
 // open opens the file and finds out where it stands.
-func (e *Engine) open() error {
+func (e *Engine) open(formats map[byte]oldFormat) error {
 	if err := removeLeftovers(e.path); err != nil {
 		return err
 	}
@@ -178,6 +180,9 @@ func (e *Engine) open() error {
 		return err
 	}
 	e.db = db
+	if err := e.upgrade(formats); err != nil {
+		return err
+	}
 	if err := e.recover(); err != nil {
 		return err
 	}
@@ -187,7 +192,7 @@ func (e *Engine) open() error {
 // removeLeftovers removes what a process that ended early was making.
 func removeLeftovers(path string) error {
 	restores, _ := filepath.Glob(path + restoreSuffix + "*") // the pattern is right
-	for _, left := range append(restores, path+compactSuffix) {
+	for _, left := range append(restores, path+compactSuffix, path+upgradeSuffix) {
 		if err := os.RemoveAll(left); err != nil {
 			return err
 		}
@@ -321,6 +326,9 @@ func (e *Engine) Close() error {
 		<-e.stopped
 		e.compacting <- struct{}{} // whoever compacts has noticed
 		e.background.Wait()
+		if e.closed == nil {
+			dropOldFormats(e.path)
+		}
 		if err := e.db.Close(); err != nil && e.closed == nil {
 			e.closed = fmt.Errorf("close store %s: %w", e.path, err)
 		}
