@@ -24,6 +24,16 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s holds the store %s; stop it, or choose another data directory", holder, e.Path)
 }
 
+// Lock keeps every engine from the store at path, which need not be there, until
+// it is closed. When one has it already the error is a *LockedError.
+func Lock(path string) (io.Closer, error) {
+	f, err := lockFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
 // lockFile takes the lock beside the store and writes our process id in it. The
 // kernel frees it when the process ends, however it ends; the file stays, since
 // removing it would let two processes lock two files of one name.
