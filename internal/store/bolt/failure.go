@@ -16,10 +16,27 @@ import (
 // goOn ends every message about damage: what someone does who reads it.
 const goOn = "run `skiff store check` to see what is lost, then `skiff snapshot restore` or `skiff store salvage`"
 
+// damageError is an ErrDamaged that says of what, and what to do.
+type damageError struct{ store.Damage }
+
+func (e *damageError) Error() string {
+	return fmt.Sprintf("%v: %v; %s", store.ErrDamaged, e.Damage, goOn)
+}
+
+func (e *damageError) Unwrap() error { return store.ErrDamaged }
+
 // damaged is the error for a record that is not what was written.
 func damaged(key store.Key, reason string) error {
-	return fmt.Errorf("%w: %s: %s; "+goOn,
-		store.ErrDamaged, key, reason)
+	return &damageError{store.Damage{Key: key, Reason: reason}}
+}
+
+// reasonOf returns what is wrong without of what and what to do.
+func reasonOf(err error) string {
+	var damage *damageError
+	if errors.As(err, &damage) {
+		return damage.Reason
+	}
+	return err.Error()
 }
 
 // guard turns a panic of bbolt and a fault of its memory map (a page that the

@@ -2,9 +2,9 @@ package bolt
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"math"
 	"os"
 
@@ -20,16 +20,10 @@ const (
 	pageElement  = 16 // branch: pos 4, ksize 4, page 8; leaf: flags 4, pos 4, ksize 4, vsize 4
 	pageBranch   = 0x01
 	pageLeaf     = 0x02
+	pageMeta     = 0x04
+	pageFree     = 0x10
 	bucketHeader = 16 // root page 8, sequence 8; an inline bucket's page follows
 	bucketFlag   = 0x01
-
-	metaMagic    = 0xED0CDAED
-	metaVersion  = 2
-	metaRoot     = 16
-	metaHigh     = 40
-	metaTx       = 48
-	metaChecksum = 56
-	metaBytes    = 64
 )
 
 // verifyPages walks the pages of a file before bbolt does. What bbolt finds on
@@ -50,6 +44,9 @@ func verifyPages(path string) error {
 		return err
 	}
 	_ = unix.Fadvise(int(f.Fd()), 0, readAheadBytes, unix.FADV_WILLNEED)
+	if err := mendMeta(path, f, info.Size()); err != nil {
+		return err
+	}
 	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return fmt.Errorf("map the file: %w", err)
@@ -59,42 +56,107 @@ func verifyPages(path string) error {
 	return err
 }
 
+// mendMeta sees to it that bbolt goes on with the last state of the file. With
+// one bad meta page it would go back to the one before, and the last transaction
+// would be gone without a word.
+func mendMeta(path string, f *os.File, size int64) error {
+	r := newReader(f, size, func(store.Damage) {})
+	slots := r.slots()
+	at := newest(slots)
+	if at < 0 || !slots[at].mended && slots[1-at].valid {
+		return nil
+	}
+	if slots[at].mended {
+		if err := writeMeta(path, at, slots[at].meta); err != nil {
+			return err
+		}
+	}
+	if slots[1-at].valid {
+		return nil
+	}
+	ctx := context.Background()
+	now, err := r.readRoot(ctx, slots[at].root)
+	if err != nil {
+		return err
+	}
+	later, err := r.later(ctx, now)
+	if err != nil {
+		return err
+	}
+	if later != nil {
+		return writeMeta(path, 1-at, meta{
+			root: later.page, free: noFreeList, high: max(later.high, slots[at].high), tx: slots[at].tx + 1,
+		})
+	}
+	if r.damaged {
+		return fmt.Errorf("%w: a meta page, and part of what it led to; %s", store.ErrDamaged, goOn)
+	}
+	return nil
+}
+
+// writeMeta puts a meta page on disk.
+func writeMeta(path string, slot int, m meta) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(m.encode(slot), int64(slot)*pageSize); err != nil {
+		return diskError(err)
+	}
+	return f.Sync()
+}
+
 // walkPages tells which pages are in use; nil when there is no meta page.
 func walkPages(data []byte) (*pages, error) {
-	meta := newestMeta(data)
-	if meta == nil {
+	slots := readMetas(data)
+	at := newest(slots)
+	if at < 0 || slots[at].mended {
 		return nil, nil
 	}
-	p := &pages{data: data, high: binary.NativeEndian.Uint64(meta[metaHigh:])}
+	m := slots[at].meta
+	p := &pages{data: data, high: m.high}
 	if p.high > uint64(len(data)/pageSize) {
 		return nil, fmt.Errorf("%w: the file has %d pages, fewer than the %d it should; "+goOn,
 			store.ErrDamaged, len(data)/pageSize, p.high)
 	}
 	p.seen = make([]bool, p.high)
-	return p, p.tree(binary.NativeEndian.Uint64(meta[metaRoot:]), nil, nil)
+	if err := p.tree(m.root, nil, nil, true); err != nil {
+		return p, err
+	}
+	return p, p.freeList(m.free)
+}
+
+// freeList checks that what bbolt will take for free is, in a file that skiff has
+// not written to yet: later there is no such list.
+func (p *pages) freeList(id uint64) error {
+	if id == noFreeList {
+		return nil
+	}
+	if id < 2 || id >= p.high || p.seen[id] {
+		return damagedPage(id, "cannot be the list of free pages")
+	}
+	page := p.data[id*pageSize:]
+	count, overflow := int(binary.NativeEndian.Uint16(page[10:])), uint64(binary.NativeEndian.Uint32(page[12:]))
+	if binary.NativeEndian.Uint64(page) != id || binary.NativeEndian.Uint16(page[8:]) != pageFree || overflow != 0 ||
+		count > (pageSize-pageHeader)/8 {
+		return damagedPage(id, "is no list of free pages")
+	}
+	p.seen[id] = true
+	for i := range count {
+		free := binary.NativeEndian.Uint64(page[pageHeader+8*i:])
+		if free < 2 || free >= p.high || p.seen[free] {
+			return damagedPage(id, fmt.Sprintf("has page %d as free, which is in use", free))
+		}
+		p.seen[free] = true
+	}
+	return nil
 }
 
 // readAheadBytes is how much of the file the kernel is asked to read in one go:
 // opening and loading visit every page, and bbolt maps them for random access,
 // which on a cold SD card is a wait for each.
 const readAheadBytes = 256 << 20
-
-// newestMeta returns the meta page that bbolt will use, nil when none is valid.
-func newestMeta(data []byte) (newest []byte) {
-	for page := range 2 {
-		meta := data[page*pageSize+pageHeader:][:metaBytes]
-		sum := fnv.New64a()
-		sum.Write(meta[:metaChecksum])
-		if binary.NativeEndian.Uint32(meta) != metaMagic || binary.NativeEndian.Uint32(meta[4:]) != metaVersion ||
-			binary.NativeEndian.Uint32(meta[8:]) != pageSize || binary.NativeEndian.Uint64(meta[metaChecksum:]) != sum.Sum64() {
-			continue
-		}
-		if newest == nil || binary.NativeEndian.Uint64(meta[metaTx:]) > binary.NativeEndian.Uint64(newest[metaTx:]) {
-			newest = meta
-		}
-	}
-	return newest
-}
 
 // pages is a file on which a walk is under way.
 type pages struct {
@@ -109,8 +171,8 @@ func damagedPage(id uint64, reason string) error {
 }
 
 // tree walks the pages below one, whose keys must lie in [from, to); nil is no
-// bound.
-func (p *pages) tree(id uint64, from, to []byte) error {
+// bound. The top tree holds buckets, and the trees of these hold none.
+func (p *pages) tree(id uint64, from, to []byte, top bool) error {
 	if id < 2 || id >= p.high {
 		return damagedPage(id, fmt.Sprintf("is referred to, but the last one is %d", p.high-1))
 	}
@@ -128,11 +190,11 @@ func (p *pages) tree(id uint64, from, to []byte) error {
 		}
 		p.seen[i] = true
 	}
-	return p.elements(id, page[:(overflow+1)*pageSize], from, to)
+	return p.elements(id, page[:(overflow+1)*pageSize], from, to, top)
 }
 
 // elements walks what a page, or the page within an inline bucket, holds.
-func (p *pages) elements(id uint64, page []byte, from, to []byte) error {
+func (p *pages) elements(id uint64, page []byte, from, to []byte, top bool) error {
 	flags, count := binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
 	branch := flags == pageBranch
 	if !branch && flags != pageLeaf {
@@ -160,8 +222,10 @@ func (p *pages) elements(id uint64, page []byte, from, to []byte) error {
 					return err
 				}
 			}
-			err = p.tree(binary.NativeEndian.Uint64(page[at+8:]), key, upper)
-		case binary.NativeEndian.Uint32(page[at:])&bucketFlag != 0:
+			err = p.tree(binary.NativeEndian.Uint64(page[at+8:]), key, upper, top)
+		case top != (binary.NativeEndian.Uint32(page[at:])&bucketFlag != 0):
+			err = damagedPage(id, "has a record among buckets, or the other way round")
+		case top:
 			err = p.bucket(id, value)
 		}
 		if err != nil {
@@ -191,10 +255,10 @@ func (p *pages) bucket(id uint64, value []byte) error {
 		return damagedPage(id, "has a bucket without a header")
 	}
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
-		return p.tree(root, nil, nil)
+		return p.tree(root, nil, nil, false)
 	}
 	if len(value) < bucketHeader+pageHeader {
 		return damagedPage(id, "has a bucket without a page")
 	}
-	return p.elements(id, value[bucketHeader:], nil, nil)
+	return p.elements(id, value[bucketHeader:], nil, nil, false)
 }

@@ -1,0 +1,179 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// salvageBytes is how much of the records one transaction of the new file takes.
+const salvageBytes = 4 << 20
+
+// Salvage copies all that is intact in the file at rest at from into a new store
+// at to, which Open accepts, and tells fn of what is not. Records keep their
+// revisions; new ones go on far behind all that can have been handed out, as
+// after Restore. It fails when there is a file at to, which comes there whole or
+// not at all, and says what the new file holds.
+func Salvage(ctx context.Context, from, to string, fn func(store.Damage)) (Contents, error) {
+	r, end, err := openReader(from, fn)
+	if err != nil {
+		return Contents{}, pathError("salvage", from, err)
+	}
+	defer end()
+	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		return Contents{}, fmt.Errorf("salvage store %s: there is a file at %s already; move it away first", from, to)
+	}
+	c, err := r.salvage(ctx, to, func(temporary string) error { return os.Rename(temporary, to) })
+	if err != nil {
+		return Contents{}, pathError("salvage", from, err)
+	}
+	return c, nil
+}
+
+// SalvageInPlace puts what is intact in the place of the store at path, and keeps
+// the damaged file under the name it returns.
+func SalvageInPlace(ctx context.Context, path string, fn func(store.Damage)) (kept string, _ Contents, err error) {
+	r, end, err := openReader(path, fn)
+	if err != nil {
+		return "", Contents{}, pathError("salvage", path, err)
+	}
+	defer end()
+	kept = path + ".damaged-" + time.Now().UTC().Format("20060102T150405Z")
+	c, err := r.salvage(ctx, path, func(temporary string) error {
+		// At no time is there no store of that name: a server that starts would
+		// make an empty one.
+		if err := os.Link(path, kept); err != nil {
+			return fmt.Errorf("keep the damaged file: %w; write to another file instead, with --output", err)
+		}
+		return os.Rename(temporary, path)
+	})
+	if err != nil {
+		return "", Contents{}, pathError("salvage", path, err)
+	}
+	return kept, c, nil
+}
+
+// salvage writes a new store beside to, which place then gives its name.
+func (r *reader) salvage(ctx context.Context, to string, place func(temporary string) error) (Contents, error) {
+	if err := r.load(ctx); err != nil {
+		return Contents{}, err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(to), filepath.Base(to)+restoreSuffix) // Open removes what a crash leaves
+	if err != nil {
+		return Contents{}, err
+	}
+	defer os.RemoveAll(dir)
+	temporary := filepath.Join(dir, "store.db")
+	if err := guard(func() error { return r.write(ctx, temporary) }); err != nil {
+		return Contents{}, err
+	}
+	if err := place(temporary); err != nil {
+		return Contents{}, err
+	}
+	if err := syncDir(filepath.Dir(to)); err != nil {
+		return Contents{}, err
+	}
+	c := r.contents()
+	c.Clean = false
+	if info, err := os.Stat(to); err == nil {
+		c.FileBytes = info.Size()
+	}
+	return c, nil
+}
+
+// write makes the new file and brings it to disk.
+func (r *reader) write(ctx context.Context, path string) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, PageSize: pageSize, NoSync: true, NoGrowSync: true,
+	})
+	if err != nil {
+		return diskError(err)
+	}
+	defer db.Close()
+	w := &writer{db: db}
+	err = w.fill(ctx, r)
+	if w.tx != nil {
+		_ = w.tx.Rollback()
+	}
+	if err == nil {
+		err = db.Sync()
+	}
+	if err != nil {
+		return diskError(err)
+	}
+	return nil
+}
+
+// writer fills a new store in transactions of bounded size.
+type writer struct {
+	db    *bbolt.DB
+	tx    *bbolt.Tx
+	space *keyspace
+	bytes int
+}
+
+func (w *writer) fill(ctx context.Context, r *reader) error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	if err := layOut(w.tx); err != nil {
+		return err
+	}
+	// Buckets without records are still among those that have or had some.
+	for _, t := range r.trees {
+		if _, err := w.tx.CreateBucketIfNotExists([]byte(bucketPrefix + t.bucket)); err != nil && !t.listed {
+			return err
+		}
+	}
+	if err := r.each(ctx, w.put); err != nil {
+		return err
+	}
+	last := r.contents().Revision
+	reserved := max(r.state.reserved, last) + restoreSkip
+	if err := w.space.seal(last, reserved); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+func (w *writer) begin() (err error) {
+	if w.tx, err = w.db.Begin(true); err != nil {
+		return err
+	}
+	w.space, w.bytes = newKeyspace(w.tx), 0
+	w.space.full = true
+	return nil
+}
+
+func (w *writer) commit() error {
+	err := w.tx.Commit()
+	if err == nil {
+		w.tx = nil
+	}
+	return err
+}
+
+// put writes one record.
+func (w *writer) put(key store.Key, record []byte) error {
+	if w.bytes > salvageBytes {
+		if err := w.space.seal(0, 0); err != nil {
+			return err
+		}
+		if err := w.commit(); err != nil {
+			return err
+		}
+		if err := w.begin(); err != nil {
+			return err
+		}
+	}
+	w.bytes += len(key.Name) + len(record)
+	return w.space.adopt(key, record)
+}

@@ -1,0 +1,230 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// top is the tree of buckets as it is read. Its records have no checksums; what
+// there is to tell right from wrong are the packing of the pages, the form of a
+// bucket's header, and the tally of the names in the state.
+type top struct {
+	from    source
+	strict  bool // nothing is made the best of
+	seen    map[uint64]bool
+	sizes   map[uint64]uint64 // of the pages accepted
+	entries []entry
+	gaps    []gap
+	notes   []store.Damage
+}
+
+func newTop(from source, strict bool) *top {
+	return &top{from: from, strict: strict, seen: map[uint64]bool{}, sizes: map[uint64]uint64{}}
+}
+
+// entry is one bucket of the file.
+type entry struct {
+	name   []byte
+	header []byte // root page, sequence; of an inline bucket its page too
+}
+
+func (e entry) root() uint64 { return binary.NativeEndian.Uint64(e.header) }
+func (e entry) want() tally  { return tally(binary.NativeEndian.Uint64(e.header[8:])) }
+
+// inline returns the bucket's page if it is within the header.
+func (e entry) inline() []byte {
+	if len(e.header) == bucketHeader {
+		return nil
+	}
+	return e.header[bucketHeader:]
+}
+
+// bucket returns the store's name for it.
+func (e entry) bucket() (string, bool) { return strings.CutPrefix(string(e.name), bucketPrefix) }
+
+func (e entry) fingerprint() tally {
+	return tally(0).add(header{checksum: crc32.Checksum(e.name, castagnoli)})
+}
+
+// plausible reports whether it can be a bucket.
+func (e entry) plausible(pages uint64) bool {
+	if !plausibleName(e.name) || len(e.header) < bucketHeader {
+		return false
+	}
+	inline := e.inline()
+	if inline == nil {
+		return e.root() >= 2 && e.root() < pages
+	}
+	if len(inline) < pageHeader {
+		return false
+	}
+	end, ok := chained(inline, false, int(binary.NativeEndian.Uint16(inline[10:])), len(inline))
+	return ok && end == len(inline)
+}
+
+func plausibleName(name []byte) bool {
+	return string(name) == metaBucket || string(name) == lazyBucket || len(name) > len(bucketPrefix) && bytes.HasPrefix(name, []byte(bucketPrefix))
+}
+
+func (t *top) note(format string, args ...any) {
+	t.notes = append(t.notes, store.Damage{Reason: fmt.Sprintf(format, args...)})
+}
+
+// visit walks a page and all below it.
+func (t *top) visit(ctx context.Context, id uint64, from, to []byte, depth int) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	miss := gap{at: len(t.entries), page: id, reason: "is referred to twice"}
+	if !t.seen[id] && depth <= maxDepth {
+		t.seen[id] = true
+		l, err := t.from.page(id)
+		if err != nil {
+			miss.reason = err.Error()
+		} else {
+			ok, err := t.elements(ctx, l, from, to, depth)
+			if ok || err != nil {
+				return ok, err
+			}
+			miss.reason = "holds no buckets"
+		}
+	}
+	t.gaps = append(t.gaps, miss)
+	return false, nil
+}
+
+// elements takes a page's buckets, or those below it.
+func (t *top) elements(ctx context.Context, l *layout, from, to []byte, depth int) (bool, error) {
+	if !l.orderly(from, to) {
+		l.faults = append(l.faults, "has damaged keys")
+	}
+	before, gaps := len(t.entries), len(t.gaps)
+	for i := range l.count {
+		if l.branch {
+			low, high := l.bounds(i, from, to)
+			if _, err := t.visit(ctx, l.child(i), low, high, depth+1); err != nil {
+				return false, err
+			}
+		} else {
+			t.entry(l, i)
+		}
+		if t.strict && len(t.gaps)+len(t.notes) > 0 {
+			return false, nil
+		}
+	}
+	if len(t.entries) == before {
+		t.gaps = t.gaps[:gaps]
+		return false, nil
+	}
+	for _, fault := range l.faults {
+		t.note("page %d %s; nothing is lost by that", l.id, fault)
+	}
+	t.sizes[l.id] = l.size
+	return true, nil
+}
+
+// entry takes one element of a leaf, if it is a bucket or can be made one.
+func (t *top) entry(l *layout, i int) {
+	var e entry
+	right := func() bool {
+		name, header, ok := l.element(i)
+		e = entry{name, header}
+		return ok && l.fits(i) && e.plausible(t.from.pages)
+	}
+	switch {
+	case right():
+	case t.strict:
+		t.gaps = append(t.gaps, gap{page: l.id})
+		return
+	case l.mend(i, right):
+		t.note("page %d: where bucket %s lies is damaged; nothing is lost by that", l.id, e.label())
+	default:
+		// Its name or its header: both can be told from its records.
+		name, header, ok := l.element(i)
+		if e = (entry{name, header}); !ok || len(header) < bucketHeader {
+			t.gaps = append(t.gaps, gap{at: len(t.entries), page: l.id, reason: fmt.Sprintf("has a bucket that cannot be read, its element %d", i+1)})
+			return
+		}
+		if inline := e.inline(); inline != nil && len(inline) < pageHeader {
+			e.header = e.header[:bucketHeader]
+		}
+	}
+	if l.flags(i) != bucketFlag {
+		t.note("page %d: bucket %s has the flags %#x; nothing is lost by that", l.id, e.label(), l.flags(i))
+	}
+	if e.inline() != nil && e.root() != 0 {
+		t.note("page %d: the header of bucket %s is damaged; nothing is lost by that", l.id, e.label())
+	}
+	t.entries = append(t.entries, e)
+}
+
+// label is the bucket's name for people.
+func (e entry) label() string {
+	if bucket, ok := e.bucket(); ok {
+		return bucket
+	}
+	return fmt.Sprintf("%q", e.name)
+}
+
+// names is the tally of the names.
+func (t *top) names() (sum tally) {
+	for _, e := range t.entries {
+		sum = sum.plus(e.fingerprint())
+	}
+	return sum
+}
+
+// find returns the bucket of that name.
+func (t *top) find(name string) (entry, bool) {
+	i := slices.IndexFunc(t.entries, func(e entry) bool { return string(e.name) == name })
+	if i < 0 {
+		return entry{}, false
+	}
+	return t.entries[i], true
+}
+
+// state looks for how far revisions have come, in whatever is left of the
+// bucket in which it is.
+func (t *top) state() (progress, error) {
+	_, err := decodeProgress(nil)
+	for _, e := range t.entries {
+		if _, store := e.bucket(); store {
+			continue
+		}
+		for at := 0; at+progressBytes <= len(e.header); at++ {
+			if e.header[at] != progressFormat {
+				continue
+			}
+			if p, cause := decodeProgress(e.header[at : at+progressBytes]); cause == nil {
+				return p, nil
+			}
+		}
+		if string(e.name) == metaBucket && len(e.header) > progressBytes {
+			// Maybe it is of a later format, which has an error of its own.
+			_, err = decodeProgress(e.header[len(e.header)-progressBytes:])
+		}
+	}
+	return progress{}, err
+}
+
+// rename puts one wrong byte of one name right, by the tally of all of them.
+func (t *top) rename(want tally) bool {
+	have := t.names()
+	for i := range t.entries {
+		e := &t.entries[i]
+		rest := want.minus(have.minus(e.fingerprint()))
+		was := string(e.name)
+		if mend(e.name, func() bool { return e.fingerprint() == rest && plausibleName(e.name) }) {
+			t.note("the bucket %q is %q; nothing is lost by that", was, e.name)
+			return true
+		}
+	}
+	return false
+}
