@@ -32,7 +32,7 @@ func main() {
 	flag.StringVar(&b.bench, "bench", "build/bench", "the program that measures an idle server")
 	flag.StringVar(&b.skiff, "skiff", "bin/skiff", "skiff's executable")
 	work := flag.String("dir", "build", "where to write what is measured: its disk is the one that counts")
-	out := flag.String("out", "build/bench-store.json", "where to write the figures")
+	out := flag.String("out", "build/bench-store.json", "where to write the figures (a quick run's: beside it)")
 	// Skiff's heartbeats may wait in memory for ten minutes: less would miss them.
 	flag.DurationVar(&b.quiet, "idle", 10*time.Minute, "how long to watch each idle cluster")
 	quick := flag.Bool("quick", false, "see in half a minute that everything works; the figures mean nothing")
@@ -43,10 +43,11 @@ func main() {
 	// An interrupt ends what is being measured, which then cleans up.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	b.scale, b.sheet = full, figures.NewSheet(*out)
-	if *quick {
-		b.scale, b.quick, b.quiet = small, true, 3*time.Second
+	b.scale = full
+	if *quick { // its figures must not be taken for real ones
+		b.scale, b.quick, b.quiet, *out = small, true, 3*time.Second, *out+".quick"
 	}
+	b.sheet = figures.NewSheet(*out)
 	var err error
 	if *opened != "" {
 		err = openAndTell(ctx, *opened, *decode)

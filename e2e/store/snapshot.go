@@ -46,7 +46,14 @@ func (b *bench) snapshot(ctx context.Context) (err error) {
 		}
 		rounds = append(rounds, round{{result: with}, {result: without}})
 	}
-	b.set("snapshot_bytes", float64(s.engine.Stats().FileBytes))
+	b.tellSnapshots(alone, busy, rounds, s.engine.Stats().FileBytes)
+	return nil
+}
+
+// tellSnapshots notes and prints what became of the rounds, in which the first
+// race had a copy beside it and the second had none.
+func (b *bench) tellSnapshots(alone, busy []time.Duration, rounds []round, bytes int64) {
+	b.set("snapshot_bytes", float64(bytes))
 	b.set("snapshot_ms", figures.Milliseconds(figures.Median(alone)))
 	b.set("snapshot_busy_ms", figures.Milliseconds(figures.Median(busy)))
 	p99 := func(m measured) float64 { return m.latency(0.99) }
@@ -54,7 +61,6 @@ func (b *bench) snapshot(ctx context.Context) (err error) {
 	b.set("snapshot_p99_without_ms", middle(rounds, 1, p99))
 	b.set("snapshot_p99_ratio", ratio(rounds, 1, p99))
 	b.set("snapshot_updates_ratio", ratio(rounds, 1, func(m measured) float64 { return m.perSecond() }))
-	return nil
 }
 
 // copies makes one copy, and more until the spell is over.
