@@ -21,31 +21,43 @@ type batch struct {
 	revision store.Revision
 	// staged shadows the engine's pending writes; nil stands for one that a
 	// durable operation of this batch has superseded.
-	staged  map[store.Key]*lazyWrite
+	staged map[store.Key]*lazyWrite
+	// before are the keys of the request that was verified last, as they were
+	// before it; again says that it names one of them more than once.
+	before  []current
+	again   bool
 	written []*lazyWrite
 	changes []store.Change
 	done    Transaction // nothing while it is not on disk
 	writes  int         // records put and deleted in the transaction
 }
 
-// lookup returns a key's revision as of this point of the batch, and whether
-// its newest value is a lazy one.
-func (b *batch) lookup(key store.Key) (revision store.Revision, lazy bool, err error) {
+// current is a key as of some point of the batch.
+type current struct {
+	revision store.Revision // Absent when it does not exist
+	lazy     bool           // its newest value is not on disk
+	// stored is the header of what is on disk, nil when there is nothing; it was
+	// looked for unless the newest value is a lazy one.
+	stored *header
+}
+
+// lookup finds a key as of this point of the batch.
+func (b *batch) lookup(key store.Key) (current, error) {
 	w, ok := b.staged[key]
 	if !ok {
 		w, ok = b.engine.pending.get(key)
 	}
 	if ok && w != nil {
 		if w.deleted {
-			return store.Absent, true, nil
+			return current{lazy: true}, nil
 		}
-		return w.revision, true, nil
+		return current{revision: w.revision, lazy: true}, nil
 	}
-	h, exists, err := b.space.header(key)
-	if err != nil || !exists {
-		return store.Absent, false, err
+	stored, err := b.space.header(key)
+	if err != nil || stored == nil {
+		return current{}, err
 	}
-	return h.revision, false, nil
+	return current{revision: stored.revision, stored: stored}, nil
 }
 
 // add applies one request, all or nothing. An error is the request's alone
@@ -67,19 +79,21 @@ func (b *batch) add(r *request) (broken, err error) {
 		if op.Action == store.Check {
 			continue
 		}
-		previous, wasLazy, err := b.lookup(op.Key)
-		if err != nil {
-			return err, nil
+		before := b.before[i]
+		if b.again { // an operation before this one may have changed it
+			if before, err = b.lookup(op.Key); err != nil {
+				return err, nil
+			}
 		}
 		b.revision++
 		r.revisions[i] = b.revision
 		if lazy {
 			b.stage(op)
-		} else if err := b.write(op, wasLazy); err != nil {
+		} else if err := b.write(op, before); err != nil {
 			return err, nil
 		}
 		b.changes = append(b.changes, store.Change{
-			Key: op.Key, Action: op.Action, Revision: b.revision, Previous: previous, Value: op.Value, Note: op.Note,
+			Key: op.Key, Action: op.Action, Revision: b.revision, Previous: before.revision, Value: op.Value, Note: op.Note,
 		})
 	}
 	return nil, nil
@@ -94,14 +108,18 @@ func (b *batch) verify(r *request) (lazy bool, err error) {
 	}
 	lazy = r.lazy
 	writes := 0
+	b.before, b.again = b.before[:0], false
 	for i := range r.ops {
 		op := &r.ops[i]
-		have, pending, err := b.lookup(op.Key)
+		before, err := b.lookup(op.Key)
 		if err != nil {
 			return false, err
 		}
+		b.before = append(b.before, before)
+		have := before.revision
 		put, again := own[op.Key]
 		if again {
+			b.again = true
 			// Its revision is not known to anybody yet: only Absent and Any can hold.
 			have = store.Absent
 			if put {
@@ -118,7 +136,7 @@ func (b *batch) verify(r *request) (lazy bool, err error) {
 		if own != nil {
 			own[op.Key] = op.Action == store.Put
 		}
-		lazy = lazy && (pending || b.mayBeLazy(op.Key))
+		lazy = lazy && (before.lazy || b.mayBeLazy(before.stored))
 	}
 	if writes > 0 && b.revision+store.Revision(writes) > b.engine.reserved {
 		lazy = false
@@ -137,12 +155,11 @@ func holds(op *store.Op, have store.Revision) bool {
 // mayBeLazy reports whether the first lazy write of a key may stay in memory:
 // if the key is not on disk, or listed for a fresh revision after a crash, and
 // if there is room.
-func (b *batch) mayBeLazy(key store.Key) bool {
+func (b *batch) mayBeLazy(stored *header) bool {
 	if b.engine.pending.bytes > b.engine.options.LazyBytes {
 		return false
 	}
-	h, exists, err := b.space.header(key)
-	return err == nil && (!exists || h.flags&flagLazy != 0)
+	return stored == nil || stored.flags&flagLazy != 0
 }
 
 // stage makes an operation a lazy write.
@@ -153,15 +170,19 @@ func (b *batch) stage(op *store.Op) {
 }
 
 // write applies an operation to the transaction.
-func (b *batch) write(op *store.Op, wasLazy bool) error {
-	if wasLazy {
+func (b *batch) write(op *store.Op, before current) (err error) {
+	stored := before.stored
+	if before.lazy {
 		b.staged[op.Key] = nil
+		if stored, err = b.space.header(op.Key); err != nil {
+			return err
+		}
 	}
 	b.writes++
 	if op.Action == store.Delete {
-		return b.space.remove(op.Key)
+		return b.space.remove(op.Key, stored)
 	}
-	return b.space.put(op.Key, b.engine.options.lazy(op) || wasLazy, b.revision, op.Value)
+	return b.space.put(op.Key, stored, b.engine.options.lazy(op) || before.lazy, b.revision, op.Value)
 }
 
 // carry writes lazy values that have waited long enough, or all. One that this
@@ -192,11 +213,15 @@ func (b *batch) carry(all bool) error {
 }
 
 func (b *batch) carryOne(w *lazyWrite) error {
+	stored, err := b.space.header(w.key)
+	if err != nil {
+		return err
+	}
 	b.writes++
 	if w.deleted {
-		return b.space.remove(w.key)
+		return b.space.remove(w.key, stored)
 	}
-	return b.space.put(w.key, true, w.revision, w.value)
+	return b.space.put(w.key, stored, true, w.revision, w.value)
 }
 
 // settle makes the staged changes of lazy writes real.

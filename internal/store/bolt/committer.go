@@ -220,6 +220,7 @@ func (e *Engine) fill(b *batch, requests []*request, mode commitMode) error {
 		}
 	}
 	b.space = newKeyspace(tx)
+	b.space.buckets = e.buckets
 	for _, r := range requests {
 		broken, err := b.add(r)
 		if broken != nil {
@@ -273,7 +274,7 @@ func (e *Engine) seal(b *batch, mode commitMode) error {
 		return err
 	}
 	b.settle()
-	e.reserved = reserved
+	e.reserved, e.buckets = reserved, b.space.buckets
 	if e.copying != nil {
 		b.note(e.copying)
 	}

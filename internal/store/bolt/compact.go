@@ -202,11 +202,15 @@ func (c *compaction) repeat(from *bbolt.Tx, space *keyspace, keys []store.Key) e
 		if b := source.bucket(key.Bucket); b.Bucket != nil {
 			record = b.Get([]byte(key.Name))
 		}
-		var err error
-		if record == nil {
-			err = space.remove(key)
-		} else {
-			err = space.adopt(key, record)
+		if record != nil {
+			if err := space.adopt(key, record); err != nil {
+				return err
+			}
+			continue
+		}
+		old, err := space.header(key)
+		if err == nil {
+			err = space.remove(key, old)
 		}
 		if err != nil {
 			return err

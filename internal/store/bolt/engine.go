@@ -106,6 +106,7 @@ type Engine struct {
 	reserved store.Revision // last one that may be handed out lazily
 	fatal    error          // why nothing can be committed any more
 	retryAt  time.Time      // no lazy flush before, after one that failed
+	buckets  *tally         // of the names on disk, nil when it is not known
 	usable   int64          // bytes of the file that are free
 	setAside int64          // … and up to where the disk keeps it room to grow
 

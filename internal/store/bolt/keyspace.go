@@ -27,6 +27,9 @@ type keyspace struct {
 	open map[string]*openBucket
 	lazy *openBucket // nil before it is needed
 	full bool        // records come in their order: fill pages to the brim
+	// buckets is the tally of their names, once it is known and while none is
+	// created.
+	buckets *tally
 }
 
 type openBucket struct {
@@ -52,34 +55,30 @@ func (s *keyspace) bucket(name string) *openBucket {
 	return b
 }
 
-// header returns the header of a key's record.
-func (s *keyspace) header(key store.Key) (h header, ok bool, err error) {
+// header returns the header of a key's record, nil when there is none.
+func (s *keyspace) header(key store.Key) (*header, error) {
 	b := s.bucket(key.Bucket)
 	if b.Bucket == nil {
-		return header{}, false, nil
+		return nil, nil
 	}
 	record := b.Get([]byte(key.Name))
 	if record == nil {
-		return header{}, false, nil
+		return nil, nil
 	}
-	h, err = readHeader(key, record)
-	return h, true, err
+	h, err := readHeader(key, record)
+	return &h, err
 }
 
-// put writes a record. One that was ever written lazily stays listed as such
-// until it is deleted.
-func (s *keyspace) put(key store.Key, lazy bool, revision store.Revision, value []byte) error {
-	old, exists, err := s.header(key)
-	if err != nil {
-		return err
-	}
+// put writes a record in the place of old, if there is one. One that was ever
+// written lazily stays listed as such until it is deleted.
+func (s *keyspace) put(key store.Key, old *header, lazy bool, revision store.Revision, value []byte) error {
 	var flags byte
-	if lazy || exists && old.flags&flagLazy != 0 {
+	if lazy || old != nil && old.flags&flagLazy != 0 {
 		flags = flagLazy
 	}
 	record := encodeRecord(key, flags, revision, value)
 	h, _ := readHeader(key, record)
-	return s.replace(key, old, exists, h, record)
+	return s.replace(key, old, h, record)
 }
 
 // adopt takes over a record that was read from another file, once it is found
@@ -89,15 +88,15 @@ func (s *keyspace) adopt(key store.Key, record []byte) error {
 	if err != nil {
 		return err
 	}
-	old, exists, err := s.header(key)
+	old, err := s.header(key)
 	if err != nil {
 		return err
 	}
-	return s.replace(key, old, exists, h, record)
+	return s.replace(key, old, h, record)
 }
 
-// replace writes a record in the place of the old one, if that exists.
-func (s *keyspace) replace(key store.Key, old header, exists bool, h header, record []byte) error {
+// replace writes a record in the place of the old one, if there is one.
+func (s *keyspace) replace(key store.Key, old *header, h header, record []byte) error {
 	b, err := s.ensure(key.Bucket)
 	if err != nil {
 		return err
@@ -105,15 +104,15 @@ func (s *keyspace) replace(key store.Key, old header, exists bool, h header, rec
 	if err := b.Put([]byte(key.Name), record); err != nil {
 		return err
 	}
-	listed := exists && old.flags&flagLazy != 0
+	listed := old != nil && old.flags&flagLazy != 0
 	switch {
 	case h.flags&flagLazy != 0 && !listed:
 		err = s.list(key)
 	case h.flags&flagLazy == 0 && listed:
 		err = s.unlist(key)
 	}
-	if exists {
-		b.tally = b.tally.remove(old)
+	if old != nil {
+		b.tally = b.tally.remove(*old)
 	}
 	b.tally, b.changed = b.tally.add(h), true
 	return err
@@ -126,6 +125,7 @@ func (s *keyspace) ensure(name string) (*openBucket, error) {
 		return b, nil
 	}
 	var err error
+	s.buckets = nil
 	if b.Bucket, err = s.tx.CreateBucketIfNotExists([]byte(bucketPrefix + name)); err != nil {
 		return nil, err
 	}
@@ -133,17 +133,16 @@ func (s *keyspace) ensure(name string) (*openBucket, error) {
 	return b, nil
 }
 
-// remove deletes a record if it is there.
-func (s *keyspace) remove(key store.Key) error {
-	old, exists, err := s.header(key)
-	if err != nil || !exists {
-		return err
+// remove deletes the record whose header is old; nothing when that is nil.
+func (s *keyspace) remove(key store.Key, old *header) error {
+	if old == nil {
+		return nil
 	}
 	b := s.bucket(key.Bucket)
 	if err := b.Delete([]byte(key.Name)); err != nil {
 		return err
 	}
-	b.tally, b.changed = b.tally.remove(old), true
+	b.tally, b.changed = b.tally.remove(*old), true
 	if old.flags&flagLazy != 0 {
 		return s.unlist(key)
 	}
@@ -203,7 +202,11 @@ func (s *keyspace) seal(revision, reserved store.Revision) error {
 	if err := s.sealBuckets(); err != nil {
 		return err
 	}
-	p := progress{revision, reserved, tallyBuckets(s.tx)}
+	if s.buckets == nil {
+		names := tallyBuckets(s.tx)
+		s.buckets = &names
+	}
+	p := progress{revision, reserved, *s.buckets}
 	return s.tx.Bucket([]byte(metaBucket)).Put([]byte(metaState), p.encode())
 }
 

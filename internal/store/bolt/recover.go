@@ -88,8 +88,12 @@ func (e *Engine) restamp() error {
 				// The scan that follows names it.
 				continue
 			}
+			old, err := space.header(key)
+			if err != nil {
+				return err
+			}
 			revision++
-			if err := space.put(key, true, revision, value); err != nil {
+			if err := space.put(key, old, true, revision, value); err != nil {
 				return err
 			}
 		}

@@ -77,8 +77,8 @@ func (b *batch) thrifty(r *request) bool {
 		if op.Action != store.Put {
 			continue
 		}
-		h, exists, err := b.space.header(op.Key)
-		if err != nil || !exists || headerBytes+len(op.Value) > h.size+thriftyBytes {
+		stored, err := b.space.header(op.Key)
+		if err != nil || stored == nil || headerBytes+len(op.Value) > stored.size+thriftyBytes {
 			return false
 		}
 	}

@@ -110,7 +110,7 @@ func rewrite(from *database, path string, old oldFormat, found progress) error {
 					if err != nil {
 						return err
 					}
-					return space.put(key, lazy, revision, value)
+					return space.put(key, nil, lazy, revision, value)
 				})
 				if err != nil {
 					return err
