@@ -63,6 +63,12 @@ func (b *boot) run(ctx context.Context) (wrong []string, err error) {
 	for line := range g.lines {
 		b.take(line)
 	}
+	for _, line := range b.trial.machine.console() {
+		b.log = append(b.log, "console: "+line)
+		if strings.Contains(line, "-fs error") || strings.Contains(line, "BUG:") || strings.Contains(line, "guest:") {
+			b.wrong = append(b.wrong, line)
+		}
+	}
 	return b.wrong, err
 }
 

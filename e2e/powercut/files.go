@@ -15,7 +15,7 @@ import (
 type fileSystem struct {
 	name    string
 	command []string // makes it on the image that comes last
-	options string   // to mount it with
+	options []string // one of them is what a boot mounts it with
 	modules []string // of the kernel, in their order
 }
 
@@ -24,11 +24,12 @@ const diskBytes = 64 << 20
 
 // fileSystems are constant: those that may be chosen.
 var fileSystems = map[string]fileSystem{
-	// As Debian makes and mounts it; nothing is put off until after the first mount.
+	// As Debian makes and mounts it, nothing put off until after the first mount;
+	// and without what makes up for programs that do not sync.
 	"ext4": {
 		name:    "ext4",
 		command: []string{"mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"},
-		options: "data=ordered",
+		options: []string{"data=ordered", "data=writeback,noauto_da_alloc"},
 	},
 }
 

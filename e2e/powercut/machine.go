@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -103,6 +104,15 @@ func (g *guest) serve(d *disk.Disk) {
 	_ = nbd.Serve(conn, d)
 }
 
+// console returns the lines that the guest's kernel wrote in its last life.
+func (m *machine) console() []string {
+	text, err := os.ReadFile(filepath.Join(m.dir, "console"))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	return strings.FieldsFunc(string(text), func(r rune) bool { return r == '\r' || r == '\n' })
+}
+
 // kill takes the machine away; what it told before is still in lines. The
 // caller reads these to their end, then calls release.
 func (g *guest) kill() { _ = g.process.Process.Kill() }
@@ -143,7 +153,7 @@ func (m *machine) remember(ctx context.Context) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the machine ended before it was ready; its console is %s", filepath.Join(m.dir, "console"))
+	return fmt.Errorf("the machine ended before it was ready:\n%s", strings.Join(m.console(), "\n"))
 }
 
 // save has the machine send its state to us.

@@ -12,6 +12,7 @@ import (
 // cutPlan says when the power goes in one boot, and what goes with it. All of it
 // comes from the seed.
 type cutPlan struct {
+	fresh bool // the disk is new: the store is being made
 	begin begin
 	// One of these three: an event of the disk, the acknowledgement of a commit,
 	// a time. Each is counted from begin.
@@ -34,6 +35,13 @@ const (
 )
 
 func (c cutPlan) String() string {
+	if c.fresh {
+		return "on a new disk " + c.where()
+	}
+	return c.where()
+}
+
+func (c cutPlan) where() string {
 	from := [...]string{"the start", "the load", "a compaction", "the end"}[c.begin]
 	what := c.disk.String()
 	switch {
@@ -76,7 +84,7 @@ func planLoad(seed uint64, boot int, files fileSystem, compact bool) load.Plan {
 	case 7, 8:
 		p.Commits = 1 + random.IntN(20)
 	}
-	p.FileSystem, p.MountOptions = files.name, files.options
+	p.FileSystem, p.MountOptions = files.name, files.options[random.IntN(len(files.options))]
 	return p
 }
 
@@ -95,10 +103,11 @@ func planCut(p load.Plan) cutPlan {
 		most = 12 // little comes to the disk
 	}
 	switch choice := random.IntN(20); {
-	case choice < 2:
+	case choice < 3:
 		c.begin = fromStart
+		c.fresh = random.IntN(2) == 0
 		c.disk = disk.Moment{Event: []disk.Event{disk.AtWrite, disk.AtFlush}[random.IntN(2)], Count: 1 + random.IntN(25)}
-	case choice < 9:
+	case choice < 10:
 		c.disk = disk.Moment{Event: disk.AtWrite, Count: 1 + random.IntN(4*most)}
 	case choice < 14:
 		c.disk = disk.Moment{Event: disk.AtFlush, Count: 1 + random.IntN(most)}

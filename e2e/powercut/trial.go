@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -20,6 +21,7 @@ type trial struct {
 	machine  *machine
 	model    *load.Model
 
+	image  []byte     // a new disk's
 	before []byte     // what was on the disk when the current boot began
 	log    [][]string // what the guest has told in the last boots
 	begun  time.Time
@@ -70,7 +72,7 @@ func newTrial(ctx context.Context, s settings, dir, program string) (*trial, err
 	}
 	t := &trial{
 		settings: s, files: files, model: load.NewModel(), begun: time.Now(),
-		machine: &machine{dir: dir, kernel: k.image, initrd: initrd, disk: disk.New(image)},
+		image: image, machine: &machine{dir: dir, kernel: k.image, initrd: initrd, disk: disk.New(bytes.Clone(image))},
 	}
 	return t, t.machine.remember(ctx)
 }
@@ -82,15 +84,19 @@ func (t *trial) run(ctx context.Context) error {
 		plan := planLoad(t.settings.seed, number, t.files, t.compact)
 		cut := planCut(plan)
 		if number == t.settings.cuts {
-			cut = cutPlan{begin: fromLoad, acks: 1, random: plan.Random(forLoss)}
+			cut = cutPlan{begin: fromLoad, acks: 1, loss: disk.Loss{Unit: disk.Sector}, random: plan.Random(forLoss)}
 		}
+		if cut.fresh {
+			t.renew()
+		}
+		plan.Known = t.model.Known()
 		t.before = t.machine.disk.Image()
 		b := &boot{trial: t, plan: plan, cut: cut}
 		wrong, err := b.run(ctx)
 		t.log = append(t.log, b.log)
 		t.log = t.log[max(0, len(t.log)-3):]
 		if err != nil {
-			return fmt.Errorf("boot %d (seed %d): %w", number, t.settings.seed, err)
+			return fmt.Errorf("boot %d (seed %d): %w:\n  %s", number, t.settings.seed, err, strings.Join(b.log[max(0, len(b.log)-20):], "\n  "))
 		}
 		if len(wrong) > 0 {
 			return &brokenError{t.settings.seed, t.totals.cuts, wrong}
@@ -98,6 +104,14 @@ func (t *trial) run(ctx context.Context) error {
 		t.end(number, b)
 	}
 	return nil
+}
+
+// renew puts a new disk into the machine.
+func (t *trial) renew() {
+	t.machine.disk.Fill(t.image)
+	t.totals.commits += t.model.Commits
+	t.totals.operations += t.model.Operations
+	t.model = load.NewModel()
 }
 
 // end notes a cut that has come.
@@ -130,7 +144,7 @@ func (t *trial) summary() string {
 	return fmt.Sprintf("%d cuts (%d before the store was open) in %s, seed %d: %d commits with %d operations acknowledged; "+
 		"%d writes and %d flushes came to the disk, of %d writes under way %d were dropped and %d torn",
 		t.totals.cuts, t.totals.early, time.Since(t.begun).Round(time.Second), t.settings.seed,
-		t.model.Commits, t.model.Operations, counts.Writes, counts.Flushes,
+		t.totals.commits+t.model.Commits, t.totals.operations+t.model.Operations, counts.Writes, counts.Flushes,
 		t.totals.lost.Pending, t.totals.lost.Dropped, t.totals.lost.Torn)
 }
 

@@ -141,6 +141,22 @@ func (d *Disk) Image() []byte {
 	return bytes.Clone(d.medium)
 }
 
+// Fill turns the power on with another content.
+func (d *Disk) Fill(image []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	copy(d.medium, image)
+	copy(d.content, image)
+	d.on()
+}
+
+// on forgets what was under way.
+func (d *Disk) on() {
+	d.pending = nil
+	d.moment = Moment{}
+	d.off = make(chan struct{})
+}
+
 // Loss says how much a cut takes.
 type Loss struct {
 	Keep float64 // the probability that a write had reached the medium
@@ -171,9 +187,7 @@ func (d *Disk) Lose(random *rand.Rand, loss Loss) Lost {
 		end := w.offset + int64(len(w.data))
 		copy(d.content[w.offset:end], d.medium[w.offset:end])
 	}
-	d.pending = nil
-	d.moment = Moment{}
-	d.off = make(chan struct{})
+	d.on()
 	return lost
 }
 

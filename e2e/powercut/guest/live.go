@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -17,6 +18,13 @@ import (
 // live opens the store, tells what is in it and writes, until the power goes or
 // the plan is done.
 func live(h *host, plan load.Plan, path string) error {
+	rest := -1
+	if plan.Known {
+		var err error
+		if rest, err = atRest(path); err != nil {
+			return err
+		}
+	}
 	e, err := bolt.Open(path, bolt.Options{LazyWindow: plan.Window, Reserve: plan.Reserve})
 	if err != nil {
 		return err
@@ -24,6 +32,9 @@ func live(h *host, plan load.Plan, path string) error {
 	there, err := tellRecords(h, e)
 	if err != nil {
 		return err
+	}
+	if rest >= 0 && rest != len(there) {
+		return fmt.Errorf("the file at rest had %d records, the open store %d", rest, len(there))
 	}
 	var all sync.WaitGroup
 	begin := time.Now()
@@ -49,6 +60,19 @@ func live(h *host, plan load.Plan, path string) error {
 	}
 	h.tell("closed")
 	return nil
+}
+
+// atRest checks a file that nobody has open, and returns how many records it
+// has.
+func atRest(path string) (records int, err error) {
+	var damages []error
+	contents, err := bolt.Check(context.Background(), path, func(d store.Damage) {
+		damages = append(damages, fmt.Errorf("check %s: %s", path, d))
+	})
+	for _, n := range contents.Buckets {
+		records += n
+	}
+	return records, errors.Join(append(damages, err)...)
 }
 
 // tellRecords scans everything and tells it.
@@ -100,13 +124,9 @@ func write(h *host, e *bolt.Engine, plan load.Plan, w *load.Writer, id int, star
 
 // compact compacts while others write, as long as the power is there.
 func compact(h *host, e store.Engine) error {
-	compacter, ok := e.(interface{ Compact(context.Context) error })
-	if !ok {
-		return nil
-	}
 	for {
 		h.tell("compacting")
-		if err := compacter.Compact(context.Background()); err != nil {
+		if err := e.Compact(context.Background()); err != nil {
 			return fmt.Errorf("compact: %w", err)
 		}
 		h.tell("compacted")
@@ -114,7 +134,16 @@ func compact(h *host, e store.Engine) error {
 	}
 }
 
-// snapshot copies the store while others write, and reads the copy back.
+// online checks the open store.
+func online(e store.Engine) error {
+	var damages []error
+	err := e.Check(context.Background(), func(d store.Damage) {
+		damages = append(damages, fmt.Errorf("check the open store: %s", d))
+	})
+	return errors.Join(append(damages, err)...)
+}
+
+// snapshot copies the store while others write, and checks both.
 func snapshot(h *host, e store.Engine, path string) error {
 	for {
 		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
@@ -130,6 +159,12 @@ func snapshot(h *host, e store.Engine, path string) error {
 			err = f.Sync()
 		}
 		f.Close()
+		if err == nil {
+			_, err = atRest(path)
+		}
+		if err == nil {
+			err = online(e)
+		}
 		if err != nil {
 			return err
 		}

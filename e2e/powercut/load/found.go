@@ -59,7 +59,7 @@ func (m *Model) adopt(opened store.Revision, records map[store.Key]Held) (wrong 
 		}
 	}
 	m.opened, m.last = opened, max(m.last, opened)
-	m.writers, m.waiting = nil, nil
+	m.writers, m.waiting, m.known = nil, nil, true
 	return wrong
 }
 

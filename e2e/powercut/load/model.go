@@ -28,6 +28,7 @@ type Model struct {
 	opened  store.Revision
 	waiting []wait
 	closed  bool
+	known   bool // Found has been called
 
 	// Commits and Operations were acknowledged.
 	Commits, Operations int
@@ -119,6 +120,9 @@ func (m *Model) Close() {
 		m.versions[key] = versions[len(versions)-1:]
 	}
 }
+
+// Known reports whether the store was found at least once.
+func (m *Model) Known() bool { return m.known }
 
 // patience is what a transaction at a window's end may take, and enough is how
 // many commits the same committer must have begun and ended since: time alone

@@ -26,10 +26,13 @@ type Plan struct {
 	Seed    uint64
 	Boot    int
 	Writers int
+	// Known is whether the store was open before: while it was being made, the
+	// power may leave anything that can be opened.
+	Known bool
 	// Window and Reserve are the store's for lazy writes.
 	Window  time.Duration
 	Reserve int64
-	// FileSystem is mounted from the disk.
+	// FileSystem is what is on the disk, and MountOptions how it is mounted.
 	FileSystem, MountOptions string
 	// Beating has nearly all writes lazy, and the writers pause between them.
 	Beating bool
