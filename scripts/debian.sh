@@ -7,6 +7,7 @@ package=$1 dir=$2
 [ ! -e "$dir/unpacked" ] || exit 0
 mkdir -p "$dir"
 cd "$dir"
+rm -f "$package"_*.deb # of an earlier version
 # apt fetches as another user where it may.
 apt-get download -o APT::Sandbox::User=root "$package" >fetch.log 2>&1 ||
 	{ apt-get update && apt-get download -o APT::Sandbox::User=root "$package"; } >fetch.log 2>&1 ||

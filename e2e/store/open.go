@@ -32,7 +32,11 @@ type opened struct {
 // open measures how long a store with many Pods takes to open, and the memory
 // it takes: the engine, the state over it, and etcd.
 func (b *bench) open(ctx context.Context) error {
-	fmt.Printf("\nOpening a store of Pods of %d bytes, after a clean end, its file in the page cache\n", newPod(0).Size())
+	fmt.Printf(`
+Opening a store of Pods of %d bytes after a clean end, its file in the page cache: the engine until it can be
+written to and until all has been read, the state until all is decoded, etcd from the start of its process to
+its first answer, an election with itself included. Memory is anonymous; "rest" is after the garbage was returned.
+`, newPod(0).Size())
 	for _, objects := range b.scale.opened {
 		if err := b.openWith(ctx, objects); err != nil {
 			return fmt.Errorf("with %d objects: %w", objects, err)
