@@ -43,7 +43,7 @@ func appendTo(to *database, fn func(*keyspace) error) error {
 	}
 	defer to.undo(tx)
 	space := newKeyspace(tx)
-	space.full = true
+	space.fill = fullFill
 	if err := fn(space); err != nil {
 		return err
 	}

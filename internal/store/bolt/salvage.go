@@ -149,7 +149,7 @@ func (w *writer) begin() (err error) {
 		return err
 	}
 	w.space, w.bytes = newKeyspace(w.tx), 0
-	w.space.full = true
+	w.space.fill = fullFill
 	return nil
 }
 
