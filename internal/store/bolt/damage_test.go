@@ -55,7 +55,7 @@ func damageStore(t testing.TB, clean bool) []byte {
 		must(op("configmaps", fmt.Sprintf("default/large-%d", i), 5000+2000*i))
 		must(op("events", fmt.Sprintf("default/event-%d", i), 300))
 	}
-	for i := range 110 {
+	for i := range 160 {
 		must(op("pods", fmt.Sprintf("default/pod-%02d", i), 300+random.IntN(500)))
 	}
 	for i := range 12 {
