@@ -37,6 +37,7 @@ kubectl" talks to it. Everything is kept below one data directory.`,
 		newKubectl(),
 		newHello(),
 		newImages(),
+		newSnapshot(),
 		newKillall(),
 		newVersion(),
 	)

@@ -43,5 +43,8 @@ func NewHost(dataDir string) Host {
 	}
 }
 
+// ServerDir is where a server keeps all that is the cluster's.
+func (h Host) ServerDir() string { return filepath.Join(h.DataDir, "server") }
+
 // StorePath is where a server keeps the cluster's objects.
-func (h Host) StorePath() string { return filepath.Join(h.DataDir, "server", "store.db") }
+func (h Host) StorePath() string { return filepath.Join(h.ServerDir(), "store.db") }

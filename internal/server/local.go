@@ -105,9 +105,5 @@ func copyFile(ctx context.Context, host config.Host, w io.Writer) error {
 	if _, err := os.Stat(host.StorePath()); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no store in %s: name the server's data directory with --data-dir", host.DataDir)
 	}
-	engine, err := bolt.Open(host.StorePath(), bolt.Options{})
-	if err != nil {
-		return err
-	}
-	return errors.Join(engine.Snapshot(ctx, w), engine.Close())
+	return bolt.Copy(ctx, host.StorePath(), w)
 }

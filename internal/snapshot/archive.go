@@ -122,13 +122,39 @@ func (a *archiver) abandon() error {
 	return errors.Join(errs...)
 }
 
-// Inspect reads all of a snapshot and returns its manifest once everything in
+// Inspected is what a whole snapshot says of itself and what it is found to be.
+type Inspected struct {
+	Manifest
+	Bytes     int64 `json:"bytes"`
+	Encrypted bool  `json:"encrypted"`
+}
+
+// Inspect reads all of a snapshot and returns what it holds once everything in
 // it is found as it was written.
-func Inspect(ctx context.Context, r io.Reader, passphrase string) (Manifest, error) {
-	return read(ctx, r, passphrase, func(_ Manifest, _ string, content io.Reader) error {
+func Inspect(ctx context.Context, r io.Reader, passphrase string) (Inspected, error) {
+	counted := &counter{r: r}
+	buffered := bufio.NewReader(counted)
+	start, _ := buffered.Peek(len(ageMagic)) // what is too short is found out below
+	m, err := read(ctx, buffered, passphrase, func(_ Manifest, _ string, content io.Reader) error {
 		_, err := io.Copy(io.Discard, content)
 		return err
 	})
+	if err != nil {
+		return Inspected{}, err
+	}
+	return Inspected{Manifest: m, Bytes: counted.bytes, Encrypted: string(start) == ageMagic}, nil
+}
+
+// counter counts what is read.
+type counter struct {
+	r     io.Reader
+	bytes int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.bytes += int64(n)
+	return n, err
 }
 
 // read hands the entries between manifest and sums to each, in order, and
@@ -137,6 +163,9 @@ func Inspect(ctx context.Context, r io.Reader, passphrase string) (Manifest, err
 func read(ctx context.Context, r io.Reader, passphrase string, each func(m Manifest, name string, content io.Reader) error) (Manifest, error) {
 	raw := &failing{r: &contextReader{ctx, r}}
 	plain, release, err := unwrap(raw, passphrase)
+	if raw.err != nil {
+		return Manifest{}, fmt.Errorf("read the snapshot: %w", raw.err)
+	}
 	if err != nil {
 		return Manifest{}, err
 	}

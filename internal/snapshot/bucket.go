@@ -50,6 +50,7 @@ func NewBucket(s config.S3) (*Bucket, error) {
 	}
 	client, err := minio.New(s.Endpoint, &minio.Options{
 		Creds: keys, Secure: !s.Insecure, Region: s.Region, BucketLookup: lookup, Transport: transport,
+		MaxRetries: 3,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("etcd-s3-endpoint %q: %w", s.Endpoint, err)

@@ -2,32 +2,29 @@ package snapshot
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/skiff-sh/skiff/internal/store"
 	"github.com/skiff-sh/skiff/internal/store/bolt"
 )
 
-// examine reads every record of a store and returns its revision and how many
-// objects it has of each resource.
-func examine(ctx context.Context, path string) (store.Revision, map[string]int, error) {
-	e, err := bolt.Open(path, bolt.Options{})
-	if err != nil {
-		return 0, nil, err
-	}
-	defer e.Close()
-	buckets, err := e.Buckets(ctx)
-	if err != nil {
-		return 0, nil, err
-	}
-	objects := map[string]int{}
-	for _, bucket := range buckets {
-		err := e.Scan(ctx, bucket, func(store.Record) error {
-			objects[bucket]++
-			return nil
-		})
-		if err != nil {
-			return 0, nil, err
+// examine reads every record of a store and returns what it holds. A snapshot of
+// what is damaged would be found out when it is needed.
+func examine(ctx context.Context, path string) (bolt.Contents, error) {
+	var first store.Damage
+	damages := 0
+	contents, err := bolt.Check(ctx, path, func(d store.Damage) {
+		if damages == 0 {
+			first = d
 		}
+		damages++
+	})
+	if err != nil {
+		return contents, err
 	}
-	return e.Revision(), objects, nil
+	if damages > 0 {
+		return contents, fmt.Errorf("%w in %d places, one being %s: run `skiff store check` to see all, then `skiff snapshot restore` or `skiff store salvage`",
+			store.ErrDamaged, damages, first)
+	}
+	return contents, nil
 }

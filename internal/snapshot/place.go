@@ -3,10 +3,14 @@ package snapshot
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 )
+
+// ErrUnknown is the error for a name that no snapshot of a place has.
+var ErrUnknown = errors.New("there is no snapshot")
 
 // Place is where snapshots are kept.
 type Place interface {
@@ -66,5 +70,5 @@ func find(files []File, name string) (string, error) {
 			return f.Name, nil
 		}
 	}
-	return "", fmt.Errorf("there is no snapshot %q: see skiff snapshot ls for those that are there", name)
+	return "", fmt.Errorf("%w %q: see skiff snapshot ls for those that are there", ErrUnknown, name)
 }

@@ -115,13 +115,15 @@ func (s Source) write(ctx context.Context, work, path string, now time.Time) err
 	if err != nil {
 		return err
 	}
+	contents, err := examine(ctx, copied)
+	if err != nil {
+		return err
+	}
 	m := Manifest{
 		Format: format, Skiff: version.Git(), Kubernetes: version.Kubernetes,
-		Taken: now.UTC().Truncate(time.Second), Node: s.Node, StoreBytes: size, Full: s.Full,
-		Authority: authority(s.Server),
-	}
-	if m.Revision, m.Objects, err = examine(ctx, copied); err != nil {
-		return err
+		Taken: now.UTC().Truncate(time.Second), Node: s.Node,
+		Revision: contents.Revision, Objects: contents.Buckets, StoreBytes: size,
+		Full: s.Full, Authority: authority(s.Server),
 	}
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
