@@ -20,8 +20,8 @@ const module = "github.com/skiff-sh/skiff/"
 var rooms = map[string]int{
 	"version": 0, "config": 0, "pki": 0, "store": 0, "local": 0,
 	"snapshot": 1, "kind": 1, "nft": 1, "netns": 1,
-	"state": 2,
-	"auth":  3, "admission": 3,
+	"state": 2, "export": 2,
+	"auth": 3, "admission": 3,
 	"api": 4, "tunnel": 4,
 	"rest": 5, "controller": 5, "scheduler": 5,
 	"agent": 6, "network": 6, "dns": 6,

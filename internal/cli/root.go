@@ -38,6 +38,7 @@ kubectl" talks to it. Everything is kept below one data directory.`,
 		newHello(),
 		newImages(),
 		newSnapshot(),
+		newExport(),
 		newKillall(),
 		newVersion(),
 	)

@@ -145,6 +145,20 @@ func Inspect(ctx context.Context, r io.Reader, passphrase string) (Inspected, er
 	return Inspected{Manifest: m, Bytes: counted.bytes, Encrypted: string(start) == ageMagic}, nil
 }
 
+// Store writes the store of a snapshot to w. Unless it returns without an error
+// what was written is of no use.
+func Store(ctx context.Context, r io.Reader, passphrase string, w io.Writer) error {
+	_, err := read(ctx, r, passphrase, func(_ Manifest, name string, content io.Reader) error {
+		to := io.Discard
+		if name == storeEntry {
+			to = w
+		}
+		_, err := io.Copy(to, content)
+		return err
+	})
+	return err
+}
+
 // counter counts what is read.
 type counter struct {
 	r     io.Reader
