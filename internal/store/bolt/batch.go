@@ -102,9 +102,9 @@ func (b *batch) add(r *request) (broken, err error) {
 // verify checks a request's expectations, each against what the operations
 // before it would leave, and tells whether memory is enough for it.
 func (b *batch) verify(r *request) (lazy bool, err error) {
-	var own map[store.Key]bool // keys the request itself puts (true) or deletes
+	var own map[store.Key]store.Revision // which the request itself gives to keys
 	if len(r.ops) > 1 {
-		own = make(map[store.Key]bool, len(r.ops))
+		own = make(map[store.Key]store.Revision, len(r.ops))
 	}
 	lazy = r.lazy
 	writes := 0
@@ -117,14 +117,8 @@ func (b *batch) verify(r *request) (lazy bool, err error) {
 		}
 		b.before = append(b.before, before)
 		have := before.revision
-		put, again := own[op.Key]
-		if again {
-			b.again = true
-			// Its revision is not known to anybody yet: only Absent and Any can hold.
-			have = store.Absent
-			if put {
-				have = b.revision + 1
-			}
+		if given, again := own[op.Key]; again {
+			b.again, have = true, given
 		}
 		if !holds(op, have) {
 			return false, &store.ConflictError{Key: op.Key, Want: op.Expect, Have: have}
@@ -133,8 +127,12 @@ func (b *batch) verify(r *request) (lazy bool, err error) {
 			continue
 		}
 		writes++
-		if own != nil {
-			own[op.Key] = op.Action == store.Put
+		switch {
+		case own == nil:
+		case op.Action == store.Put:
+			own[op.Key] = b.revision + store.Revision(writes)
+		default:
+			own[op.Key] = store.Absent
 		}
 		lazy = lazy && (before.lazy || b.mayBeLazy(before.stored))
 	}

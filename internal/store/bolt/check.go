@@ -3,35 +3,106 @@ package bolt
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
 )
 
-// Check implements store.Engine. It looks at what is on disk.
+// checkSuffix begins what is behind the store's name in that of the copy which
+// is looked at when something is wrong.
+const checkSuffix = ".check-"
+
+// Check implements store.Engine: it looks at what is on disk, in place. When
+// something is wrong, a copy of the file tells exactly what is lost; where there
+// is no room for one, what was seen in place has to do.
 func (e *Engine) Check(ctx context.Context, fn func(store.Damage)) error {
-	err := e.view(func(tx *bbolt.Tx) error {
-		return eachBucket(tx, func(bucket string, b *bbolt.Bucket) error {
-			var have tally
-			err := b.ForEach(func(name, record []byte) error {
-				key := store.Key{Bucket: bucket, Name: string(name)}
-				h, err := verifyRecord(key, record)
-				if err != nil {
-					fn(store.Damage{Key: key, Reason: err.Error()})
-				}
-				have = have.add(h)
-				return ctx.Err()
-			})
-			if err == nil && have != tally(b.Sequence()) {
-				fn(store.Damage{Key: store.Key{Bucket: bucket}, Reason: fmt.Sprintf("it holds %d records or others than the %d it should",
-					have.count(), tally(b.Sequence()).count())})
-			}
+	var wrong []store.Damage
+	var copied string
+	err := e.viewFile(func(f *os.File, tx *bbolt.Tx) (err error) {
+		err = guard(func() (err error) {
+			wrong, err = look(ctx, f, tx)
 			return err
 		})
+		if ctx.Err() == nil && (err != nil || len(wrong) > 0) {
+			copied = e.copyForCheck(ctx, tx)
+		}
+		return err
 	})
+	if copied != "" {
+		defer os.Remove(copied)
+		found := false
+		_, failed := Check(ctx, copied, func(d store.Damage) {
+			found = true
+			fn(d)
+		})
+		if found && failed == nil {
+			return nil
+		}
+	}
+	for _, d := range wrong {
+		fn(d)
+	}
 	if err != nil {
 		return fmt.Errorf("check store: %w", err)
 	}
 	return nil
+}
+
+// copyForCheck writes what a transaction sees to a file, and returns its name; ""
+// when it cannot.
+func (e *Engine) copyForCheck(ctx context.Context, tx *bbolt.Tx) (name string) {
+	f, err := os.CreateTemp(filepath.Dir(e.path), filepath.Base(e.path)+checkSuffix)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if _, err := tx.WriteTo(contextWriter{ctx, f}); err != nil {
+		os.Remove(f.Name())
+		return ""
+	}
+	return f.Name()
+}
+
+// look reads all that a transaction sees: first the pages, over which bbolt would
+// stumble or run in circles, then the records.
+func look(ctx context.Context, f *os.File, tx *bbolt.Tx) (wrong []store.Damage, err error) {
+	data, err := unix.Mmap(int(f.Fd()), 0, int(tx.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	high := uint64(len(data) / pageSize)
+	walked := &pages{data: data, high: high, seen: make([]bool, high)}
+	err = guard(func() error { return walked.tree(uint64(tx.Cursor().Bucket().Root()), nil, nil, true) })
+	unix.Munmap(data)
+	if err != nil {
+		return []store.Damage{{Reason: reasonOf(err)}}, nil
+	}
+	err = eachBucket(tx, func(bucket string, b *bbolt.Bucket) error {
+		var have tally
+		err := b.ForEach(func(name, record []byte) error {
+			key := store.Key{Bucket: bucket, Name: string(name)}
+			h, err := verifyRecord(key, record)
+			if err != nil {
+				wrong = append(wrong, store.Damage{Key: key, Reason: reasonOf(err)})
+			}
+			have = have.add(h)
+			return ctx.Err()
+		})
+		if want := tally(b.Sequence()); err == nil && have != want {
+			wrong = append(wrong, store.Damage{Key: store.Key{Bucket: bucket},
+				Reason: fmt.Sprintf("it holds %d records or others than the %d it should", have.count(), want.count())})
+		}
+		return err
+	})
+	if err != nil {
+		return wrong, err
+	}
+	if _, err := newKeyspace(tx).listed(); err != nil {
+		wrong = append(wrong, store.Damage{Reason: reasonOf(err)})
+	}
+	return wrong, nil
 }

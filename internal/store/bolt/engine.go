@@ -72,6 +72,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -192,8 +193,9 @@ func (e *Engine) open(formats map[byte]oldFormat) error {
 
 // removeLeftovers removes what a process that ended early was making.
 func removeLeftovers(path string) error {
-	restores, _ := filepath.Glob(path + restoreSuffix + "*") // the pattern is right
-	for _, left := range append(restores, path+compactSuffix, path+upgradeSuffix) {
+	restores, _ := filepath.Glob(path + restoreSuffix + "*") // the patterns are right
+	checks, _ := filepath.Glob(path + checkSuffix + "*")
+	for _, left := range slices.Concat(restores, checks, []string{path + compactSuffix, path + upgradeSuffix}) {
 		if err := os.RemoveAll(left); err != nil {
 			return err
 		}
@@ -233,6 +235,11 @@ func (e *Engine) Snapshot(ctx context.Context, w io.Writer) error {
 
 // view runs fn over a consistent state of what is on disk.
 func (e *Engine) view(fn func(*bbolt.Tx) error) error {
+	return e.viewFile(func(_ *os.File, tx *bbolt.Tx) error { return fn(tx) })
+}
+
+// viewFile does so with the file that the state is in.
+func (e *Engine) viewFile(fn func(*os.File, *bbolt.Tx) error) error {
 	return guard(func() error {
 		e.mu.RLock()
 		db, tx, err := e.begin()
@@ -241,7 +248,7 @@ func (e *Engine) view(fn func(*bbolt.Tx) error) error {
 			return err
 		}
 		defer db.undo(tx)
-		return fn(tx)
+		return fn(db.file, tx)
 	})
 }
 

@@ -179,6 +179,10 @@ func (s Suite) atomic(t *testing.T) {
 		t.Fatalf("revisions %v: a failed commit must not use any", got)
 	}
 	expect(t, e, "a@4=3\n")
+	_, err = e.Commit(context.Background(), []store.Op{Put("d", store.Absent, "x"), Put("e", store.Absent, "x"), Put("e", 5, "x")})
+	if want := (store.ConflictError{Key: key("e"), Want: 5, Have: 6}); !errors.As(err, &conflict) || *conflict != want {
+		t.Fatalf("a revision that another operation of the commit gets: %v, want %v", err, &want)
+	}
 }
 
 // conflictAlone lets many writers race for the same keys: of each round one

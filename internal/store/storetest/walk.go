@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -83,14 +84,22 @@ func (w *walk) commit() {
 	switch {
 	case wantConflict != nil:
 		if !errors.As(err, &conflict) || conflict.Key != *wantConflict {
-			w.Fatalf("step %d: %v, want a conflict of %s\n%+v", w.at, err, wantConflict, ops)
+			w.Fatalf("step %d: %v, want a conflict of %s\n%s", w.at, err, wantConflict, describe(ops))
 		}
 	case err != nil || !slices.Equal(got, want):
-		w.Fatalf("step %d: %v, %v, want %v\n%+v", w.at, got, err, want, ops)
+		w.Fatalf("step %d: %v, %v, want %v\n%s", w.at, got, err, want, describe(ops))
 	}
 	if barrier, err := w.engine.Barrier(context.Background()); err != nil || barrier != w.model.revision {
 		w.Fatalf("step %d: barrier %d, %v, want %d", w.at, barrier, err, w.model.revision)
 	}
+}
+
+func describe(ops []store.Op) string {
+	var text strings.Builder
+	for _, op := range ops {
+		fmt.Fprintf(&text, "%s: action %d, lazy %t, %d expected, %d bytes\n", op.Key, op.Action, op.Lazy, op.Expect, len(op.Value))
+	}
+	return text.String()
 }
 
 // compare reads all there is.
