@@ -75,6 +75,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -137,10 +138,7 @@ func Open(path string, options Options) (*Engine, error) { return open(path, opt
 
 func open(path string, options Options, formats map[byte]oldFormat) (*Engine, error) {
 	options = options.withDefaults()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	lock, err := lockFile(path)
+	lock, err := prepare(path)
 	if err != nil {
 		return nil, err
 	}
@@ -163,10 +161,27 @@ func open(path string, options Options, formats map[byte]oldFormat) (*Engine, er
 			e.db.Close()
 		}
 		lock.Close()
-		return nil, fmt.Errorf("open store %s: %w", path, err)
+		return nil, fmt.Errorf("open store %s: %w", path, accessError(path, err))
 	}
 	go e.run()
 	return e, nil
+}
+
+// prepare makes the directory and takes the lock.
+func prepare(path string) (lock *os.File, err error) {
+	if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+		if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
+			err = syscall.EISDIR
+		}
+	}
+	if err == nil {
+		lock, err = lockFile(path)
+	}
+	var locked *LockedError
+	if err != nil && !errors.As(err, &locked) {
+		err = fmt.Errorf("open store %s: %w", path, accessError(path, err))
+	}
+	return lock, err
 }
 
 // open opens the file and finds out where it stands.

@@ -18,7 +18,7 @@ import (
 )
 
 // model takes a short walk, another one each time.
-func (s Suite) model(t *testing.T) { s.Walk(t, rand.Uint64(), 1500) }
+func (s Suite) model(t *testing.T) { s.Walk(t, rand.Uint64(), 800) }
 
 // Walk does so many random things with an engine and with the model, compares
 // the two, and names the seed with which it does the same again.
