@@ -39,6 +39,7 @@ kubectl" talks to it. Everything is kept below one data directory.`,
 		newImages(),
 		newSnapshot(),
 		newExport(),
+		newStore(),
 		newKillall(),
 		newVersion(),
 	)
