@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,7 +30,7 @@ const damagePages = 64
 // damageStore makes a file with all that there is in files: branches, leaves,
 // records that go on over pages, buckets within their header, empty ones, lazy
 // records, and the past in free pages.
-func damageStore(t testing.TB, clean bool) []byte {
+func damageStore(t testing.TB, clean bool) (data []byte, past []map[store.Key]string) {
 	t.Helper()
 	path := filepath.Join(fastDir(t), testFile)
 	e := mustOpen(t, path, Options{NoSync: true, Reserve: 100})
@@ -46,9 +47,20 @@ func damageStore(t testing.TB, clean bool) []byte {
 	}
 	must := func(ops ...store.Op) {
 		t.Helper()
-		if err := commit(e, ops...); err != nil {
+		revisions, err := e.Commit(context.Background(), ops)
+		if err != nil {
 			t.Fatal(err)
 		}
+		now := map[store.Key]string{}
+		if len(past) > 0 {
+			now = maps.Clone(past[len(past)-1])
+		}
+		for i, op := range ops {
+			if delete(now, op.Key); op.Action == store.Put {
+				now[op.Key] = fmt.Sprintf("%d %s", revisions[i], op.Value)
+			}
+		}
+		past = append(past, now)
 	}
 	for i := range 3 {
 		must(op("namespaces", fmt.Sprintf("namespace-%d", i), 60), op("!clusterips", fmt.Sprintf("10.43.0.%d", i), 9))
@@ -90,7 +102,7 @@ func damageStore(t testing.TB, clean bool) []byte {
 	if walked.high > damagePages || walked.high < damagePages*3/4 {
 		t.Fatalf("the file has %d pages, want %d at most and not many fewer", walked.high, damagePages)
 	}
-	return append(data, make([]byte, damagePages*pageSize)...)[:damagePages*pageSize]
+	return append(data, make([]byte, damagePages*pageSize)...)[:damagePages*pageSize], past
 }
 
 // fastDir is a directory in memory if there is one: the tests are about what is
@@ -108,11 +120,15 @@ func fastDir(t testing.TB) string {
 // bbolt, and shares no code with what is tested.
 type oracle struct {
 	data     []byte
-	records  map[store.Key]string // revision and value
-	opened   map[store.Key]string // after an unclean stop lazy records have other revisions
-	at       []*place             // by byte; nil: no record's
-	revision store.Revision       // the store opens with
-	reserved store.Revision       // may have been handed out
+	records  map[store.Key]string   // revision and value
+	opened   map[store.Key]string   // after an unclean stop lazy records have other revisions
+	at       []*place               // by byte; nil: no record's
+	past     []map[store.Key]string // all that the file ever held
+	leaf     []int                  // by page: the first page of what it is part of, 0: of nothing
+	branch   map[int]string         // the bucket of each branch
+	root     int                    // page of the tree of buckets
+	revision store.Revision         // the store opens with
+	reserved store.Revision         // may have been handed out
 }
 
 type place struct {
@@ -120,14 +136,17 @@ type place struct {
 	inName bool
 }
 
-func newOracle(t testing.TB, data []byte) *oracle {
+func newOracle(t testing.TB, data []byte, past []map[store.Key]string) *oracle {
 	t.Helper()
 	path := filepath.Join(fastDir(t), testFile)
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o := &oracle{data: data, records: map[store.Key]string{}, at: make([]*place, len(data))}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+	o := &oracle{
+		data: data, past: past, records: map[store.Key]string{}, at: make([]*place, len(data)),
+		leaf: make([]int, damagePages), branch: map[int]string{}, root: rootPage(data),
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, PreLoadFreelist: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +167,19 @@ func newOracle(t testing.TB, data []byte) *oracle {
 	err = db.View(func(tx *bbolt.Tx) error {
 		state := tx.Bucket([]byte("meta")).Get([]byte("state"))
 		o.reserved = store.Revision(binary.BigEndian.Uint64(state[9:]))
+		for id := 2; id < damagePages; id++ {
+			page, err := tx.Page(id)
+			if err != nil || page == nil || page.Type != "leaf" && page.Type != "branch" {
+				continue
+			}
+			for i := range page.OverflowCount + 1 {
+				o.leaf[id+i] = id
+			}
+			if page.Type == "branch" {
+				o.branch[id] = "pods" // the only bucket that is so large
+			}
+			id += page.OverflowCount
+		}
 		return tx.ForEach(func(bucket []byte, b *bbolt.Bucket) error {
 			name, ok := strings.CutPrefix(string(bucket), "b/")
 			if !ok {
@@ -295,7 +327,8 @@ func (o *oracle) judge(s seen, at int) error {
 		return nil
 	}
 	named := slices.ContainsFunc(s.damages, func(d store.Damage) bool {
-		return d.Key == victim.key || victim.inName && d.Key.Bucket == victim.key.Bucket && oneByteApart(d.Key.Name, victim.key.Name)
+		return d.Key == victim.key || victim.inName && d.Key.Bucket == victim.key.Bucket &&
+			(oneByteApart(d.Key.Name, victim.key.Name) || d.Key.Name == "" && strings.HasPrefix(d.Reason, "a record behind "))
 	})
 	switch {
 	case !named:
@@ -368,26 +401,182 @@ func difference(want, have map[store.Key]string) string {
 		}
 	}
 	slices.Sort(text)
+	if len(text) > 12 {
+		text = append(text[:12], fmt.Sprint(len(text)-12, " more"))
+	}
 	return strings.Join(text, ", ")
 }
 
-// flip is how the byte at a place is changed.
-func flip(at int) byte {
-	return byte(1 + (uint32(at)*2654435761>>16)%255)
+// wreck is a way to damage a file: in so many cases, each of which changes a
+// copy of the undamaged data or returns another, and says which pages are not
+// what they were.
+type wreck struct {
+	cases int
+	apply func(data []byte, n int) (_ []byte, pages []int)
+}
+
+func wrecks() map[string]wreck {
+	page := func(data []byte, id int) []byte { return data[id*pageSize:][:pageSize] }
+	return map[string]wreck{
+		"flip": {damagePages * pageSize, func(data []byte, n int) ([]byte, []int) {
+			data[n] ^= byte(1 + (uint32(n)*2654435761>>16)%255)
+			return data, nil
+		}},
+		"zero": {damagePages, func(data []byte, n int) ([]byte, []int) {
+			clear(page(data, n))
+			return data, []int{n}
+		}},
+		"cut": {2 * damagePages, func(data []byte, n int) ([]byte, []int) {
+			if n == 0 {
+				return nil, nil // nobody can tell an empty file from one that is to be a store
+			}
+			var gone []int
+			for id := n / 2; id < damagePages; id++ {
+				gone = append(gone, id)
+			}
+			return data[:n*pageSize/2], gone
+		}},
+		"swap": {damagePages * damagePages, func(data []byte, n int) ([]byte, []int) {
+			a, b := n/damagePages, n%damagePages
+			if a >= b {
+				return nil, nil
+			}
+			was := bytes.Clone(page(data, a))
+			copy(page(data, a), page(data, b))
+			copy(page(data, b), was)
+			return data, []int{a, b}
+		}},
+	}
+}
+
+// judgePages says what is wrong with what came of a file of which some pages
+// are not what they were, and are nowhere else unless they were swapped.
+func (o *oracle) judgePages(s seen, pages []int, swapped bool) error {
+	if err := o.judgeErrors(s); err != nil {
+		return err
+	}
+	if s.saveErr != nil {
+		if errors.Is(s.saveErr, store.ErrDamaged) && errors.Is(s.checkErr, store.ErrDamaged) && slices.Contains(pages, o.root) {
+			return nil
+		}
+		return fmt.Errorf("salvage: %w", s.saveErr)
+	}
+	if slices.Contains(pages, o.root) && !swapped {
+		// The tree of buckets is gone: what is left is the state before.
+		durable := maps.Clone(s.salvaged)
+		// Lazy writes came to disk later than they were made.
+		maps.DeleteFunc(durable, func(k store.Key, _ string) bool { return strings.HasPrefix(k.Bucket, "leases") })
+		for _, past := range append(o.past, nil) {
+			part := maps.Clone(durable)
+			maps.DeleteFunc(part, func(k store.Key, v string) bool { return past[k] == v })
+			if len(part) == 0 && len(s.damages) > 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("salvaged what never was: %s", difference(o.records, s.salvaged))
+	}
+	lost := o.loses(pages, swapped)
+	may := map[store.Key]bool{}
+	for _, id := range pages {
+		if bucket, ok := o.branch[id]; ok && len(pages) > 2 {
+			// Without its branch nothing of the bucket can be proved to be whole
+			// when parts of it are gone as well.
+			for key := range o.records {
+				may[key] = may[key] || key.Bucket == bucket
+			}
+		}
+	}
+	for _, key := range lost {
+		may[key] = may[key] || len(pages) > 2 // of a page that was cut, the rest is still there
+	}
+	for key := range may {
+		if _, kept := s.salvaged[key]; !kept && !slices.Contains(lost, key) {
+			lost = append(lost, key)
+		} else if kept {
+			lost = slices.DeleteFunc(lost, func(k store.Key) bool { return k == key })
+		}
+	}
+	if expected := o.without(lost...); !maps.Equal(s.salvaged, expected) {
+		return fmt.Errorf("salvaged: %s; told: %v", difference(expected, s.salvaged), s.damages)
+	}
+	for _, key := range lost {
+		if !slices.ContainsFunc(s.damages, func(d store.Damage) bool {
+			return d.Key == key || d.Key == store.Key{Bucket: key.Bucket}
+		}) {
+			return fmt.Errorf("%s is lost; told: %v", key, s.damages)
+		}
+	}
+	return nil
+}
+
+// loses returns the records that are lost with some pages. Pages that were
+// swapped can be found again, unless they are part of several that belong
+// together.
+func (o *oracle) loses(pages []int, swapped bool) (lost []store.Key) {
+	size := map[int]int{}
+	for _, head := range o.leaf {
+		size[head]++
+	}
+	gone := map[store.Key]bool{}
+	for at, place := range o.at {
+		page := at / pageSize
+		head := o.leaf[page]
+		if place == nil || swapped && size[head] == 1 {
+			continue
+		}
+		if slices.Contains(pages, page) || slices.Contains(pages, head) {
+			gone[place.key] = true
+		}
+	}
+	return slices.Collect(maps.Keys(gone))
 }
 
 const damageChild = "SKIFF_TEST_DAMAGE"
 
-// TestDamageChild is a child: it flips the bytes it is told to, and says what
-// it found wrong. The place at which it is stands in a file, for the parent to
-// know where it ended if it did.
-func TestDamageChild(t *testing.T) {
-	from, to, step, clean := 0, 0, 0, 0
-	if n, _ := fmt.Sscan(os.Getenv(damageChild), &from, &to, &step, &clean); n != 4 {
-		t.Skip("a child of TestEveryByte")
+// damageInput is what all children work on: no two files are the same, since
+// bbolt takes free pages at random.
+type damageInput struct {
+	Data []byte
+	Past []map[store.Key]string
+}
+
+func damageFile(dir string, clean bool) string {
+	return filepath.Join(dir, fmt.Sprint("clean-", clean))
+}
+
+func writeDamageInput(t *testing.T, dir string, clean bool) {
+	t.Helper()
+	data, past := damageStore(t, clean)
+	f, err := os.Create(damageFile(dir, clean))
+	if err != nil {
+		t.Fatal(err)
 	}
-	data := damageStore(t, clean == 1)
-	o := newOracle(t, data)
+	defer f.Close()
+	if err := gob.NewEncoder(f).Encode(damageInput{data, past}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDamageChild is a child: it damages what it is told to, and says what it
+// found wrong. The case at which it is stands in a file, for the parent to know
+// where it ended if it did.
+func TestDamageChild(t *testing.T) {
+	var how string
+	var from, to, step int
+	var clean bool
+	if n, _ := fmt.Sscan(os.Getenv(damageChild), &how, &from, &to, &step, &clean); n != 5 {
+		t.Skip("a child of TestDamagedFile")
+	}
+	f, err := os.Open(damageFile(os.Getenv(damageChild+"_DIR"), clean))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var given damageInput
+	if err := gob.NewDecoder(f).Decode(&given); err != nil {
+		t.Fatal(err)
+	}
+	o := newOracle(t, given.Data, given.Past)
 	dir := fastDir(t)
 	o.open(t, dir)
 	where, err := os.Create(os.Getenv(damageChild + "_AT"))
@@ -395,23 +584,34 @@ func TestDamageChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer where.Close()
+	keep := os.Getenv(damageChild + "_KEEP") // for a look at a case
 	wrong := 0
-	for at := from; at < to && wrong < 20; at += step {
-		where.WriteAt(fmt.Appendf(nil, "%10d", at), 0)
-		data[at] ^= flip(at)
+	w := wrecks()[how]
+	for n := from; n < min(to, w.cases) && wrong < 20; n += step {
+		where.WriteAt(fmt.Appendf(nil, "%10d", n), 0)
+		data, pages := w.apply(bytes.Clone(o.data), n)
+		if data == nil {
+			continue
+		}
 		s, err := examine(dir, data)
-		data[at] ^= flip(at)
-		if err == nil {
-			err = o.judge(s, at)
+		switch {
+		case err != nil:
+		case how == "flip":
+			err = o.judge(s, n)
+		default:
+			err = o.judgePages(s, pages, how == "swap")
 		}
 		if err != nil {
 			wrong++
-			t.Errorf("byte %d of page %d (%d): %v", at%pageSize, at/pageSize, at, err)
+			if keep != "" {
+				_ = os.WriteFile(filepath.Join(keep, fmt.Sprint(how, n, ".db")), data, 0o600)
+			}
+			t.Errorf("%s %d, byte %d of page %d, pages %v: %v", how, n, n%pageSize, n/pageSize, pages, err)
 		}
 	}
 }
 
-// open notes at which revision the undamaged file opens.
+// open notes what the undamaged file opens with.
 func (o *oracle) open(t testing.TB, dir string) {
 	t.Helper()
 	s, err := examine(dir, o.data)
@@ -419,46 +619,55 @@ func (o *oracle) open(t testing.TB, dir string) {
 		t.Fatalf("the undamaged file: %v %v %v %v %v", err, s.checkErr, s.damages, s.readErr, s.openErr)
 	}
 	o.revision, o.opened = s.revision, s.opened
-	if !maps.Equal(s.read, o.records) {
+	if !maps.Equal(s.read, o.records) || !maps.Equal(o.past[len(o.past)-1], o.records) {
 		t.Fatalf("the undamaged file: %s", difference(o.records, s.read))
 	}
 }
 
-// TestEveryByte changes single bytes of a file, in children that are watched: a
-// sample of them, or all with SKIFF_TEST_DAMAGE_ALL=1.
-func TestEveryByte(t *testing.T) {
-	step, batch := 211, damagePages*pageSize/2+1
-	if os.Getenv("SKIFF_TEST_DAMAGE_ALL") != "" {
-		step, batch = 1, 2048
+// TestDamagedFile flips bytes, zeroes and swaps pages and cuts the file, in
+// children that are watched: a sample of it, or all with SKIFF_TEST_DAMAGE_ALL=1.
+func TestDamagedFile(t *testing.T) {
+	type job struct {
+		how   string
+		batch int // cases for one child
+		step  int
+		clean bool
 	}
-	type job struct{ from, to, clean int }
-	jobs := make(chan job)
+	plan := []job{{"flip", 1 << 18, 509, true}, {"flip", 1 << 18, 4099, false}, {"zero", 64, 3, true}, {"cut", 128, 7, true}, {"swap", 4096, 37, true}}
+	if os.Getenv(damageChild+"_ALL") != "" {
+		plan = []job{{"flip", 2048, 1, true}, {"flip", 1 << 15, 61, false}, {"zero", 64, 1, true}, {"zero", 64, 1, false}, {"cut", 128, 1, true}, {"swap", 512, 1, true}}
+	}
+	dir := fastDir(t)
+	writeDamageInput(t, dir, true)
+	writeDamageInput(t, dir, false)
+	children := make(chan string)
 	var all sync.WaitGroup
 	for range 2 {
 		all.Go(func() {
-			for j := range jobs {
-				flipInChild(t, j.from, j.to, step, j.clean)
+			for arguments := range children {
+				damageInChild(t, dir, arguments)
 			}
 		})
 	}
-	for from := 0; from < damagePages*pageSize; from += batch {
-		jobs <- job{from, min(from+batch, damagePages*pageSize), 1}
+	for _, j := range plan {
+		for from := 0; from < wrecks()[j.how].cases; from += j.batch {
+			children <- fmt.Sprintln(j.how, from, from+j.batch, j.step, j.clean)
+		}
 	}
-	close(jobs)
+	close(children)
 	all.Wait()
 }
 
-func flipInChild(t *testing.T, from, to, step, clean int) {
+func damageInChild(t *testing.T, dir, arguments string) {
 	at := filepath.Join(t.TempDir(), "at")
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	child := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestDamageChild$", "-test.count=1")
-	child.Env = append(os.Environ(), "GOGC=400", "GOMAXPROCS=1", fmt.Sprintf("%s=%d %d %d %d", damageChild, from, to, step, clean), damageChild+"_AT="+at)
+	child.Env = append(os.Environ(), "GOGC=400", "GOMAXPROCS=1", damageChild+"="+arguments, damageChild+"_AT="+at, damageChild+"_DIR="+dir)
 	out, err := child.CombinedOutput()
 	if err == nil {
 		return
 	}
-	text, _ := os.ReadFile(at)
-	n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	t.Errorf("bytes %d to %d: %v (%v), last at byte %d of page %d\n%.6000s", from, to, err, ctx.Err(), n%pageSize, n/pageSize, out)
+	last, _ := os.ReadFile(at)
+	t.Errorf("%s: %v (%v), last at %s\n%.6000s", strings.TrimSpace(arguments), err, ctx.Err(), last, out)
 }

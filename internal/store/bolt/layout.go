@@ -49,7 +49,7 @@ func (s source) bytes(id, n uint64) ([]byte, error) {
 
 // page reads a page.
 func (s source) page(id uint64) (*layout, error) {
-	if id < 2 || id >= s.pages {
+	if id >= s.pages {
 		return nil, fmt.Errorf("is not one of the file's %d pages", s.pages)
 	}
 	data, err := s.bytes(id, 1)

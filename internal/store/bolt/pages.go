@@ -40,8 +40,11 @@ func verifyPages(path string) error {
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil || info.Size() < 2*pageSize || info.Size() > math.MaxInt {
+	if err != nil || info.Size() == 0 || info.Size() > math.MaxInt {
 		return err
+	}
+	if info.Size() < 2*pageSize {
+		return fmt.Errorf("%w: the file has %d bytes, fewer than any store; %s", store.ErrDamaged, info.Size(), goOn)
 	}
 	_ = unix.Fadvise(int(f.Fd()), 0, readAheadBytes, unix.FADV_WILLNEED)
 	if err := mendMeta(path, f, info.Size()); err != nil {
@@ -79,16 +82,16 @@ func mendMeta(path string, f *os.File, size int64) error {
 	if err != nil {
 		return err
 	}
-	later, err := r.later(ctx, now)
+	later, whole, err := r.later(ctx, now)
 	if err != nil {
 		return err
 	}
-	if later != nil {
+	if whole {
 		return writeMeta(path, 1-at, meta{
 			root: later.page, free: noFreeList, high: max(later.high, slots[at].high), tx: slots[at].tx + 1,
 		})
 	}
-	if r.damaged {
+	if later != nil {
 		return fmt.Errorf("%w: a meta page, and part of what it led to; %s", store.ErrDamaged, goOn)
 	}
 	return nil

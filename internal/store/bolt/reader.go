@@ -95,8 +95,8 @@ func (r *reader) load(ctx context.Context) error {
 	for _, note := range found.top.notes {
 		r.note(note)
 	}
-	if r.meta.high > r.pages {
-		r.note(store.Damage{Reason: fmt.Sprintf("the file has %d pages, fewer than the %d it should", r.pages, r.meta.high)})
+	if pages := uint64(r.size / pageSize); r.meta.high > pages {
+		r.note(store.Damage{Reason: fmt.Sprintf("the file has %d pages, fewer than the %d it should", pages, r.meta.high)})
 	}
 	mark(r.inUse, found.top)
 	var wants []tally
@@ -170,9 +170,6 @@ func (r *reader) compareLazy() {
 func (t *tree) tell(report func(store.Damage)) {
 	slices.SortStableFunc(t.lost, func(a, b lost) int { return cmp.Compare(a.key.Name, b.key.Name) })
 	for _, l := range t.lost {
-		if l.key.Name == "" {
-			l.reason = "a record is lost: " + l.reason
-		}
 		report(store.Damage{Key: l.key, Reason: l.reason})
 	}
 	for _, note := range t.notes {

@@ -69,15 +69,30 @@ func (r *reader) choose(ctx context.Context) (*root, error) {
 		return now, nil
 	}
 	if !whole {
-		later, err := r.later(ctx, now)
-		if err != nil || later != nil {
-			return later, err
+		later, all, err := r.later(ctx, now)
+		if err != nil {
+			return nil, err
+		}
+		if later != nil {
+			r.tellLater(later, now != nil && all)
+			return later, nil
 		}
 	}
 	if now != nil && now.complete() {
 		return now, nil
 	}
 	return r.repair(ctx, now)
+}
+
+// tellLater tells that the last state was found by searching.
+func (r *reader) tellLater(found *root, all bool) {
+	d := store.Damage{Reason: fmt.Sprintf("the last state, to which no meta page leads, is that of revision %d in page %d", found.state.revision, found.page)}
+	if all {
+		d.Reason += "; nothing is lost by that"
+		r.report(d)
+		return
+	}
+	r.note(d)
 }
 
 // slots reads the meta pages.
@@ -106,33 +121,15 @@ func (r *reader) readRoot(ctx context.Context, id uint64) (*root, error) {
 	return found, nil
 }
 
-// later returns a state after the one given of which all is there, nil if no
-// later one was begun.
-func (r *reader) later(ctx context.Context, now *root) (*root, error) {
+// later returns the state after the one given, nil if none was begun. It may not
+// all be there.
+func (r *reader) later(ctx context.Context, now *root) (found *root, whole bool, err error) {
 	roots, err := r.roots(ctx)
-	if err != nil {
-		return nil, err
+	if err != nil || len(roots) == 0 || now != nil && now.known && !roots[0].newerThan(now) {
+		return nil, false, err
 	}
-	for _, found := range roots {
-		if now != nil && now.known && !found.newerThan(now) {
-			return nil, nil
-		}
-		ok, err := r.whole(ctx, found)
-		if err != nil {
-			return nil, err
-		}
-		if ok && now != nil {
-			r.report(store.Damage{Reason: fmt.Sprintf("the last state, which it led to, was found in page %d; nothing is lost by that", found.page)})
-		} else if ok {
-			r.note(store.Damage{Reason: fmt.Sprintf("both meta pages are damaged; the last state that is all there, at revision %d, was found in page %d",
-				found.state.revision, found.page)})
-		}
-		if ok {
-			return found, nil
-		}
-		r.note(store.Damage{Reason: fmt.Sprintf("the state at revision %d, in page %d, is there in part only", found.state.revision, found.page)})
-	}
-	return nil, nil
+	whole, err = r.whole(ctx, roots[0])
+	return roots[0], whole, err
 }
 
 // repair makes the best of a tree of buckets that is not complete: with a page
@@ -203,24 +200,14 @@ func (r *reader) newestOf(ctx context.Context, t *top) (newest store.Revision) {
 	return newest
 }
 
-// goBack returns the last state before the damaged one of which all is there.
+// goBack returns the last state that begins elsewhere.
 func (r *reader) goBack(ctx context.Context, now *root) (*root, error) {
-	roots, err := r.roots(ctx)
-	if err != nil {
-		return nil, err
+	found, _, err := r.later(ctx, nil)
+	if found != nil && err == nil {
+		r.note(store.Damage{Reason: fmt.Sprintf("the tree of buckets in page %d is damaged; another one, of revision %d, was found in page %d; what was written after that is lost",
+			r.meta.root, found.state.revision, found.page)})
 	}
-	for _, found := range roots {
-		ok, err := r.whole(ctx, found)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			r.note(store.Damage{Reason: fmt.Sprintf("the tree of buckets in page %d is damaged; the state before, at revision %d, was found in page %d; what was written later is lost",
-				r.meta.root, found.state.revision, found.page)})
-			return found, nil
-		}
-	}
-	return nil, nil
+	return found, err
 }
 
 // roots returns every page where a state begins, the newest first.

@@ -126,8 +126,9 @@ func (t *tree) giveUp(want tally) {
 
 // orphans calls fn for the pages that nothing refers to.
 func (r *reader) orphans(fn func(id uint64) error) error {
-	for id := uint64(2); id < r.pages; id++ {
-		if r.inUse[id] {
+	slots := r.slots()
+	for id := range r.pages {
+		if r.inUse[id] || id < 2 && slots[id].valid {
 			continue
 		}
 		if err := fn(id); err != nil {

@@ -105,33 +105,41 @@ func (t *top) elements(ctx context.Context, l *layout, from, to []byte, depth in
 	if !l.orderly(from, to) {
 		l.faults = append(l.faults, "has damaged keys")
 	}
-	before, gaps := len(t.entries), len(t.gaps)
+	before, gaps, notes, buckets := len(t.entries), len(t.gaps), len(t.notes), 0
 	for i := range l.count {
 		if l.branch {
 			low, high := l.bounds(i, from, to)
-			if _, err := t.visit(ctx, l.child(i), low, high, depth+1); err != nil {
+			ok, err := t.visit(ctx, l.child(i), low, high, depth+1)
+			if err != nil {
 				return false, err
 			}
-		} else {
-			t.entry(l, i)
+			if ok {
+				buckets++
+			}
+		} else if t.entry(l, i) {
+			buckets++
 		}
 		if t.strict && len(t.gaps)+len(t.notes) > 0 {
 			return false, nil
 		}
 	}
-	if len(t.entries) == before {
-		t.gaps = t.gaps[:gaps]
+	if buckets == 0 {
+		t.entries, t.gaps, t.notes = t.entries[:before], t.gaps[:gaps], t.notes[:notes]
 		return false, nil
 	}
 	for _, fault := range l.faults {
+		if t.strict && l.misplaced && len(l.faults) == 1 {
+			break
+		}
 		t.note("page %d %s; nothing is lost by that", l.id, fault)
 	}
 	t.sizes[l.id] = l.size
 	return true, nil
 }
 
-// entry takes one element of a leaf, if it is a bucket or can be made one.
-func (t *top) entry(l *layout, i int) {
+// entry takes one element of a leaf, and reports whether it certainly is a
+// bucket.
+func (t *top) entry(l *layout, i int) (certain bool) {
 	var e entry
 	right := func() bool {
 		name, header, ok := l.element(i)
@@ -140,21 +148,24 @@ func (t *top) entry(l *layout, i int) {
 	}
 	switch {
 	case right():
+		certain = true
 	case t.strict:
 		t.gaps = append(t.gaps, gap{page: l.id})
-		return
+		return false
 	case l.mend(i, right):
+		certain = true
 		t.note("page %d: where bucket %s lies is damaged; nothing is lost by that", l.id, e.label())
 	default:
 		// Its name or its header: both can be told from its records.
 		name, header, ok := l.element(i)
 		if e = (entry{name, header}); !ok || len(header) < bucketHeader {
 			t.gaps = append(t.gaps, gap{at: len(t.entries), page: l.id, reason: fmt.Sprintf("has a bucket that cannot be read, its element %d", i+1)})
-			return
+			return false
 		}
 		if inline := e.inline(); inline != nil && len(inline) < pageHeader {
 			e.header = e.header[:bucketHeader]
 		}
+		t.note("page %d: bucket %s is damaged where it begins; what is lost by that is told of its records", l.id, e.label())
 	}
 	if l.flags(i) != bucketFlag {
 		t.note("page %d: bucket %s has the flags %#x; nothing is lost by that", l.id, e.label(), l.flags(i))
@@ -163,6 +174,7 @@ func (t *top) entry(l *layout, i int) {
 		t.note("page %d: the header of bucket %s is damaged; nothing is lost by that", l.id, e.label())
 	}
 	t.entries = append(t.entries, e)
+	return certain
 }
 
 // label is the bucket's name for people.

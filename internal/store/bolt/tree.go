@@ -6,6 +6,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/skiff-sh/skiff/internal/store"
 )
@@ -87,6 +90,8 @@ func (t *tree) visit(ctx context.Context, id uint64, from, to []byte, depth int)
 	}
 	miss := gap{at: len(t.leaves), page: id}
 	switch {
+	case id < 2 && t.inUse != nil:
+		miss.reason = "is no page for records"
 	case t.seen[id] || t.inUse[id]:
 		miss.reason = "is referred to twice"
 	case depth > maxDepth:
@@ -134,18 +139,23 @@ func (t *tree) branch(ctx context.Context, l *layout, from, to []byte, depth int
 	if !l.orderly(from, to) {
 		l.faults = append(l.faults, "has damaged keys")
 	}
-	t.accept(l, unit{from: leaves, to: len(t.leaves), page: l.id, tally: t.have.minus(have)})
+	t.accept(l, unit{from: leaves, to: len(t.leaves), page: l.id, tally: t.have.minus(have)}, false)
 	return true, nil
 }
 
-// accept takes a page for one of the bucket's.
-func (t *tree) accept(l *layout, u unit) {
+// accept takes a page for one of the bucket's; broken: not all of its records are
+// whole.
+func (t *tree) accept(l *layout, u unit, broken bool) {
 	t.units = append(t.units, u)
 	for _, fault := range l.faults {
 		t.note("page %d %s; nothing is lost by that", l.id, fault)
 	}
-	if t.inUse != nil {
-		for i := range l.size {
+	if t.inUse != nil && l.id >= 2 { // not within a bucket's header
+		size := l.size
+		if broken {
+			size = 1 // what carries it on may be anything
+		}
+		for i := range size {
 			t.inUse[l.id+i] = true
 		}
 	}
@@ -164,7 +174,7 @@ func (t *tree) leaf(l *layout, inline []byte, from, to []byte) (suspects []lost,
 		f := t.read(l, i, last)
 		switch {
 		case f.err != nil:
-			damaged = append(damaged, lost{key: store.Key{Bucket: t.bucket, Name: string(f.name)}, tally: f.tally, reason: reasonOf(f.err)})
+			damaged = append(damaged, t.loss(f, last))
 			continue
 		case bytes.Compare(f.name, from) < 0 || to != nil && bytes.Compare(f.name, to) >= 0:
 			return nil, fmt.Sprintf("has the key %q in the wrong place", f.name)
@@ -187,12 +197,27 @@ func (t *tree) leaf(l *layout, inline []byte, from, to []byte) (suspects []lost,
 	got.page, got.inline, got.last, got.tally = l.id, inline, string(last), have
 	t.have, t.lazy, t.newest = t.have.plus(have), t.lazy.plus(lazy), newest
 	t.lost = append(t.lost, damaged...)
-	t.accept(l, unit{from: len(t.leaves), to: len(t.leaves) + 1, page: l.id, tally: have})
+	t.accept(l, unit{from: len(t.leaves), to: len(t.leaves) + 1, page: l.id, tally: have}, len(damaged) > 0)
 	for _, note := range notes {
 		t.note("page %d: %s; nothing is lost by that", l.id, note)
 	}
 	t.leaves = append(t.leaves, got)
 	return nil, ""
+}
+
+// loss is a record that is not whole. If its name cannot be right either, it is
+// told where it was.
+func (t *tree) loss(f found, last []byte) lost {
+	l := lost{key: store.Key{Bucket: t.bucket, Name: string(f.name)}, tally: f.tally, reason: reasonOf(f.err)}
+	strange := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+	if strings.ContainsFunc(l.key.Name, strange) || bytes.Compare(f.name, last) <= 0 {
+		if last == nil && len(t.leaves) > 0 {
+			last = []byte(t.leaves[len(t.leaves)-1].last)
+		}
+		l.reason = fmt.Sprintf("a record behind %q is lost, its name is now %q: %s", last, l.key.Name, l.reason)
+		l.key.Name = ""
+	}
+	return l
 }
 
 // found is one element of a leaf.
