@@ -24,13 +24,14 @@ type boot struct {
 	checked bool // the store was found well, and the load has begun
 	armed   bool
 	acks    int
-	wrong   []string
+	wrong   []string // what the store did
+	err     error    // what the guest did
 	log     []string
 }
 
 const (
 	// patience is how long a machine may do nothing that is waited for.
-	patience = 3 * time.Minute
+	patience = 2 * time.Minute
 	// longest is when the power goes if the moment does not come.
 	longest = 10 * time.Second
 	// linger is how long the guest lives on without a disk: whoever acknowledges
@@ -69,7 +70,7 @@ func (b *boot) run(ctx context.Context) (wrong []string, err error) {
 			b.wrong = append(b.wrong, line)
 		}
 	}
-	return b.wrong, err
+	return b.wrong, errors.Join(err, b.err)
 }
 
 // watch takes what the guest tells until the power is off.
@@ -87,7 +88,7 @@ func (b *boot) watch(ctx context.Context, g *guest) error {
 			}
 			before := b.checked
 			b.take(line)
-			if len(b.wrong) > 0 {
+			if len(b.wrong) > 0 || b.err != nil {
 				return nil
 			}
 			if b.checked && !before {
@@ -102,7 +103,8 @@ func (b *boot) watch(ctx context.Context, g *guest) error {
 			return nil
 		case <-limit.C:
 			if !b.checked {
-				return fmt.Errorf("the store was not open after %s", patience)
+				b.wrong = append(b.wrong, fmt.Sprintf("the store was not open after %s", patience))
+				return nil
 			}
 			disk.Cut()
 		case <-ctx.Done():
@@ -138,7 +140,11 @@ func (b *boot) take(line string) {
 	default:
 		err = errors.New(line)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, load.ErrStray):
+		b.err = err
+	default:
 		b.wrong = append(b.wrong, err.Error())
 	}
 }
@@ -147,7 +153,7 @@ func (b *boot) takeRecord(rest string) error {
 	var key store.Key
 	var held load.Held
 	if _, err := fmt.Sscan(rest, &key.Bucket, &key.Name, &held.Revision, &held.Digest); err != nil {
-		return fmt.Errorf("record %s: %w", rest, err)
+		return fmt.Errorf("%w: record %s: %v", load.ErrStray, rest, err)
 	}
 	b.records[key] = held
 	return nil
@@ -180,7 +186,7 @@ func (b *boot) takeAck(rest string) error {
 	for i, field := range fields {
 		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			return fmt.Errorf("ack %s: %w", rest, err)
+			return fmt.Errorf("%w: ack %s: %v", load.ErrStray, rest, err)
 		}
 		numbers[i] = n
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// fault is a build of the guest whose store does not sync as it should.
+// fault is a build of the guest whose store does something that it must not.
 type fault struct {
 	name    string
 	compact bool // shows only when there is a compaction
@@ -50,6 +50,12 @@ var faults = []fault{
 	{name: "renamed before the copy is synced", compact: true, edits: []edit{
 		{pkg: ours, file: "compact.go", old: "c.to.NoSync, c.to.NoGrowSync = e.options.NoSync, false", new: "c.to.NoGrowSync = false"},
 		{pkg: ours, file: "compact.go", old: "\treplaced := e.db\n", new: "\treplaced := e.db\n\tc.to.NoSync = e.options.NoSync\n"},
+	}},
+	{name: "lazy writes kept beyond their window", edits: []edit{
+		{pkg: ours, file: "options.go", old: "\treturn o.LazyWindow\n", new: "\treturn 1000 * o.LazyWindow\n"},
+	}},
+	{name: "revisions handed out again", edits: []edit{
+		{pkg: ours, file: "recover.go", old: "= found.reserved, found.reserved\n", new: "= found.revision, found.reserved\n"},
 	}},
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"os"
@@ -17,6 +18,9 @@ type fileSystem struct {
 	command []string // makes it on the image that comes last
 	options []string // one of them is what a boot mounts it with
 	modules []string // of the kernel, in their order
+	// whole tells of writes that the file system relies on to be written whole,
+	// and cannot be mounted without repair when they are not.
+	whole func(offset int64, data []byte) bool
 }
 
 // diskBytes is room for a store that is compacted and copied while it is small.
@@ -28,9 +32,18 @@ var fileSystems = map[string]fileSystem{
 	// and without what makes up for programs that do not sync.
 	"ext4": {
 		name:    "ext4",
-		command: []string{"mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"},
+		command: []string{"mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"},
 		options: []string{"data=ordered", "data=writeback,noauto_da_alloc"},
+		whole:   ext4Whole,
 	},
+}
+
+// ext4Whole tells of ext4's superblock and of the journal's own blocks, which
+// have checksums: a commit block of which a part is new is an error to the
+// kernel, and no unfinished transaction. Disks write 4 KiB whole.
+func ext4Whole(offset int64, data []byte) bool {
+	const journal = 0xc03b3998
+	return offset == 0 || len(data) == 4096 && binary.BigEndian.Uint32(data) == journal
 }
 
 func names() string { return strings.Join(slices.Sorted(maps.Keys(fileSystems)), ", ") }

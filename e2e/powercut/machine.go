@@ -25,7 +25,7 @@ type machine struct {
 	kernel string
 	initrd string
 	disk   *disk.Disk
-	memory string // what the machine remembers when it has come to "ready"; empty: it boots
+	memory string // a file of what the machine remembers at "ready"; empty: it boots
 }
 
 // guest is one life of a machine.
@@ -49,9 +49,25 @@ func (m *machine) start(ctx context.Context, extra ...string) (*guest, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &guest{lines: make(chan string, 64), conn: make(chan net.Conn, 1), listen: listen}
+	g := &guest{process: m.command(ctx, socket, extra), lines: make(chan string, 64), conn: make(chan net.Conn, 1), listen: listen}
+	output, err := m.power(g)
+	if err != nil {
+		listen.Close()
+		return nil, fmt.Errorf("start qemu: %w (make powercut installs it)", err)
+	}
 	g.all.Go(func() { g.serve(m.disk) })
-	args := []string{
+	g.all.Go(func() {
+		defer close(g.lines)
+		for lines := bufio.NewScanner(output); lines.Scan(); {
+			g.lines <- lines.Text()
+		}
+	})
+	return g, nil
+}
+
+// command returns how QEMU is started.
+func (m *machine) command(ctx context.Context, socket string, extra []string) *exec.Cmd {
+	process := exec.CommandContext(ctx, "qemu-system-x86_64", append([]string{
 		"-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "192", "-nodefaults", "-display", "none", "-no-reboot",
 		"-kernel", m.kernel, "-initrd", m.initrd, "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
 		"-serial", "file:" + filepath.Join(m.dir, "console"),
@@ -59,11 +75,15 @@ func (m *machine) start(ctx context.Context, extra ...string) (*guest, error) {
 		"-drive", "if=none,id=disk,format=raw,cache=none,file=nbd+unix:///?socket=" + socket,
 		"-device", "virtio-blk-pci,drive=disk",
 		"-chardev", "stdio,id=port,signal=off", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=port",
-	}
-	g.process = exec.CommandContext(ctx, "qemu-system-x86_64", append(args, extra...)...)
-	g.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	g.process.Stderr = os.Stderr
-	if m.memory != "" && len(extra) == 0 {
+	}, extra...)...)
+	process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	process.Stderr = os.Stderr
+	return process
+}
+
+// power starts a guest's process, from the kept memory if there is any.
+func (m *machine) power(g *guest) (output io.Reader, err error) {
+	if m.memory != "" {
 		memory, err := os.Open(m.memory)
 		if err != nil {
 			return nil, err
@@ -72,24 +92,13 @@ func (m *machine) start(ctx context.Context, extra ...string) (*guest, error) {
 		g.process.ExtraFiles = []*os.File{memory}
 		g.process.Args = append(g.process.Args, "-incoming", "fd:3")
 	}
-	output, err := g.process.StdoutPipe()
-	if err != nil {
+	if output, err = g.process.StdoutPipe(); err != nil {
 		return nil, err
 	}
 	if g.input, err = g.process.StdinPipe(); err != nil {
 		return nil, err
 	}
-	if err := g.process.Start(); err != nil {
-		listen.Close()
-		return nil, fmt.Errorf("start qemu: %w (make powercut installs it)", err)
-	}
-	g.all.Go(func() {
-		defer close(g.lines)
-		for lines := bufio.NewScanner(output); lines.Scan(); {
-			g.lines <- lines.Text()
-		}
-	})
-	return g, nil
+	return output, g.process.Start()
 }
 
 // serve answers the machine's one connection, which stays open after the cut:

@@ -47,7 +47,7 @@ func main() {
 	flag.StringVar(&s.files, "fs", "ext4", "the disk's file system: "+names())
 	flag.IntVar(&s.cuts, "cuts", 200, "number of cuts; with -proof, within which each fault must be caught")
 	flag.Uint64Var(&s.seed, "seed", 0, "decides moments, losses and writes; 0: a random one")
-	flag.BoolVar(&s.proof, "proof", false, "try builds of the store that do not sync as they should: each must be caught")
+	flag.BoolVar(&s.proof, "proof", false, "try builds of the store that do what it must not: each must be caught")
 	flag.StringVar(&s.fault, "fault", "", "with -proof, only the one whose name has this `text` in it")
 	flag.BoolVar(&s.verbose, "v", false, "print every cut")
 	flag.Parse()

@@ -83,6 +83,7 @@ func (t *trial) run(ctx context.Context) error {
 	for number := range t.settings.cuts + 1 {
 		plan := planLoad(t.settings.seed, number, t.files, t.compact)
 		cut := planCut(plan)
+		cut.loss.Whole = t.files.whole
 		if number == t.settings.cuts {
 			cut = cutPlan{begin: fromLoad, acks: 1, loss: disk.Loss{Unit: disk.Sector}, random: plan.Random(forLoss)}
 		}

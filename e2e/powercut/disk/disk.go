@@ -161,6 +161,8 @@ func (d *Disk) on() {
 type Loss struct {
 	Keep float64 // the probability that a write had reached the medium
 	Unit int     // what is never torn, a multiple of Sector
+	// Whole tells of a larger write that is not torn either; nil: of none.
+	Whole func(offset int64, data []byte) bool
 }
 
 // Lost is what a cut took.
@@ -176,7 +178,7 @@ func (d *Disk) Lose(random *rand.Rand, loss Loss) Lost {
 		switch keep := random.Float64() < loss.Keep; {
 		case keep || w.forced:
 			copy(d.medium[w.offset:], w.data)
-		case len(w.data) > loss.Unit && random.IntN(2) == 0:
+		case len(w.data) > loss.Unit && random.IntN(2) == 0 && (loss.Whole == nil || !loss.Whole(w.offset, w.data)):
 			lost.Torn++
 			d.tear(random, w, loss.Unit)
 		default:

@@ -95,6 +95,22 @@ func TestLose(t *testing.T) {
 	}
 }
 
+// TestWhole: what is to be whole is kept or dropped.
+func TestWhole(t *testing.T) {
+	for seed := range uint64(40) {
+		d := New(make([]byte, size))
+		fill(t, d, 1, 0, 4096)
+		fill(t, d, 2, 8192, 4096)
+		d.Cut()
+		d.Lose(rand.New(rand.NewPCG(seed, 0)), Loss{Keep: 0.3, Unit: Sector, Whole: func(offset int64, data []byte) bool {
+			return offset == 8192 && data[0] == 2
+		}})
+		if n := bytes.Count(content(t, d), []byte{2}); n != 0 && n != 4096 {
+			t.Fatalf("seed %d tore it: %d bytes are there", seed, n)
+		}
+	}
+}
+
 // TestMoments: the power goes at the counted command, and what each of them
 // leaves undecided or safe.
 func TestMoments(t *testing.T) {

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -55,6 +56,10 @@ func NewModel() *Model {
 	}
 }
 
+// ErrStray says that the guest does something else than its plan: nothing can
+// be told about the store.
+var ErrStray = errors.New("the guest is not doing what was planned")
+
 // Start begins a boot's load after Found.
 func (m *Model) Start(plan Plan) {
 	m.plan, m.waiting, m.writers, m.closed = plan, nil, nil, false
@@ -72,12 +77,12 @@ func (m *Model) Start(plan Plan) {
 // Ack takes an acknowledgement.
 func (m *Model) Ack(a Ack) error {
 	if a.Writer < 0 || a.Writer >= len(m.writers) {
-		return fmt.Errorf("an acknowledgement for writer %d, who does not write", a.Writer)
+		return fmt.Errorf("%w: an acknowledgement for writer %d, who does not write", ErrStray, a.Writer)
 	}
 	w := m.writers[a.Writer]
 	ops, lazy := w.Next()
 	if len(ops) != len(a.Revisions) {
-		return fmt.Errorf("writer %d: %d revisions for %d operations", a.Writer, len(a.Revisions), len(ops))
+		return fmt.Errorf("%w: writer %d has %d revisions for %d operations", ErrStray, a.Writer, len(a.Revisions), len(ops))
 	}
 	m.Commits++
 	m.pass(a)
