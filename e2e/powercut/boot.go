@@ -162,7 +162,8 @@ func (b *boot) takeRecord(rest string) error {
 // takeChecked judges what was found, and begins the load as the guest does.
 func (b *boot) takeChecked(rest string) {
 	if n, err := strconv.Atoi(rest); err != nil || n != len(b.records) {
-		return // cut while it was told
+		b.err = fmt.Errorf("%w: checked %s, told were %d", load.ErrStray, rest, len(b.records))
+		return
 	}
 	b.wrong = append(b.wrong, b.trial.model.Found(b.opened, b.records)...)
 	b.trial.model.Start(b.plan)
@@ -191,7 +192,7 @@ func (b *boot) takeAck(rest string) error {
 		numbers[i] = n
 	}
 	if len(numbers) < 4 {
-		return nil // the last line, cut
+		return fmt.Errorf("%w: ack %s", load.ErrStray, rest)
 	}
 	a := load.Ack{
 		Writer: int(numbers[0]),

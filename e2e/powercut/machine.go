@@ -58,8 +58,13 @@ func (m *machine) start(ctx context.Context, extra ...string) (*guest, error) {
 	g.all.Go(func() { g.serve(m.disk) })
 	g.all.Go(func() {
 		defer close(g.lines)
-		for lines := bufio.NewScanner(output); lines.Scan(); {
-			g.lines <- lines.Text()
+		r := bufio.NewReader(output)
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return // a line without an end was cut
+			}
+			g.lines <- strings.TrimRight(line, "\r\n")
 		}
 	})
 	return g, nil
