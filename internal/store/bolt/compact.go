@@ -58,6 +58,11 @@ func (e *Engine) Compact(ctx context.Context) error {
 // considerCompaction starts a compaction when most of the file is free. The
 // committer calls it after each transaction, with mu.
 func (e *Engine) considerCompaction() {
+	select {
+	case <-e.closing:
+		return
+	default:
+	}
 	used, free := e.stats.used.Load(), e.stats.free.Load()
 	if e.options.CompactBytes < 0 || used < e.options.CompactBytes || free*2 < used || e.copying != nil ||
 		len(e.compacting) > 0 || time.Now().Unix() < e.compactAt.Load() {

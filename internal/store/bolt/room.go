@@ -62,6 +62,7 @@ func (e *Engine) reserve(used, bytes int64) (roomy bool, err error) {
 			e.giveUp(err)
 			return false, e.fatal
 		}
+		e.stats.syncs.Add(1)
 	}
 	e.setAside = grown
 	return true, nil

@@ -44,6 +44,8 @@ func Run(t *testing.T, suite Suite) {
 	t.Run("lazy", suite.lazy)
 	t.Run("reopen", suite.reopen)
 	t.Run("snapshot", suite.snapshot)
+	t.Run("restore", suite.restore)
+	t.Run("compact, check and stats", suite.compact)
 	t.Run("closed", suite.closed)
 	t.Run("context", suite.context)
 	t.Run("model", suite.model)
@@ -379,6 +381,77 @@ func (s Suite) snapshot(t *testing.T) {
 	}
 }
 
+// restore brings a snapshot back, behind every revision of who went on from it.
+func (s Suite) restore(t *testing.T) {
+	if s.Restore == nil {
+		t.Skip("this engine cannot")
+	}
+	dir := t.TempDir()
+	e := s.open(t, dir)
+	mustCommit(t, e, Put("a", store.Absent, "1"))
+	var copied bytes.Buffer
+	if err := e.Snapshot(context.Background(), &copied); err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, e, Put("a", 1, "2"), Put("b", store.Absent, "2"))
+	seen := e.Revision()
+	if err := s.Restore(t.TempDir(), bytes.NewReader(copied.Bytes()[:copied.Len()/2])); err == nil {
+		t.Error("half a snapshot was restored")
+	}
+	e.Close()
+	if err := os.Remove(filepath.Join(dir, s.File)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restore(dir, &copied); err != nil {
+		t.Fatal(err)
+	}
+	e = s.open(t, dir)
+	expect(t, e, "a@1=1\n")
+	if got := mustCommit(t, e, Put("c", store.Absent, "3")); got[0] <= seen {
+		t.Errorf("revision %d after a restore, %d had been handed out", got[0], seen)
+	}
+}
+
+// compact deletes most of what there is: the rest stays, nothing is found wrong,
+// and what is counted rises.
+func (s Suite) compact(t *testing.T) {
+	e := s.open(t, t.TempDir())
+	before := e.Stats()
+	for i := range 300 {
+		mustCommit(t, e, Put(fmt.Sprintf("%03d", i), store.Absent, fmt.Sprintf("%04000d", i)))
+	}
+	full := e.Stats()
+	if commits, operations := full.Commits-before.Commits, full.Operations-before.Operations; operations != 300 || commits < 1 ||
+		full.WrittenBytes <= before.WrittenBytes || full.FreeBytes > full.FileBytes {
+		t.Errorf("300 commits of one operation are %d with %d: %+v", commits, operations, full)
+	}
+	for i := 1; i < 300; i++ {
+		mustCommit(t, e, Delete(fmt.Sprintf("%03d", i), store.Any))
+	}
+	want := contents(t, e, "things")
+	if err := e.Compact(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if after := e.Stats(); after.FileBytes > full.FileBytes || after.FreeBytes > after.FileBytes {
+		t.Errorf("before %+v\nafter %+v", full, after)
+	}
+	expect(t, e, want)
+	if err := e.Check(context.Background(), func(d store.Damage) { t.Errorf("found: %s", d) }); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := e.Compact(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("compact with a context that has ended: %v", err)
+	}
+	if err := e.Check(ctx, func(store.Damage) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("check with a context that has ended: %v", err)
+	}
+	if got := mustCommit(t, e, Put("000", store.Any, "x")); got[0] != 600 {
+		t.Errorf("revision %d", got[0])
+	}
+}
+
 func (s Suite) closed(t *testing.T) {
 	e := s.open(t, t.TempDir())
 	mustCommit(t, e, Put("a", store.Absent, "1"))
@@ -393,6 +466,12 @@ func (s Suite) closed(t *testing.T) {
 	}
 	if err := e.Snapshot(context.Background(), &bytes.Buffer{}); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("snapshot: %v", err)
+	}
+	if err := e.Compact(context.Background()); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("compact: %v", err)
+	}
+	if err := e.Check(context.Background(), func(store.Damage) {}); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("check: %v", err)
 	}
 }
 

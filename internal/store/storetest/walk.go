@@ -25,10 +25,9 @@ func (s Suite) model(t *testing.T) { s.Walk(t, rand.Uint64(), 800) }
 func (s Suite) Walk(t *testing.T, seed uint64, steps int) {
 	t.Logf("seed %d", seed)
 	dir := t.TempDir()
-	w := &walk{
-		T: t, suite: s, random: rand.New(rand.NewPCG(seed, 1)), dir: dir, engine: s.open(t, dir), model: newSimple(),
-	}
+	w := &walk{T: t, suite: s, random: rand.New(rand.NewPCG(seed, 1)), dir: dir, model: newSimple()}
 	defer w.background.Wait()
+	w.open()
 	for w.at = range steps {
 		w.step()
 	}
@@ -48,6 +47,29 @@ type walk struct {
 	snapshot   []byte
 	then       *simple
 	background sync.WaitGroup // a compaction
+	mu         sync.Mutex     // guards all below
+	published  []store.Revision
+}
+
+// open opens the engine and follows it.
+func (w *walk) open() {
+	w.Helper()
+	w.engine = w.suite.open(w.T, w.dir)
+	w.engine.Follow(func(changes []store.Change) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, c := range changes {
+			w.published = append(w.published, c.Revision)
+		}
+	})
+}
+
+// took returns what was published since it was asked last.
+func (w *walk) took() (revisions []store.Revision) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	revisions, w.published = w.published, nil
+	return revisions
 }
 
 func (w *walk) step() {
@@ -89,6 +111,10 @@ func (w *walk) commit() {
 	case err != nil || !slices.Equal(got, want):
 		w.Fatalf("step %d: %v, %v, want %v\n%s", w.at, got, err, want, describe(ops))
 	}
+	want = slices.DeleteFunc(want, func(r store.Revision) bool { return r == 0 })
+	if published := w.took(); !slices.Equal(published, want) {
+		w.Fatalf("step %d: %v was published, want %v", w.at, published, want)
+	}
 	if barrier, err := w.engine.Barrier(context.Background()); err != nil || barrier != w.model.revision {
 		w.Fatalf("step %d: barrier %d, %v, want %d", w.at, barrier, err, w.model.revision)
 	}
@@ -118,7 +144,7 @@ func (w *walk) compare() {
 func (w *walk) reopen() {
 	w.fail("close", w.engine.Close())
 	w.background.Wait()
-	w.engine = w.suite.open(w.T, w.dir)
+	w.open()
 	w.model.flush()
 	w.compare()
 	if w.engine.Revision() != w.model.revision {
@@ -167,7 +193,8 @@ func (w *walk) continueIn(dir string, handedOut store.Revision) {
 	w.Helper()
 	w.engine.Close()
 	w.background.Wait()
-	w.engine, w.dir = w.suite.open(w.T, dir), dir
+	w.dir = dir
+	w.open()
 	found := map[string]record{}
 	for _, bucket := range modelBuckets {
 		w.fail("scan", w.engine.Scan(context.Background(), bucket, func(r store.Record) error {
