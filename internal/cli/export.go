@@ -31,15 +31,15 @@ func newExport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export [KIND...]",
 		Short: "Write all objects as plain YAML",
-		Long: `Export writes the cluster's objects as YAML documents: those of the running server,
-of the store as it is when none runs, or of a snapshot. The order is always the same:
-namespaces, what is in none, service accounts, then by group, kind, namespace and
-name; so are the bytes as long as nothing changes, which git likes.
+		Long: `Export writes the cluster's objects as YAML documents: those of the running
+server, of the store as it is when none runs, or of a snapshot. The order is always
+the same: namespaces, what is in none, service accounts, then by group, kind,
+namespace and name. So are the bytes as long as nothing changes, which git likes.
 
 All objects are written, Secrets in plain text included. What belongs to this one
-cluster (status, managedFields, uid, resourceVersion, creationTimestamp, generation)
-is left out, so that kubectl apply takes the rest elsewhere; --all-fields keeps it.
-With --without-owned there are only the objects that people made.
+cluster is left out (status, managedFields, uid, resourceVersion, generation and
+creationTimestamp), so that kubectl apply takes the rest elsewhere; --all-fields
+keeps it. With --without-owned there are only the objects that people made.
 
 With --directory there is a file of each object, RESOURCE/NAMESPACE/NAME.yaml, and
 files of objects that are gone are removed.`,

@@ -97,6 +97,14 @@ func (s *snapshots) load(c *cobra.Command) (snapshot.Directory, *snapshot.Bucket
 	return directory, bucket, err
 }
 
+// places are where snapshots are, the bucket where there is one.
+func places(directory snapshot.Directory, bucket *snapshot.Bucket) []snapshot.Place {
+	if bucket == nil {
+		return []snapshot.Place{directory}
+	}
+	return []snapshot.Place{directory, bucket}
+}
+
 // interruptible ends with the person's patience, so that what is half done is
 // removed.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -115,9 +123,9 @@ from the store as it is. The file is written whole or not at all, and read back
 before it counts. For a moment there must be room for a copy of the store, too.
 
 A snapshot has the cluster's Secrets in it. One that is --full has the certificate
-authority, the keys and the tokens as well, so that it alone brings a dead machine's
-cluster back on another. A passphrase encrypts it: the first line of a file, or
-what SKIFF_SNAPSHOT_PASSPHRASE holds.`,
+authority, the keys and the tokens as well, so that it alone brings the cluster of
+a dead machine back on another. A passphrase encrypts it: the first line of a file,
+or what SKIFF_SNAPSHOT_PASSPHRASE holds.`,
 		Example: `  skiff snapshot save
   skiff snapshot save --name before-upgrade
   skiff snapshot save --full --passphrase-file /root/passphrase --s3 --s3-bucket backups`,
@@ -147,6 +155,9 @@ func (s *snapshots) save(ctx context.Context, c *cobra.Command, name string, ful
 		return err
 	}
 	host := config.NewHost(s.settings.DataDir)
+	if err := server.FindStore(host); err != nil {
+		return err
+	}
 	file, err := directory.Save(ctx, name, snapshot.Source{
 		Copy:   func(ctx context.Context, w io.Writer) error { return server.Copy(ctx, host, w) },
 		Server: host.ServerDir(), Node: s.settings.NodeName,
@@ -215,12 +226,15 @@ func (s *snapshots) list(c *cobra.Command) ([]snapshot.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := directory.List(c.Context())
-	if err != nil || bucket == nil {
-		return files, err
+	files := []snapshot.File{} // none is a list, too
+	for _, place := range places(directory, bucket) {
+		more, err := place.List(c.Context())
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, more...)
 	}
-	more, err := bucket.List(c.Context())
-	return append(files, more...), err
+	return files, nil
 }
 
 func printSnapshots(out io.Writer, files []snapshot.File) error {
@@ -317,11 +331,7 @@ their names, whatever the clock says.`,
 			if err != nil {
 				return err
 			}
-			places := []snapshot.Place{directory}
-			if bucket != nil {
-				places = append(places, bucket)
-			}
-			for _, place := range places {
+			for _, place := range places(directory, bucket) {
 				removed, err := snapshot.Prune(c.Context(), place, snapshot.Base(name, s.settings.NodeName), s.settings.Snapshots.Retention)
 				for _, r := range removed {
 					fmt.Fprintf(c.OutOrStdout(), "removed %s\n", r)

@@ -102,8 +102,18 @@ func Copy(ctx context.Context, host config.Host, w io.Writer) error {
 
 // copyFile copies the store that no server has open.
 func copyFile(ctx context.Context, host config.Host, w io.Writer) error {
-	if _, err := os.Stat(host.StorePath()); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no store in %s: name the server's data directory with --data-dir", host.DataDir)
+	if err := FindStore(host); err != nil {
+		return err
 	}
 	return bolt.Copy(ctx, host.StorePath(), w)
+}
+
+// FindStore returns an error for people when there is no store in the data
+// directory.
+func FindStore(host config.Host) error {
+	_, err := os.Stat(host.StorePath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no store in %s: name the server's data directory with --data-dir", host.DataDir)
+	}
+	return err
 }

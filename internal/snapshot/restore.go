@@ -40,10 +40,16 @@ func Restore(ctx context.Context, server string, archive io.Reader, passphrase s
 	return restored, nil
 }
 
-func restore(ctx context.Context, server string, archive io.Reader, passphrase string) (Restored, error) {
-	if err := os.MkdirAll(server, 0o700); err != nil {
+func restore(ctx context.Context, server string, archive io.Reader, passphrase string) (_ Restored, err error) {
+	undo, err := makeDirs(server)
+	if err != nil {
 		return Restored{}, err
 	}
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
 	lock, err := bolt.Lock(filepath.Join(server, storeEntry))
 	if err != nil {
 		return Restored{}, err
@@ -77,6 +83,26 @@ func restore(ctx context.Context, server string, archive io.Reader, passphrase s
 		return Restored{}, err
 	}
 	return r, nil
+}
+
+// makeDirs makes a server's directory. What it made, undo removes again.
+func makeDirs(server string) (undo func(), err error) {
+	var made []string
+	for dir := server; ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, dir)
+	}
+	undo = func() {
+		if len(made) > 0 {
+			_ = os.Remove(filepath.Join(server, storeEntry+".lock")) // what is not there need not go
+		}
+		for _, dir := range made {
+			_ = os.Remove(dir) // stays when there is something in it
+		}
+	}
+	return undo, os.MkdirAll(server, 0o700)
 }
 
 // rememberRevision tells the store's restore which revision the last one went
