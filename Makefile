@@ -7,6 +7,10 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 DATE    := $(shell TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd 2>/dev/null || echo 2026-11-01T00:00:00Z)
 
 export GOTOOLCHAIN = local
+# Tests and vet compile what the build does, in the same way, so that all share
+# what the first has compiled.
+export CGO_ENABLED = 0
+export GOFLAGS += -trimpath
 # Sudo drops Go from the path on many machines.
 export PATH := $(PATH):/usr/local/go/bin:/usr/lib/go/bin
 
@@ -15,10 +19,10 @@ ARCH    := $(shell PATH="$(PATH)" go env GOARCH)
 TAGS    := grpcnotrace
 PKG     := github.com/skiff-sh/skiff/internal/version
 LDFLAGS := -s -w -buildid= -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(COMMIT) -X $(PKG).date=$(DATE)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
+GOBUILD := go build -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
 
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev pkg-config zstd
-TEST_PACKAGES  := nftables conntrack busybox-static iproute2 curl e2fsprogs procps
+TEST_PACKAGES  := nftables netbase conntrack busybox-static iproute2 curl e2fsprogs procps
 VM_PACKAGES    := qemu-system-x86 debootstrap
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
@@ -50,7 +54,7 @@ vet:
 	go vet -tags $(TAGS) ./...
 
 arm64: openapi ## check that skiff builds for arm64
-	GOARCH=arm64 CGO_ENABLED=0 go build -tags $(TAGS) -o /dev/null .
+	GOARCH=arm64 go build -tags $(TAGS) -o /dev/null .
 
 dist: dist-deps openapi ## build for amd64 and arm64, reproducibly, and print sizes
 	for arch in amd64 arm64; do \

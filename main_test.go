@@ -13,7 +13,7 @@ import (
 // reached looks methods up by a name it computes. When this fails, it names the
 // way from main to the code that does.
 func TestDeadCodeIsEliminated(t *testing.T) {
-	command := exec.Command("go", "build", "-tags", "grpcnotrace", "-ldflags", "-dumpdep", "-o", os.DevNull, ".")
+	command := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-dumpdep", "-o", os.DevNull, ".")
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := command.StderrPipe()
 	if err != nil {

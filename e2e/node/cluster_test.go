@@ -80,6 +80,7 @@ func (c *cluster) report() {
 		{"get", "pods,services,endpoints", "-o", "wide"},
 		{"get", "events", "--sort-by=.metadata.creationTimestamp"},
 		{"describe", "pods"},
+		{"describe", "nodes"},
 	} {
 		out, err := c.try(args...)
 		c.t.Logf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)

@@ -50,6 +50,7 @@ func TestFullFileSystem(t *testing.T) {
 	}
 	c := m.cluster(t)
 	running := c.startPod(pod("web", ""))
+	c.kubectl("version") // unpacks it while there is room
 	made := c.fill(t)
 
 	t.Log("what is there is served, and what cannot be written is refused")
@@ -74,6 +75,12 @@ func TestFullFileSystem(t *testing.T) {
 		t.Error("the running Pod was touched")
 	}
 
+	t.Log("with a little room the node says that it is under pressure")
+	if err := os.Truncate(c.filler(), fillerSize(t, c.filler())-(8<<20)); err != nil {
+		t.Fatal(err)
+	}
+	c.kubectl("wait", "--for=condition=DiskPressure", "node", "--all", "--timeout=60s")
+
 	t.Log("with room it goes on")
 	if err := os.Remove(c.filler()); err != nil {
 		t.Fatal(err)
@@ -82,6 +89,7 @@ func TestFullFileSystem(t *testing.T) {
 		_, err := c.client.CoreV1().ConfigMaps(c.namespace).Create(c.ctx, bulk("after"), metav1.CreateOptions{})
 		return err
 	})
+	c.kubectl("wait", "--for=condition=DiskPressure=false", "node", "--all", "--timeout=60s")
 	if _, log := c.finish(once("after", "echo works")); log != "works\n" {
 		t.Errorf("log %q", log)
 	}
@@ -101,6 +109,15 @@ func TestFullFileSystem(t *testing.T) {
 }
 
 func (c *cluster) filler() string { return filepath.Join(c.host.DataDir, "filler") }
+
+func fillerSize(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
 
 // bulk is a ConfigMap that needs room.
 func bulk(name string) *corev1.ConfigMap {

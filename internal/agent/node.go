@@ -60,7 +60,7 @@ func (a *Agent) runNode(ctx context.Context) error {
 		}
 		written, err := a.reportNode(ctx, time.Since(reported) >= nodeReportInterval)
 		if err != nil {
-			a.log.Debug("report node status", zap.Error(err))
+			a.log.Warn("report node status; trying again at the next look", zap.Error(err))
 		}
 		if written {
 			reported = time.Now()

@@ -107,10 +107,8 @@ func New(c Config) *API {
 	}
 }
 
-// now returns the time as timestamps of objects have it: whole seconds.
-func (a *API) now() metav1.Time {
-	return metav1.NewTime(a.clock().Truncate(time.Second))
-}
+// now returns the time as timestamps of objects have it.
+func (a *API) now() metav1.Time { return kind.Timestamp(a.clock()) }
 
 // resource and groupKind name the request's kind in errors, in the group that
 // the client asked for.

@@ -141,7 +141,7 @@ func (m *managers) update(req *Request, obj, old kind.Object) error {
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	obj.SetManagedFields(accessor.GetManagedFields())
+	obj.SetManagedFields(wholeSeconds(accessor.GetManagedFields()))
 	return nil
 }
 
@@ -177,7 +177,19 @@ func (m *managers) apply(req *Request, old kind.Object, wanted runtime.Object, f
 	if !ok {
 		return nil, apierrors.NewInternalError(fmt.Errorf("apply made a %T of a %s", merged, req.Kind.Kind))
 	}
+	obj.SetManagedFields(wholeSeconds(obj.GetManagedFields()))
 	return stored(req, obj), nil
+}
+
+// wholeSeconds gives a record its times as fields of objects have them.
+func wholeSeconds(record []metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEntry {
+	for i := range record {
+		if at := record[i].Time; at != nil {
+			whole := kind.Timestamp(at.Time)
+			record[i].Time = &whole
+		}
+	}
+	return record
 }
 
 // clientSideManager is what kubectl calls itself where it merges by itself.

@@ -170,7 +170,7 @@ func (a *API) deletionGrace(k *kind.Kind, obj kind.Object, options *metav1.Delet
 		if grace <= 0 {
 			return 0, false
 		}
-		at := metav1.NewTime(a.now().Add(time.Duration(grace) * time.Second))
+		at := kind.Timestamp(a.now().Add(time.Duration(grace) * time.Second))
 		obj.SetDeletionTimestamp(&at)
 		obj.SetDeletionGracePeriodSeconds(&grace)
 		raiseGeneration(obj)
@@ -183,7 +183,7 @@ func (a *API) deletionGrace(k *kind.Kind, obj kind.Object, options *metav1.Delet
 		return 0, true
 	}
 	grace = *options.GracePeriodSeconds
-	at := metav1.NewTime(deleted.Add(time.Duration(grace-*current) * time.Second))
+	at := kind.Timestamp(deleted.Add(time.Duration(grace-*current) * time.Second))
 	obj.SetDeletionTimestamp(&at)
 	obj.SetDeletionGracePeriodSeconds(&grace)
 	return grace, false

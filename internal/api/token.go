@@ -8,7 +8,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -63,7 +62,7 @@ func (a *API) Token(ctx context.Context, req Request, body *authenticationv1.Tok
 		return nil, apierrors.NewInternalError(fmt.Errorf("issue token for %s/%s: %w", req.Namespace, req.Name, err))
 	}
 	out.Spec.Audiences = token.Audiences
-	out.Status = authenticationv1.TokenRequestStatus{Token: token.Value, ExpirationTimestamp: metav1.NewTime(token.Expires)}
+	out.Status = authenticationv1.TokenRequestStatus{Token: token.Value, ExpirationTimestamp: kind.Timestamp(token.Expires)}
 	return out, nil
 }
 

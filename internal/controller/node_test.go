@@ -74,7 +74,7 @@ func (m *machine) post(ready corev1.ConditionStatus) {
 			corev1.ResourceCPU: resource.MustParse("8"), corev1.ResourceMemory: resource.MustParse("16Gi"), corev1.ResourcePods: resource.MustParse("500"),
 		}
 		node.Status.Conditions = []corev1.NodeCondition{{
-			Type: corev1.NodeReady, Status: ready, LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now(), Reason: "KubeletReady",
+			Type: corev1.NodeReady, Status: ready, LastHeartbeatTime: kind.Now(), LastTransitionTime: kind.Now(), Reason: "KubeletReady",
 		}}
 		return nil
 	})
@@ -126,7 +126,7 @@ func (m *machine) work(pod *corev1.Pod) {
 			live.Status.PodIP = m.address(live)
 			live.Status.PodIPs = []corev1.PodIP{{IP: live.Status.PodIP}}
 			live.Status.Conditions = append(live.Status.Conditions, corev1.PodCondition{
-				Type: corev1.PodReady, Status: ready, LastTransitionTime: metav1.Now(),
+				Type: corev1.PodReady, Status: ready, LastTransitionTime: kind.Now(),
 			})
 			return nil
 		})

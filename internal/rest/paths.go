@@ -12,7 +12,9 @@ import (
 func (h *Handler) newPaths() map[string]http.HandlerFunc {
 	paths := map[string]http.HandlerFunc{
 		"/version": h.version,
-		"/metrics": h.metrics,
+	}
+	if h.Metrics != nil {
+		paths["/metrics"] = h.Metrics.ServeHTTP
 	}
 	maps.Copy(paths, h.healthPaths())
 	maps.Copy(paths, h.discoveryPaths())
@@ -59,11 +61,4 @@ func (h *Handler) document(source func() ([]byte, error), contentType string) ht
 		w.Header().Set("Cache-Control", "public, max-age=3600")
 		_, _ = w.Write(data)
 	}
-}
-
-// metrics answers with the few figures that this package keeps.
-func (h *Handler) metrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	fmt.Fprintf(w, "# HELP apiserver_request_panics_total Requests that panicked and were recovered.\n"+
-		"# TYPE apiserver_request_panics_total counter\napiserver_request_panics_total %d\n", h.Panics())
 }

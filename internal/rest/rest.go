@@ -44,6 +44,8 @@ type Config struct {
 	OpenAPI OpenAPI
 	// Checks are asked by /healthz, /livez and /readyz, in this order.
 	Checks []Check
+	// Metrics serves /metrics (optional).
+	Metrics http.Handler
 	// JWKS and OpenIDConfiguration give the documents with which others verify
 	// service-account tokens (optional).
 	JWKS, OpenIDConfiguration func() ([]byte, error)

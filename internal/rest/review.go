@@ -8,12 +8,12 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/skiff-sh/skiff/internal/auth"
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // reviewKind is a question to the API in the form of an object that can only
@@ -85,7 +85,7 @@ func (h *Handler) selfSubjectReview(_ context.Context, q *request, read func(run
 	if err := read(review); err != nil {
 		return nil, err
 	}
-	review.CreationTimestamp = metav1.Now()
+	review.CreationTimestamp = kind.Now()
 	review.Status.UserInfo = userInfo(q.user)
 	return review, nil
 }

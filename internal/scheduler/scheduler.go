@@ -347,7 +347,7 @@ func (s *Scheduler) tellUnschedulable(ctx context.Context, pod *corev1.Pod, p Pl
 			kind.SetPodCondition(live, corev1.PodCondition{
 				Type: corev1.PodScheduled, Status: corev1.ConditionFalse,
 				Reason: corev1.PodReasonUnschedulable, Message: p.Message,
-			}, metav1.Now())
+			}, kind.Now())
 		}
 		return nil
 	})

@@ -219,7 +219,7 @@ func TestRetries(t *testing.T) {
 	}
 	beat := step{"a heartbeat", func(p *plane) {
 		p.modify(kind.Node, "a", "status", func(o kind.Object) {
-			o.(*corev1.Node).Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
+			o.(*corev1.Node).Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: kind.Now()}}
 		})
 	}, false}
 	pause := step{"time", func(*plane) { time.Sleep(time.Hour) }, false}

@@ -54,6 +54,7 @@ func (s *server) openAPI(context.Context) error {
 		NodePorts:    s.settings.ServiceNodePortRange,
 		Log:          s.log.Named("api"),
 	})
+	s.events = s.env.API.NewRecorder("skiff-server", controller.User("skiff-server"))
 	host := net.JoinHostPort(s.advertised().String(), strconv.Itoa(s.settings.HTTPSListenPort))
 	s.handler = rest.New(rest.Config{
 		API: s.env.API, Kinds: kind.All, Log: s.log.Named("rest"),
@@ -68,10 +69,12 @@ func (s *server) openAPI(context.Context) error {
 			{Name: "scheduler", Ask: s.started},
 			{Name: "controllers", Ask: s.started},
 		},
+		Metrics:             s.metrics.handler(s.log.Named("metrics")),
 		JWKS:                tokens.JWKS,
 		OpenIDConfiguration: func() ([]byte, error) { return tokens.OpenIDConfiguration(host) },
 		Panicked:            func(any, []byte) { s.panics.Add(1) },
 	})
+	s.metrics.count("apiserver_request_panics_total", "Requests that panicked and were recovered.", s.handler.Panics)
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/controller"
 	"github.com/skiff-sh/skiff/internal/controller/bootstrap"
@@ -57,9 +58,12 @@ type server struct {
 	log       *zap.Logger
 	addresses []netip.Addr // of this machine
 	keys      *keys
+	metrics   *metrics
+	disk      *diskWatch
 	engine    *bolt.Engine
 	state     *state.State
 	env       controller.Environment
+	events    *api.Recorder // what the server itself has to tell
 	handler   *rest.Handler
 	listener  net.Listener
 	panics    atomic.Int64
@@ -70,7 +74,7 @@ type server struct {
 // open prepares every part. What it opened is closed by close, also after an
 // error.
 func open(ctx context.Context, settings config.Server, log *zap.Logger) (*server, error) {
-	s := &server{settings: settings, log: log}
+	s := &server{settings: settings, log: log, metrics: newMetrics(), disk: newDiskWatch()}
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -115,12 +119,14 @@ func (s *server) openKeys(context.Context) (err error) {
 func (s *server) openStore(ctx context.Context) error {
 	engine, err := bolt.Open(config.NewHost(s.settings.DataDir).StorePath(), bolt.Options{
 		LazyWindows: map[string]time.Duration{kind.Event.Bucket(): eventsWindow},
+		Observe:     s.observe,
 		Log:         s.log.Named("store"),
 	})
 	if err != nil {
 		return err
 	}
 	s.engine = engine
+	s.metrics.follow(engine)
 	s.closers = append(s.closers, engine.Close)
 	s.state, err = state.Open(ctx, engine, kind.All, state.Options{})
 	if err != nil {
@@ -181,6 +187,7 @@ func (s *server) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.serve(ctx) })
 	group.Go(func() error { return s.watchStore(ctx) })
+	group.Go(func() error { return s.disk.run(ctx, s.reportSlowDisk) })
 	group.Go(func() error { return s.serveLocal(ctx) })
 	for _, c := range s.controllers() {
 		group.Go(func() error { return c.Run(ctx, s.env) })

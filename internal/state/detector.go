@@ -6,9 +6,11 @@ import (
 	"reflect"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/store"
 )
 
 // detectEvery is how many published events pass between two checks.
@@ -38,9 +40,12 @@ func (d *detector) loaded(t *table) {
 // watch until the next check: a reader may still hold them.
 func (d *detector) observe(touched map[*table][]*happening) {
 	d.mu.Lock()
-	for _, happenings := range touched {
+	for t, happenings := range touched {
 		for _, h := range happenings {
 			d.copies[h.Object] = h.Object.DeepCopyObject()
+			if h.Type != Deleted {
+				mustKeep(t.kind, h.Object)
+			}
 			if h.Old != nil {
 				d.stale = append(d.stale, h.Old)
 			}
@@ -58,6 +63,25 @@ func (d *detector) observe(touched map[*table][]*happening) {
 	if due {
 		d.check()
 	}
+}
+
+// mustKeep panics when an object is not what will be read back from disk: with a
+// time of more than whole seconds, say, it would change in a restart.
+func mustKeep(k *kind.Kind, obj kind.Object) {
+	value, err := encode(k, obj.DeepCopyObject().(kind.Object))
+	if err != nil {
+		panic(err)
+	}
+	again, err := decode(k, &store.Record{Value: value})
+	if err != nil {
+		panic(err)
+	}
+	again.SetResourceVersion(obj.GetResourceVersion())
+	if equality.Semantic.DeepEqual(obj, again) {
+		return
+	}
+	panic(fmt.Sprintf("state: %T %s/%s would not be the same after a restart\nis %#v\nwould be %#v",
+		obj, obj.GetNamespace(), obj.GetName(), obj, again))
 }
 
 // check panics when an object no longer is what it was.

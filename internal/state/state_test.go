@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/store"
@@ -333,4 +334,30 @@ func TestDetector(t *testing.T) {
 		}
 	}()
 	s.Close()
+}
+
+// With a time of more than whole seconds an object would be another one after
+// a restart, and a client that sends back what it was shown would seem to
+// change it.
+func TestTimesThatDiskCannotKeepAreFound(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		at    metav1.Time
+		fails bool
+	}{
+		{"now", kind.Now(), false},
+		{"with nanoseconds", metav1.NewTime(time.Unix(1, 5)), true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			defer func() {
+				if reason := recover(); (reason != nil) != test.fails {
+					t.Error(reason)
+				}
+			}()
+			mustKeep(kind.ConfigMap, &corev1.ConfigMap{
+				TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+				ObjectMeta: metav1.ObjectMeta{Name: "a", CreationTimestamp: test.at, ResourceVersion: "7"},
+			})
+		})
+	}
 }

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skiff-sh/skiff/internal/kind"
 )
@@ -53,7 +52,7 @@ func remove(list []appsv1.DeploymentCondition, t appsv1.DeploymentConditionType)
 }
 
 func (ro *rollout) condition(t appsv1.DeploymentConditionType, s corev1.ConditionStatus, reason, format string, args ...any) appsv1.DeploymentCondition {
-	now := metav1.NewTime(ro.now)
+	now := kind.Timestamp(ro.now)
 	return appsv1.DeploymentCondition{
 		Type: t, Status: s, Reason: reason, Message: fmt.Sprintf(format, args...),
 		LastUpdateTime: now, LastTransitionTime: now,

@@ -189,7 +189,7 @@ func (r *reconciler) finalize(ctx context.Context, ns *corev1.Namespace) error {
 // tell writes the conditions if they changed. Where only numbers did, it waits
 // a while since the last time, and says how long.
 func (r *reconciler) tell(ctx context.Context, ns *corev1.Namespace, left []leftover, failure error) (time.Duration, error) {
-	want := conditions(ns.Status.Conditions, left, failure, metav1.Now())
+	want := conditions(ns.Status.Conditions, left, failure, kind.Now())
 	if equality.Semantic.DeepEqual(want, ns.Status.Conditions) {
 		return 0, nil
 	}

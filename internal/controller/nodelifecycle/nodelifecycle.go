@@ -17,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skiff-sh/skiff/internal/api"
@@ -165,7 +164,7 @@ func (r *reconciler) fallSilent(ctx context.Context, node *corev1.Node) error {
 	wasReady := ready(node)
 	_, err := r.env.API.Modify(ctx, r.request(kind.Node, "", node.Name, "status"), func(obj kind.Object) error {
 		live := obj.(*corev1.Node)
-		live.Status.Conditions = silent(live, metav1.Now())
+		live.Status.Conditions = silent(live, kind.Now())
 		return nil
 	})
 	if apierrors.IsNotFound(err) {
@@ -188,7 +187,7 @@ func (r *reconciler) markPods(ctx context.Context, node *corev1.Node) error {
 			for i, c := range live.Status.Conditions {
 				if live.UID == pod.UID && readyCondition(c) {
 					live.Status.Conditions[i].Status = corev1.ConditionFalse
-					live.Status.Conditions[i].LastTransitionTime = metav1.Now()
+					live.Status.Conditions[i].LastTransitionTime = kind.Now()
 				}
 			}
 			return nil
@@ -207,12 +206,12 @@ func readyCondition(c corev1.PodCondition) bool {
 
 func (r *reconciler) taint(ctx context.Context, node *corev1.Node) error {
 	evict := r.anyReady()
-	if equality.Semantic.DeepEqual(taints(node, evict, metav1.Now()), node.Spec.Taints) {
+	if equality.Semantic.DeepEqual(taints(node, evict, kind.Now()), node.Spec.Taints) {
 		return nil
 	}
 	_, err := r.env.API.Modify(ctx, r.request(kind.Node, "", node.Name, ""), func(obj kind.Object) error {
 		live := obj.(*corev1.Node)
-		live.Spec.Taints = taints(live, evict, metav1.Now())
+		live.Spec.Taints = taints(live, evict, kind.Now())
 		return nil
 	})
 	if apierrors.IsNotFound(err) {

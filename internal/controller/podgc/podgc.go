@@ -108,7 +108,7 @@ func (r *reconciler) remove(ctx context.Context, pod *corev1.Pod, why string) er
 			live.Status.Phase = corev1.PodFailed
 			kind.SetPodCondition(live, corev1.PodCondition{
 				Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByPodGC", Message: why,
-			}, metav1.Now())
+			}, kind.Now())
 			return nil
 		})
 		if err != nil && !apierrors.IsNotFound(err) {

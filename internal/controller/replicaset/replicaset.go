@@ -264,7 +264,7 @@ func (f *failure) Unwrap() error { return f.err }
 // condition ReplicaFailure.
 func (r reconciler) updateStatus(ctx context.Context, rs *appsv1.ReplicaSet, p Plan, told *failure) error {
 	status := p.Status
-	status.Conditions = conditions(rs.Status.Conditions, told, metav1.Now())
+	status.Conditions = conditions(rs.Status.Conditions, told, kind.Now())
 	if equality.Semantic.DeepEqual(rs.Status, status) {
 		return nil
 	}

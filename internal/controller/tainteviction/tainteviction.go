@@ -176,7 +176,7 @@ func (r *reconciler) evict(ctx context.Context, pod *corev1.Pod) error {
 		kind.SetPodCondition(obj.(*corev1.Pod), corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
 			Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
-		}, metav1.Now())
+		}, kind.Now())
 		return nil
 	})
 	if err == nil {
