@@ -65,8 +65,11 @@ func live(h *host, plan load.Plan, path string) error {
 // atRest checks a file that nobody has open, and returns how many records it
 // has.
 func atRest(path string) (records int, err error) {
+	// A search for what is left of a damaged file may take long.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	var damages []error
-	contents, err := bolt.Check(context.Background(), path, func(d store.Damage) {
+	contents, err := bolt.Check(ctx, path, func(d store.Damage) {
 		damages = append(damages, fmt.Errorf("check %s: %s", path, d))
 	})
 	for _, n := range contents.Buckets {
