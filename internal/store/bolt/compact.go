@@ -255,25 +255,35 @@ func (e *Engine) place(c *compaction) error {
 	if err := c.transact(c.complete); err != nil {
 		return err
 	}
+	if err := e.swapTo(c); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(e.path)); err != nil {
+		e.giveUp(err)
+		return e.fatal
+	}
+	e.stats.pause.Store(int64(time.Since(start)))
+	return nil
+}
+
+// swapTo gives the copy the name, and goes on with it.
+func (e *Engine) swapTo(c *compaction) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.swap.Lock()
+	defer e.swap.Unlock()
 	if err := os.Rename(c.path, e.path); err != nil {
 		return err
 	}
 	replaced := e.db
 	e.db, e.copying, e.setAside = c.to, nil, 0
+	_ = guard(e.measure)
+	e.stats.compactions.Add(1)
 	e.background.Go(func() {
 		if err := replaced.Close(); err != nil { // once its readers are through
 			e.options.Log.Warn("close the file that was compacted", zap.Error(err))
 		}
 	})
-	if err := syncDir(filepath.Dir(e.path)); err != nil {
-		e.giveUp(err)
-		return e.fatal
-	}
-	_ = guard(e.measure)
-	e.stats.compactions.Add(1)
-	e.stats.pause.Store(int64(time.Since(start)))
 	return nil
 }
 

@@ -119,6 +119,8 @@ type Engine struct {
 	db      *database
 	pending pending
 	copying *changed // nil unless a compaction is under way
+	// swap guards which file has the store's name, and the figures about it.
+	swap sync.Mutex
 
 	compacting chan struct{}    // holds one while somebody compacts
 	compactAt  atomic.Int64     // no compaction of its own accord before, in Unix seconds
@@ -311,6 +313,8 @@ func (e *Engine) measure() error {
 
 // Stats returns figures about the file and the work done.
 func (e *Engine) Stats() store.Stats {
+	e.swap.Lock()
+	defer e.swap.Unlock()
 	s := store.Stats{
 		WrittenBytes: e.stats.written.Load(),
 		Commits:      e.stats.commits.Load(),
