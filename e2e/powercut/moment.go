@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -88,11 +89,18 @@ func planLoad(seed uint64, boot int, files fileSystem, compact bool) load.Plan {
 	return p
 }
 
+// hasMeta reports whether a write begins with one of bbolt's meta pages, which
+// makes a transaction one that has happened: what is under way with it decides.
+func hasMeta(data []byte) bool {
+	const magic, at = 0xED0CDAED, 16
+	return len(data) >= 4096 && binary.LittleEndian.Uint32(data[at:]) == magic
+}
+
 // planCut chooses a boot's cut.
 func planCut(p load.Plan) cutPlan {
 	random := p.Random(forCut)
 	c := cutPlan{begin: fromLoad, random: p.Random(forLoss)}
-	c.loss.Keep = []float64{0, 0.1, 0.5, 0.9}[random.IntN(4)]
+	c.loss.Keep = []float64{0, 0.3, 0.6, 0.9}[random.IntN(4)]
 	c.loss.Unit = []int{disk.Sector, 4096}[random.IntN(2)]
 	if p.Commits > 0 {
 		c.begin = fromClose // at once
@@ -107,6 +115,8 @@ func planCut(p load.Plan) cutPlan {
 		c.begin = fromStart
 		c.fresh = random.IntN(2) == 0
 		c.disk = disk.Moment{Event: []disk.Event{disk.AtWrite, disk.AtFlush}[random.IntN(2)], Count: 1 + random.IntN(25)}
+	case choice < 6:
+		c.disk = disk.Moment{Event: disk.AtMarked, Count: 1 + random.IntN(most/2)}
 	case choice < 10:
 		c.disk = disk.Moment{Event: disk.AtWrite, Count: 1 + random.IntN(4*most)}
 	case choice < 14:

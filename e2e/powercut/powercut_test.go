@@ -77,7 +77,7 @@ func TestPlans(t *testing.T) {
 			t.Errorf("%d of 200 cuts are counted from %d", begins[b], b)
 		}
 	}
-	for _, e := range []disk.Event{disk.AtWrite, disk.AtFlush, disk.AfterFlush} {
+	for _, e := range []disk.Event{disk.AtWrite, disk.AtFlush, disk.AfterFlush, disk.AtMarked} {
 		if events[e] < 10 {
 			t.Errorf("%d of 200 cuts are %s", events[e], e)
 		}

@@ -72,7 +72,7 @@ func newTrial(ctx context.Context, s settings, dir, program string) (*trial, err
 	}
 	t := &trial{
 		settings: s, files: files, model: load.NewModel(), begun: time.Now(),
-		image: image, machine: &machine{dir: dir, kernel: k.image, initrd: initrd, disk: disk.New(bytes.Clone(image))},
+		image: image, machine: &machine{dir: dir, kernel: k.image, initrd: initrd, disk: disk.New(bytes.Clone(image), hasMeta)},
 	}
 	return t, t.machine.remember(ctx)
 }

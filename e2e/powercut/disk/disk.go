@@ -32,6 +32,7 @@ type Disk struct {
 	content []byte     // what a read sees
 	pending []write    // the difference, oldest first
 	moment  Moment
+	marked  func(data []byte) bool
 	off     chan struct{} // closed at the cut
 	counts  Counts
 }
@@ -45,9 +46,13 @@ type write struct {
 // Counts are the commands since the disk was made.
 type Counts struct{ Reads, Writes, Flushes, Forced, Bytes int64 }
 
-// New returns a disk that holds an image.
-func New(image []byte) *Disk {
-	d := &Disk{medium: image, content: make([]byte, len(image)), off: make(chan struct{})}
+// New returns a disk that holds an image; marked tells of the writes that
+// AtMarked waits for, nil: there are none.
+func New(image []byte, marked func(data []byte) bool) *Disk {
+	if marked == nil {
+		marked = func([]byte) bool { return false }
+	}
+	d := &Disk{medium: image, content: make([]byte, len(image)), off: make(chan struct{}), marked: marked}
 	copy(d.content, image)
 	return d
 }
@@ -87,6 +92,11 @@ func (d *Disk) write(p []byte, offset int64, force bool) (int, error) {
 	}
 	n := copy(d.content[offset:], p)
 	off := d.reached(AtWrite)
+	if d.moment.Event == AtMarked && d.marked(p) {
+		if d.moment.Count--; d.moment.Count <= 0 {
+			d.moment = Moment{AtFlush, 1}
+		}
+	}
 	d.pending = append(d.pending, write{offset, bytes.Clone(p), force && !off})
 	if off {
 		return 0, ErrOff

@@ -30,7 +30,7 @@ func content(t *testing.T, d *Disk) []byte {
 func TestFlushed(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	for range 50 {
-		d := New(make([]byte, size))
+		d := New(make([]byte, size), nil)
 		fill(t, d, 1, 0, size)
 		if err := d.Flush(); err != nil {
 			t.Fatal(err)
@@ -53,7 +53,7 @@ func TestFlushed(t *testing.T) {
 // one can survive an earlier one, and the same seed loses the same.
 func TestLose(t *testing.T) {
 	lose := func(seed uint64) ([]byte, Lost) {
-		d := New(make([]byte, size))
+		d := New(make([]byte, size), nil)
 		for i := range 8 {
 			fill(t, d, byte(i+1), i*8192, 8192)
 		}
@@ -98,7 +98,7 @@ func TestLose(t *testing.T) {
 // TestWhole: what is to be whole is kept or dropped.
 func TestWhole(t *testing.T) {
 	for seed := range uint64(40) {
-		d := New(make([]byte, size))
+		d := New(make([]byte, size), nil)
 		fill(t, d, 1, 0, 4096)
 		fill(t, d, 2, 8192, 4096)
 		d.Cut()
@@ -125,8 +125,9 @@ func TestMoments(t *testing.T) {
 		{Moment{AfterFlush, 1}, 1, 1, 0},
 		{Moment{AtFlush, 2}, 2, 1, 0},
 		{Moment{AfterFlush, 2}, 2, 1, 2},
+		{Moment{AtMarked, 1}, 2, 1, 0},
 	} {
-		d := New(make([]byte, size))
+		d := New(make([]byte, size), func(data []byte) bool { return data[0] == 2 })
 		d.Arm(c.moment)
 		answered := 0
 		for i := range 3 {
@@ -158,7 +159,7 @@ func TestMoments(t *testing.T) {
 // went to the same place.
 func TestForce(t *testing.T) {
 	for seed := range uint64(20) {
-		d := New(make([]byte, size))
+		d := New(make([]byte, size), nil)
 		fill(t, d, 1, 0, 2*Sector)
 		if _, err := d.Force(bytes.Repeat([]byte{2}, Sector), Sector); err != nil {
 			t.Fatal(err)
@@ -174,7 +175,7 @@ func TestForce(t *testing.T) {
 
 // TestBeyond: what is not on the disk is refused.
 func TestBeyond(t *testing.T) {
-	d := New(make([]byte, size))
+	d := New(make([]byte, size), nil)
 	if _, err := d.WriteAt(make([]byte, 2), size-1); err == nil {
 		t.Error("a write beyond the end was taken")
 	}

@@ -11,10 +11,11 @@ const (
 	AtWrite          // a write has come, its answer does not go out
 	AtFlush          // a flush has come and is not done
 	AfterFlush       // a flush is done and answered; nothing after it is
+	AtMarked         // a marked write has come, and then a flush, which is not done
 )
 
 func (e Event) String() string {
-	return [...]string{"never", "at a write", "at a flush", "after a flush"}[e]
+	return [...]string{"never", "at a write", "at a flush", "after a flush", "at the flush after a marked write"}[e]
 }
 
 // Moment is the Count-th event of a kind.
