@@ -24,6 +24,7 @@ const (
 	pageFree     = 0x10
 	bucketHeader = 16 // root page 8, sequence 8; an inline bucket's page follows
 	bucketFlag   = 0x01
+	freshTx      = 1 // the last transaction of a file that bbolt has just made
 )
 
 // verifyPages walks the pages of a file before bbolt does. What bbolt finds on
@@ -126,6 +127,10 @@ func walkPages(data []byte) (*pages, error) {
 	p.seen = make([]bool, p.high)
 	if err := p.tree(m.root, nil, nil, true); err != nil {
 		return p, err
+	}
+	if m.tx > freshTx && binary.NativeEndian.Uint16(data[m.root*pageSize+10:]) == 0 {
+		// Who opens the file would take it for a new one.
+		return p, damagedPage(m.root, "should lead to buckets and is empty")
 	}
 	return p, p.freeList(m.free)
 }

@@ -27,7 +27,7 @@ type tree struct {
 	from   source
 	bucket string
 	listed bool            // the list of lazy records: names without values
-	inUse  map[uint64]bool // pages of what was accepted before; nil: it does not matter
+	inUse  map[uint64]bool // pages of what was accepted before; nil on a trial, which mends nothing
 	seen   map[uint64]bool // pages visited on this walk
 
 	leaves []leaf
@@ -232,7 +232,7 @@ type found struct {
 // read reads an element, whose name must be behind last.
 func (t *tree) read(l *layout, i int, last []byte) found {
 	f := t.try(l, i, last)
-	if f.err != nil && (!l.fits(i) || i+1 == l.count) {
+	if f.err != nil && t.inUse != nil && (!l.fits(i) || i+1 == l.count) {
 		if l.mend(i, func() bool { return t.right(l, i, last) }) {
 			again := t.try(l, i, last)
 			again.note = fmt.Sprintf("where the record %q lies is damaged", again.name)

@@ -1,0 +1,264 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// stored makes a store with some records, stopped cleanly or not, and returns
+// what the file holds then.
+func stored(t *testing.T, clean bool) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), testFile)
+	e := mustOpen(t, path, Options{})
+	for i := range 20 {
+		if err := commit(e, put(fmt.Sprintf("%02d", i), make([]byte, 700))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if clean {
+		e.Close()
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func written(t *testing.T, data []byte) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), testFile)
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// inspect returns what a check tells.
+func inspect(t *testing.T, path string) (all []string) {
+	t.Helper()
+	if _, err := Check(t.Context(), path, func(d store.Damage) { all = append(all, d.String()) }); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestLostMeta: bbolt would go back by a transaction without a word when the
+// newer of its two meta pages is bad. That is also what a power cut leaves that
+// hit the meta page; all the rest is on disk then.
+func TestLostMeta(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		whole := stored(t, clean)
+		slots := readMetas(whole)
+		for how, spoil := range map[string]func(page []byte){
+			"zeroed":  func(page []byte) { clear(page) },
+			"torn":    func(page []byte) { copy(page[48:], make([]byte, 20)) },
+			"one bit": func(page []byte) { page[pageHeader+metaRoot] ^= 4 },
+		} {
+			for slot := range 2 {
+				data := bytes.Clone(whole)
+				spoil(data[slot*pageSize:][:pageSize])
+				path := written(t, data)
+				if told := inspect(t, path); len(told) == 0 || !strings.HasPrefix(told[0], fmt.Sprintf("meta page %d is damaged", slot)) {
+					t.Errorf("clean %t, meta page %d %s: check told %q", clean, slot, how, told)
+				}
+				e, err := Open(path, Options{})
+				if err != nil {
+					t.Errorf("clean %t, meta page %d %s: %v", clean, slot, how, err)
+					continue
+				}
+				if got := len(names(t, e)); got != 20 || e.Revision() < 20 {
+					t.Errorf("clean %t, meta page %d %s: %d records at revision %d", clean, slot, how, got, e.Revision())
+				}
+				if err := commit(e, put("new", nil)); err != nil {
+					t.Error(err)
+				}
+				e.Close()
+				if told := inspect(t, path); slot == newest(slots) && len(told) > 0 {
+					t.Errorf("clean %t, meta page %d %s: after the next commit: %q", clean, slot, how, told)
+				}
+			}
+		}
+	}
+}
+
+// TestLostMetaAndMore: when part of what the bad meta page led to is bad too,
+// going back would lose it silently.
+func TestLostMetaAndMore(t *testing.T) {
+	data := stored(t, true)
+	slots := readMetas(data)
+	at := newest(slots)
+	clear(data[at*pageSize:][:pageSize])
+	last := []byte("19\x01\x00") // the name and the first bytes of the record
+	for i := bytes.LastIndex(data, last); i >= 0; i = bytes.LastIndex(data[:i], last) {
+		data[i+100] ^= 1
+	}
+	path := written(t, data)
+	if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) || !strings.HasSuffix(err.Error(), goOn) {
+		t.Errorf("got %v", err)
+	}
+	to := path + ".salvaged"
+	if _, err := Salvage(t.Context(), path, to, func(store.Damage) {}); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, mustOpen(t, to, Options{})); len(got) != 19 {
+		t.Errorf("salvaged %v", got)
+	}
+}
+
+// TestEmptiedTree: a tree of buckets that seems to be empty is not a new store.
+func TestEmptiedTree(t *testing.T) {
+	data := stored(t, true)
+	root := readMetas(data)[newest(readMetas(data))].root
+	binary.NativeEndian.PutUint16(data[root*pageSize+10:], 0)
+	path := written(t, data)
+	if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("opened: %v", err)
+	}
+	if told := inspect(t, path); len(told) != 1 || !strings.HasSuffix(told[0], "nothing is lost by that") {
+		t.Errorf("check told %q", told)
+	}
+}
+
+// TestAtRest: a store that somebody has open is let alone.
+func TestAtRest(t *testing.T) {
+	path := filepath.Join(t.TempDir(), testFile)
+	e := mustOpen(t, path, Options{})
+	if err := commit(e, put("a", []byte("1"))); err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	all := map[string]func() error{
+		"check":   func() error { _, err := Check(ctx, path, func(store.Damage) {}); return err },
+		"read":    func() error { return Read(ctx, path, func(store.Record) error { return nil }) },
+		"salvage": func() error { _, err := Salvage(ctx, path, path+".new", func(store.Damage) {}); return err },
+		"in place": func() error {
+			_, _, err := SalvageInPlace(ctx, path, func(store.Damage) {})
+			return err
+		},
+		"copy": func() error { return Copy(ctx, path, io.Discard) },
+	}
+	for what, do := range all {
+		var locked *LockedError
+		if err := do(); !errors.As(err, &locked) || locked.PID != os.Getpid() {
+			t.Errorf("%s of an open store: %v", what, err)
+		}
+	}
+	e.Close()
+	for what, do := range all {
+		if err := do(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	path = filepath.Join(t.TempDir(), "none")
+	for what, do := range all {
+		if err := do(); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "name the data directory or the file") {
+			t.Errorf("%s of nothing: %v", what, err)
+		}
+	}
+	left, _ := os.ReadDir(filepath.Dir(path))
+	if len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestCopyAndContents(t *testing.T) {
+	data := stored(t, true)
+	path := written(t, data)
+	var copied bytes.Buffer
+	if err := Copy(t.Context(), path, &copied); err != nil || !bytes.Equal(copied.Bytes(), data) {
+		t.Errorf("copied %d bytes of %d: %v", copied.Len(), len(data), err)
+	}
+	c, err := Check(t.Context(), path, func(store.Damage) {})
+	if err != nil || c.Revision != 20 || c.Format != 1 || c.Buckets["things"] != 20 || !c.Clean || c.FileBytes != int64(len(data)) ||
+		c.FreeBytes <= 0 || c.FreeBytes >= c.FileBytes {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if c, err = Check(t.Context(), written(t, stored(t, false)), func(store.Damage) {}); err != nil || c.Clean || c.Revision != 20 {
+		t.Errorf("after an unclean stop: %+v, %v", c, err)
+	}
+}
+
+// TestShrinkingFile cuts the file while it is read.
+func TestShrinkingFile(t *testing.T) {
+	path := written(t, stored(t, true))
+	var all sync.WaitGroup
+	all.Go(func() {
+		for size := int64(60 * pageSize); size >= 0; size -= pageSize / 2 {
+			if err := os.Truncate(path, size); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 50 {
+		_, err := Check(t.Context(), path, func(store.Damage) {})
+		if err == nil {
+			err = Read(t.Context(), path, func(store.Record) error { return nil })
+		}
+		if err != nil && !errors.Is(err, store.ErrDamaged) && !strings.Contains(err.Error(), "end of the file") {
+			t.Error(err)
+		}
+	}
+	all.Wait()
+}
+
+// TestReadEnds: a context ends it, and so does the callee.
+func TestReadEnds(t *testing.T) {
+	path := written(t, stored(t, true))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Read(ctx, path, func(store.Record) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	enough := errors.New("enough")
+	if err := Read(t.Context(), path, func(store.Record) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestReadme: the example in the description of the format is right.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^    ((?:[0-9a-f]{2} )+[0-9a-f]{2})`).FindAllStringSubmatch(string(text), -1)
+	var record []byte
+	for _, line := range found {
+		b, err := hex.DecodeString(strings.ReplaceAll(line[1], " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		record = append(record, b...)
+	}
+	key := store.Key{Bucket: "configmaps", Name: "default/a"}
+	if want := encodeRecord(key, 0, 7, []byte("hi")); !slices.Equal(record, want) {
+		t.Errorf("the example is % x, want % x", record, want)
+	}
+	h, err := readHeader(key, record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		fmt.Sprintf("0x%016x", uint64(fingerprint(h))), fmt.Sprintf("0x%016x", uint64(tally(0).add(h))), fmt.Sprintf("0x%08x", h.checksum),
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the description lacks %s", want)
+		}
+	}
+}
