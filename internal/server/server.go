@@ -33,10 +33,6 @@ import (
 	"github.com/skiff-sh/skiff/internal/store/bolt"
 )
 
-// eventsWindow is how long Events may stay in memory alone: they matter most
-// after a crash.
-const eventsWindow = time.Minute
-
 // drainTime is how long requests under way may take after the end was asked
 // for.
 const drainTime = 500 * time.Millisecond
@@ -118,7 +114,8 @@ func (s *server) openKeys(context.Context) (err error) {
 
 func (s *server) openStore(ctx context.Context) error {
 	engine, err := bolt.Open(config.NewHost(s.settings.DataDir).StorePath(), bolt.Options{
-		LazyWindows: map[string]time.Duration{kind.Event.Bucket(): eventsWindow},
+		LazyWindow:  window(s.settings.Store.LazyWindow),
+		LazyWindows: map[string]time.Duration{kind.Event.Bucket(): s.settings.Store.EventsWindow},
 		Observe:     s.observe,
 		Log:         s.log.Named("store"),
 	})
@@ -134,6 +131,14 @@ func (s *server) openStore(ctx context.Context) error {
 	}
 	s.closers = append(s.closers, s.state.Close)
 	return nil
+}
+
+// window says durable as the store's options do, where 0 is their default.
+func window(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // bootstrap makes what clients expect before any of them can look.
@@ -189,6 +194,7 @@ func (s *server) run(ctx context.Context) error {
 	group.Go(func() error { return s.watchStore(ctx) })
 	group.Go(func() error { return s.disk.run(ctx, s.reportSlowDisk) })
 	group.Go(func() error { return s.serveLocal(ctx) })
+	group.Go(func() error { return s.takeSnapshots(ctx) })
 	for _, c := range s.controllers() {
 		group.Go(func() error { return c.Run(ctx, s.env) })
 	}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/skiff-sh/skiff/internal/store"
 	"github.com/skiff-sh/skiff/internal/store/bolt"
 )
@@ -370,4 +372,36 @@ func TestRemove(t *testing.T) {
 	if err := m.directory().Remove(t.Context(), strings.TrimSuffix(f.Name, ".tar.zst")); err != nil || len(m.left()) != 0 {
 		t.Errorf("got %v, left %v", err, m.left())
 	}
+}
+
+// A full disk is told with what to do, nothing is left behind, and when there
+// is room the next save succeeds.
+func TestFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	m := newMachine(t, "a/1")
+	dir := filepath.Join(m.server, snapshotsDir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err := m.directory().Save(t.Context(), "on-demand", m.source())
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "free some space in "+dir) {
+		t.Errorf("got %v", err)
+	}
+	if left := m.left(); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=8m"); err != nil {
+		t.Fatal(err)
+	}
+	m.save(m.source())
 }
