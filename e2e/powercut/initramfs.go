@@ -40,7 +40,7 @@ func findKernel(dir string) (kernel, error) {
 
 // makeInitramfs returns the archive from which the guest starts: its program as
 // process 1, and the modules.
-func makeInitramfs(k kernel, program string, more []string) ([]byte, error) {
+func makeInitramfs(k kernel, program string) ([]byte, error) {
 	a := &archive{}
 	for _, dir := range []string{"dev", "proc", "sys", "disk", "modules", "modules/port", "modules/disk"} {
 		a.add(dir, 0o040755, nil)
@@ -50,7 +50,7 @@ func makeInitramfs(k kernel, program string, more []string) ([]byte, error) {
 		return nil, err
 	}
 	a.add("init", 0o100755, init)
-	for dir, names := range map[string][]string{"port": portModules, "disk": append(diskModules[:len(diskModules):len(diskModules)], more...)} {
+	for dir, names := range map[string][]string{"port": portModules, "disk": diskModules} {
 		for i, name := range names {
 			path, ok := k.modules[name]
 			if !ok {

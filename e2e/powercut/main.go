@@ -32,7 +32,6 @@ import (
 type settings struct {
 	kernel  string
 	keep    string
-	files   string
 	cuts    int
 	seed    uint64
 	proof   bool
@@ -44,7 +43,6 @@ func main() {
 	var s settings
 	flag.StringVar(&s.kernel, "kernel", "build/powercut", "`directory` that kernel.sh has filled")
 	flag.StringVar(&s.keep, "keep", "build/powercut/failed", "`directory` that gets the disk and the log of a failure")
-	flag.StringVar(&s.files, "fs", "ext4", "the disk's file system: "+names())
 	flag.IntVar(&s.cuts, "cuts", 200, "number of cuts; with -proof, within which each fault must be caught")
 	flag.Uint64Var(&s.seed, "seed", 0, "decides moments, losses and writes; 0: a random one")
 	flag.BoolVar(&s.proof, "proof", false, "try builds of the store that do what it must not: each must be caught")

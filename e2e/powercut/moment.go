@@ -64,7 +64,7 @@ const (
 )
 
 // planLoad chooses what a boot writes; compact has every one compact.
-func planLoad(seed uint64, boot int, files fileSystem, compact bool) load.Plan {
+func planLoad(seed uint64, boot int, compact bool) load.Plan {
 	p := load.Plan{Seed: seed, Boot: boot}
 	random := p.Random(forPlan)
 	p.Writers = 1 + random.IntN(8)
@@ -85,7 +85,7 @@ func planLoad(seed uint64, boot int, files fileSystem, compact bool) load.Plan {
 	case 7, 8:
 		p.Commits = 1 + random.IntN(20)
 	}
-	p.FileSystem, p.MountOptions = files.name, files.options[random.IntN(len(files.options))]
+	p.MountOptions = mountOptions[random.IntN(len(mountOptions))]
 	return p
 }
 

@@ -16,7 +16,6 @@ import (
 // trial is boot after boot of one build of the guest on one disk.
 type trial struct {
 	settings settings
-	files    fileSystem
 	compact  bool // in every boot
 	machine  *machine
 	model    *load.Model
@@ -50,15 +49,11 @@ func (b *brokenError) Error() string {
 
 // newTrial makes the disk and a machine that is ready.
 func newTrial(ctx context.Context, s settings, dir, program string) (*trial, error) {
-	files, ok := fileSystems[s.files]
-	if !ok {
-		return nil, fmt.Errorf("no file system %q; there are: %s", s.files, names())
-	}
 	k, err := findKernel(s.kernel)
 	if err != nil {
 		return nil, err
 	}
-	archive, err := makeInitramfs(k, program, files.modules)
+	archive, err := makeInitramfs(k, program)
 	if err != nil {
 		return nil, err
 	}
@@ -66,12 +61,12 @@ func newTrial(ctx context.Context, s settings, dir, program string) (*trial, err
 	if err := os.WriteFile(initrd, archive, 0o644); err != nil {
 		return nil, err
 	}
-	image, err := files.make(ctx, dir)
+	image, err := makeExt4(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	t := &trial{
-		settings: s, files: files, model: load.NewModel(), begun: time.Now(),
+		settings: s, model: load.NewModel(), begun: time.Now(),
 		image: image, machine: &machine{dir: dir, kernel: k.image, initrd: initrd, disk: disk.New(bytes.Clone(image), hasMeta)},
 	}
 	return t, t.machine.remember(ctx)
@@ -81,9 +76,9 @@ func newTrial(ctx context.Context, s settings, dir, program string) (*trial, err
 // left.
 func (t *trial) run(ctx context.Context) error {
 	for number := range t.settings.cuts + 1 {
-		plan := planLoad(t.settings.seed, number, t.files, t.compact)
+		plan := planLoad(t.settings.seed, number, t.compact)
 		cut := planCut(plan)
-		cut.loss.Whole = t.files.whole
+		cut.loss.Whole = ext4Whole
 		if number == t.settings.cuts {
 			cut = cutPlan{begin: fromLoad, acks: 1, loss: disk.Loss{Unit: disk.Sector}, random: plan.Random(forLoss)}
 		}

@@ -78,7 +78,7 @@ func work(h *host, plan load.Plan) error {
 		return err
 	}
 	device.Close()
-	if err := mount("/dev/vda", "/disk", plan.FileSystem, plan.MountOptions); err != nil {
+	if err := mount("/dev/vda", "/disk", "ext4", plan.MountOptions); err != nil {
 		return err
 	}
 	h.tell("mounted")

@@ -32,8 +32,8 @@ type Plan struct {
 	// Window and Reserve are the store's for lazy writes.
 	Window  time.Duration
 	Reserve int64
-	// FileSystem is what is on the disk, and MountOptions how it is mounted.
-	FileSystem, MountOptions string
+	// MountOptions are the disk's.
+	MountOptions string
 	// Beating has nearly all writes lazy, and the writers pause between them.
 	Beating bool
 	// Commits is how many each writer makes before the store is closed; 0: as
