@@ -22,46 +22,47 @@ const (
 )
 
 // BenchmarkCommit has as many writers as its name says update random records of
-// 1.2 KB among 20,000, beside a bare log that syncs as many values at once.
+// 1.2 KB among 20,000 and 200,000, beside a bare log that syncs as many values at
+// once.
 func BenchmarkCommit(b *testing.B) {
-	e := filled(b, filepath.Join(b.TempDir(), testFile))
-	for _, writers := range []int{1, 16, 64, 256} {
-		b.Run(fmt.Sprintf("log/%d", writers), func(b *testing.B) { benchLog(b, writers) })
-		b.Run(fmt.Sprintf("store/%d", writers), func(b *testing.B) { benchCommit(b, e, writers) })
+	writers := []int{1, 16, 64, 256, 1000}
+	for _, n := range writers {
+		b.Run(fmt.Sprintf("log/%d", n), func(b *testing.B) { benchLog(b, n) })
 	}
-	b.Run("lazy/16", func(b *testing.B) {
-		value := make([]byte, benchBytes)
-		race(b, 16, func(n int) {
-			op := lazily(put(fmt.Sprintf("lease/%d", n%100), value))
-			if err := commit(e, op); err != nil {
-				b.Error(err)
+	for _, records := range []int{benchRecords, 10 * benchRecords} {
+		b.Run(fmt.Sprint(records), func(b *testing.B) {
+			e := filled(b, filepath.Join(b.TempDir(), testFile), records)
+			for _, n := range writers {
+				b.Run(fmt.Sprintf("store/%d", n), func(b *testing.B) { benchCommit(b, e, records, n) })
 			}
+			b.Run("lazy/16", func(b *testing.B) { benchLazy(b, e, 16) })
 		})
+	}
+}
+
+func benchLazy(b *testing.B, e *Engine, writers int) {
+	value := make([]byte, benchBytes)
+	race(b, writers, func(n int) {
+		if err := commit(e, lazily(put(fmt.Sprintf("lease/%d", n%100), value))); err != nil {
+			b.Error(err)
+		}
 	})
 }
 
-func filled(b *testing.B, path string) *Engine {
+func filled(b *testing.B, path string, records int) *Engine {
 	b.Helper()
 	e := mustOpen(b, path, Options{})
-	for i := 0; i < benchRecords; i += 500 {
-		ops := make([]store.Op, 500)
-		for j := range ops {
-			ops[j] = put(benchName(i+j), make([]byte, benchBytes))
-		}
-		if err := commit(e, ops...); err != nil {
-			b.Fatal(err)
-		}
-	}
+	fill(b, e, records)
 	return e
 }
 
 func benchName(i int) string { return fmt.Sprintf("namespace-%02d/record-%05d", i%50, i) }
 
-func benchCommit(b *testing.B, e *Engine, writers int) {
+func benchCommit(b *testing.B, e *Engine, records, writers int) {
 	value := make([]byte, benchBytes)
 	before := e.Stats()
 	race(b, writers, func(int) {
-		if err := commit(e, put(benchName(rand.IntN(benchRecords)), value)); err != nil {
+		if err := commit(e, put(benchName(rand.IntN(records)), value)); err != nil {
 			b.Error(err)
 		}
 	})
@@ -132,7 +133,7 @@ func benchLog(b *testing.B, group int) {
 // BenchmarkOpen opens a store of 20,000 records and reads them all.
 func BenchmarkOpen(b *testing.B) {
 	path := filepath.Join(b.TempDir(), testFile)
-	filled(b, path).Close()
+	filled(b, path, benchRecords).Close()
 	for b.Loop() {
 		e, err := Open(path, Options{})
 		if err != nil {

@@ -46,10 +46,7 @@ func (e *Engine) Compact(ctx context.Context) error {
 	case <-e.closing:
 		return store.ErrClosed
 	}
-	c := &compaction{
-		engine: e, path: e.path + compactSuffix, changed: newChanged(), closing: e.closing, placed: make(chan error, 1),
-	}
-	if err := c.run(ctx); err != nil {
+	if err := newCompaction(e).run(ctx); err != nil {
 		return fmt.Errorf("compact store: %w", err)
 	}
 	return nil
@@ -97,6 +94,12 @@ type compaction struct {
 	copier
 	closing <-chan struct{}
 	placed  chan error // what came of it
+}
+
+func newCompaction(e *Engine) *compaction {
+	return &compaction{
+		engine: e, path: e.path + compactSuffix, changed: newChanged(), closing: e.closing, placed: make(chan error, 1),
+	}
 }
 
 func (c *compaction) run(ctx context.Context) (err error) {

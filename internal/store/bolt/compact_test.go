@@ -233,6 +233,56 @@ func readUntil(t *testing.T, e *Engine, stop <-chan struct{}) {
 	}
 }
 
+// TestCompactCatchesUp changes much of what is copied already, and of what is not,
+// after each step.
+func TestCompactCatchesUp(t *testing.T) {
+	e := mustOpen(t, filepath.Join(t.TempDir(), testFile), Options{CompactBytes: -1})
+	const records = 4000
+	fill(t, e, records)
+	c := newCompaction(e)
+	var err error
+	if c.to, err = createCopy(c.path); err != nil {
+		t.Fatal(err)
+	}
+	c.watch(c.changed)
+	ctx := context.Background()
+	steps := 0
+	for ; !c.end || !c.restIsSmall(); steps++ {
+		if err := c.step(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if steps > 3 {
+			continue
+		}
+		var ops []store.Op
+		for i := steps; i < records; i += 3 {
+			op := put(benchName(i), fmt.Appendf(nil, "%d %01200d", steps, 0))
+			if i%7 == 0 {
+				op = put(benchName(i)+"-new", nil)
+			}
+			ops = append(ops, op)
+		}
+		if err := commit(e, ops...); err != nil {
+			t.Fatal(err)
+		}
+		gone := put(benchName(records-1-steps), nil)
+		gone.Action = store.Delete
+		if err := commit(e, gone); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if steps < 6 {
+		t.Errorf("only %d steps", steps)
+	}
+	want := everything(t, e)
+	if inPlace, err := c.place(ctx); !inPlace || err != nil {
+		t.Fatal(inPlace, err)
+	}
+	if got := everything(t, e); got != want {
+		t.Error("the copy holds something else")
+	}
+}
+
 // TestCompactByItself: when most of the file is free, it shrinks.
 func TestCompactByItself(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
@@ -261,7 +311,7 @@ func TestCompactWithoutRoom(t *testing.T) {
 	e := mustOpen(t, path, Options{CompactBytes: 1 << 20})
 	fill(t, e, 4000)
 	want := everything(t, e)
-	c := &compaction{engine: e, path: e.path + compactSuffix, changed: newChanged(), closing: e.closing}
+	c := newCompaction(e)
 	var err error
 	if c.to, err = createCopy(c.path); err != nil {
 		t.Fatal(err)
