@@ -21,7 +21,10 @@ func (m *Model) Found(opened store.Revision, records map[store.Key]Held) (wrong 
 	}
 	f := finding{model: m, records: records, fresh: map[store.Key]bool{}}
 	for _, w := range m.writers {
-		ops, _ := w.Next() // under way at the cut, or next
+		ops, lazy := w.Next() // under way at the cut, or next
+		if lazy {
+			m.lazy[ops[0].Key] = true // it may be on disk, and is stamped from now on
+		}
 		f.judgeCommit(w.id, ops)
 	}
 	for key := range m.versions {

@@ -321,3 +321,27 @@ func TestClosed(t *testing.T) {
 		t.Errorf("found %q, want %s to be stamped", wrong, lease)
 	}
 }
+
+// TestUnheard: a lazy write that nobody heard of is stamped like any other,
+// also later.
+func TestUnheard(t *testing.T) {
+	key := store.Key{Bucket: leaseBucket, Name: "0/0"}
+	for seed := range uint64(100) {
+		m := NewModel()
+		m.Start(Plan{Seed: seed, Writers: 1})
+		ops, lazy := NewWriter(Plan{Seed: seed}, 0, nil).Next()
+		if !lazy || ops[0].Key != key {
+			continue
+		}
+		held := Held{DigestOf(ops[0].Value), 5}
+		if wrong := m.Found(5, map[store.Key]Held{key: held}); len(wrong) > 0 {
+			t.Fatal(wrong)
+		}
+		held.Revision = 9
+		if wrong := m.Found(9, map[store.Key]Held{key: held}); len(wrong) > 0 {
+			t.Fatal(wrong)
+		}
+		return
+	}
+	t.Fatal("no seed begins with a lazy write to " + key.String())
+}
