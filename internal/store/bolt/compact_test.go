@@ -271,7 +271,7 @@ func TestCompactCatchesUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if steps < 6 {
+	if steps < 5 {
 		t.Errorf("only %d steps", steps)
 	}
 	want := everything(t, e)
