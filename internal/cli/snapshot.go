@@ -253,10 +253,8 @@ func printSnapshots(out io.Writer, files []snapshot.File) error {
 
 func total(objects map[string]int) int {
 	sum := 0
-	for resource, n := range objects {
-		if !strings.HasPrefix(resource, "!") { // tables of what is allocated
-			sum += n
-		}
+	for _, n := range objects {
+		sum += n
 	}
 	return sum
 }

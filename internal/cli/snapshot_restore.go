@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -155,14 +156,7 @@ func printInspected(out io.Writer, found snapshot.Inspected) error {
 	row("store", fmt.Sprintf("%.1f MB", float64(found.StoreBytes)/1e6))
 	row("revision", found.Revision)
 	row("objects", total(found.Objects))
-	var resources []string
-	for resource := range found.Objects {
-		if !strings.HasPrefix(resource, "!") {
-			resources = append(resources, resource)
-		}
-	}
-	slices.Sort(resources)
-	for _, resource := range resources {
+	for _, resource := range slices.Sorted(maps.Keys(found.Objects)) {
 		row("  "+resource, found.Objects[resource])
 	}
 	if err := w.Flush(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -50,7 +51,7 @@ func (s *server) serveLocal(ctx context.Context) error {
 func sendStore(w http.ResponseWriter, r *http.Request, snapshot func(context.Context, io.Writer) error) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Trailer", outcome)
-	sent := &counter{w: w}
+	sent := &sender{w: w, controller: http.NewResponseController(w)}
 	err := snapshot(r.Context(), sent)
 	switch {
 	case err == nil:
@@ -64,15 +65,23 @@ func sendStore(w http.ResponseWriter, r *http.Request, snapshot func(context.Con
 	return err
 }
 
-// counter counts what is written.
-type counter struct {
-	w     io.Writer
-	bytes int64
+// patience is how long a client may take to read what was sent. As long as a
+// copy is under way no page of the store that it may need is used again.
+const patience = time.Minute
+
+// sender counts what it writes, and gives up on who does not read.
+type sender struct {
+	w          io.Writer
+	controller *http.ResponseController
+	bytes      int64
 }
 
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.bytes += int64(n)
+func (s *sender) Write(p []byte) (int, error) {
+	if err := s.controller.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	n, err := s.w.Write(p)
+	s.bytes += int64(n)
 	return n, err
 }
 

@@ -50,6 +50,10 @@ func restore(ctx context.Context, server string, archive io.Reader, passphrase s
 			undo()
 		}
 	}()
+	// What is a link stays one: its target is what is replaced.
+	if server, err = filepath.EvalSymlinks(server); err != nil {
+		return Restored{}, err
+	}
 	lock, err := bolt.Lock(filepath.Join(server, storeEntry))
 	if err != nil {
 		return Restored{}, err

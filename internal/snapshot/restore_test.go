@@ -166,6 +166,49 @@ func forge(t *testing.T, name string) []byte {
 	return out.Bytes()
 }
 
+// A server's directory may be a link to another disk.
+func TestRestoreThroughALink(t *testing.T) {
+	m := newMachine(t, "a/1")
+	_, data := m.save(m.source())
+	m.put("a/2")
+	linked := machine{t: t, server: filepath.Join(t.TempDir(), "server")}
+	if err := os.Symlink(m.server, linked.server); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := restoreTo(linked, data); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := m.objects(); got != "a/1" || len(m.beside()) != 1 || len(linked.beside()) != 0 {
+		t.Errorf("objects %q, beside %v and %v", got, m.beside(), linked.beside())
+	}
+}
+
+// Snapshots are not put into snapshots, wherever they are kept.
+func TestSnapshotsDoNotNest(t *testing.T) {
+	m := newMachine(t, "a/1")
+	m.file("tls/ca.key", "key")
+	source := m.source()
+	source.Full = true
+	for range 2 {
+		f, err := NewDirectory(filepath.Join(m.server, "backups")).Save(t.Context(), "on-demand", source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(filepath.Join(m.server, "backups", f.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		_, err = read(t.Context(), bytes.NewReader(data), "", func(_ Manifest, name string, _ io.Reader) error {
+			names = append(names, name)
+			return nil
+		})
+		if got := strings.Join(names, " "); err != nil || got != "store.db server/tls/ca.key" {
+			t.Errorf("it has %s, %v", got, err)
+		}
+	}
+}
+
 // What a restore left that was killed is no obstacle, and what it may have put
 // aside already is never removed.
 func TestKilledRestore(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,7 +68,7 @@ func (d Directory) save(ctx context.Context, base string, source Source) (File, 
 	}
 	name += endings(source)
 	written := filepath.Join(work, name)
-	if err := source.write(ctx, work, written, now); err != nil {
+	if err := d.write(ctx, source, work, written, now); err != nil {
 		return File{}, err
 	}
 	if err := verify(ctx, written, source.Passphrase); err != nil {
@@ -109,7 +110,7 @@ func (d Directory) next(ctx context.Context, base string, now time.Time) (string
 }
 
 // write makes the file at path, with its working files in the directory work.
-func (s Source) write(ctx context.Context, work, path string, now time.Time) error {
+func (d Directory) write(ctx context.Context, s Source, work, path string, now time.Time) error {
 	copied := filepath.Join(work, storeEntry)
 	size, err := copyStore(ctx, copied, s.Copy)
 	if err != nil {
@@ -125,18 +126,21 @@ func (s Source) write(ctx context.Context, work, path string, now time.Time) err
 		Revision: contents.Revision, Objects: contents.Buckets, StoreBytes: size,
 		Full: s.Full, Authority: authority(s.Server),
 	}
+	maps.DeleteFunc(m.Objects, func(bucket string, _ int) bool {
+		return strings.HasPrefix(bucket, "!") // tables of what is allocated
+	})
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	if err := s.archive(ctx, out, copied, m); err != nil {
+	if err := d.archive(ctx, s, out, copied, m); err != nil {
 		return err
 	}
 	return out.Sync()
 }
 
-func (s Source) archive(ctx context.Context, out io.Writer, copied string, m Manifest) error {
+func (d Directory) archive(ctx context.Context, s Source, out io.Writer, copied string, m Manifest) error {
 	a, err := newArchiver(out, s.Compress, s.Passphrase, m.Taken)
 	if err != nil {
 		return err
@@ -146,7 +150,7 @@ func (s Source) archive(ctx context.Context, out io.Writer, copied string, m Man
 		err = addFile(ctx, a, storeEntry, copied)
 	}
 	if err == nil && s.Full {
-		err = s.addServer(ctx, a)
+		err = s.addServer(ctx, a, d.path)
 	}
 	if err != nil {
 		_ = a.abandon() // the file is of no use already
@@ -155,13 +159,14 @@ func (s Source) archive(ctx context.Context, out io.Writer, copied string, m Man
 	return a.close()
 }
 
-// addServer adds what the server's directory has beside the store.
-func (s Source) addServer(ctx context.Context, a *archiver) error {
+// addServer adds what the server's directory has beside the store and the
+// snapshots.
+func (s Source) addServer(ctx context.Context, a *archiver, snapshots string) error {
 	return filepath.WalkDir(s.Server, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if path != s.Server && !belongs(filepath.Dir(path) == s.Server, d.Name()) {
+		if path == snapshots || path != s.Server && !belongs(filepath.Dir(path) == s.Server, d.Name()) {
 			if d.IsDir() {
 				return fs.SkipDir
 			}
