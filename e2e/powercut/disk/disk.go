@@ -44,7 +44,7 @@ type write struct {
 }
 
 // Counts are the commands since the disk was made.
-type Counts struct{ Reads, Writes, Flushes, Forced, Bytes int64 }
+type Counts struct{ Writes, Flushes int64 }
 
 // New returns a disk that holds an image; marked tells of the writes that
 // AtMarked waits for, nil: there are none.
@@ -67,7 +67,6 @@ func (d *Disk) ReadAt(p []byte, offset int64) (int, error) {
 	if err := d.begin(offset, len(p)); err != nil {
 		return 0, err
 	}
-	d.counts.Reads++
 	return copy(p, d.content[offset:]), nil
 }
 
@@ -86,10 +85,6 @@ func (d *Disk) write(p []byte, offset int64, force bool) (int, error) {
 		return 0, err
 	}
 	d.counts.Writes++
-	d.counts.Bytes += int64(len(p))
-	if force {
-		d.counts.Forced++
-	}
 	n := copy(d.content[offset:], p)
 	off := d.reached(AtWrite)
 	if d.moment.Event == AtMarked && d.marked(p) {
