@@ -146,3 +146,63 @@ func BenchmarkOpen(b *testing.B) {
 		e.Close()
 	}
 }
+
+// BenchmarkCompact reports the longest that a writer waited while the file was
+// compacted beside it, the longest in a second without that, and how long the
+// committer stopped.
+func BenchmarkCompact(b *testing.B) {
+	for _, records := range []int{20_000, 100_000} {
+		b.Run(fmt.Sprint(records), func(b *testing.B) {
+			var took, pause time.Duration
+			var during, without []time.Duration
+			for range b.N {
+				e := mustOpen(b, filepath.Join(b.TempDir(), testFile), Options{CompactBytes: -1})
+				fill(b, e, records)
+				var compacting atomic.Bool
+				var all sync.WaitGroup
+				stop := make(chan struct{})
+				all.Go(func() {
+					d, w := timeWrites(b, e, records, stop, &compacting)
+					during, without = append(during, d...), append(without, w...)
+				})
+				<-time.After(time.Second)
+				start := time.Now()
+				compacting.Store(true)
+				if err := e.Compact(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+				took += time.Since(start)
+				pause = max(pause, time.Duration(e.stats.pause.Load()))
+				close(stop)
+				all.Wait()
+				e.Close()
+			}
+			b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms/compaction")
+			b.ReportMetric(float64(pause.Microseconds())/1000, "ms-committer-pause")
+			b.ReportMetric(float64(slices.Max(during).Microseconds())/1000, "ms-longest-write")
+			b.ReportMetric(float64(slices.Max(without).Microseconds())/1000, "ms-longest-write-without")
+		})
+	}
+}
+
+// timeWrites updates random records and tells how long each took, during the
+// compaction and before.
+func timeWrites(b *testing.B, e *Engine, records int, stop <-chan struct{}, compacting *atomic.Bool) (during, without []time.Duration) {
+	for {
+		select {
+		case <-stop:
+			return during, without
+		default:
+		}
+		start, counts := time.Now(), compacting.Load()
+		if err := commit(e, put(benchName(rand.IntN(records)), make([]byte, benchBytes))); err != nil {
+			b.Error(err)
+			return during, without
+		}
+		if counts {
+			during = append(during, time.Since(start))
+		} else {
+			without = append(without, time.Since(start))
+		}
+	}
+}

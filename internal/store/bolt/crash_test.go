@@ -25,7 +25,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		writeUntilKilled(dir)
 	}
-	if dir := os.Getenv(syncErrorDir); dir != "" {
+	if dir, call := os.Getenv(syncErrorDir), os.Getenv(syncErrorCall); call != "" {
+		os.Exit(compactWhileSyncFails(dir, call))
+	} else if dir != "" {
 		os.Exit(writeUntilSyncFails(dir))
 	}
 	os.Exit(m.Run())
