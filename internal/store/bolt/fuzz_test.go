@@ -63,7 +63,7 @@ func edit(data []byte, how []byte) []byte {
 // FuzzFile changes a file at will: nothing panics, nothing takes long, and no
 // record comes out that never was.
 func FuzzFile(f *testing.F) {
-	whole, past := damageStore(f, true)
+	whole, past := damageStore(f, "clean")
 	ever := map[store.Key]map[string]bool{}
 	for _, state := range past {
 		for key, value := range state {
@@ -92,7 +92,7 @@ func FuzzFile(f *testing.F) {
 			return
 		}
 		begun := time.Now()
-		s, err := examine(dir, data)
+		s, err := examine(dir, data, true)
 		if err != nil {
 			t.Fatal(err)
 		}

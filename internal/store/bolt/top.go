@@ -93,7 +93,7 @@ func (t *top) visit(ctx context.Context, id uint64, from, to []byte, depth int) 
 			if ok || err != nil {
 				return ok, err
 			}
-			miss.reason = "holds no buckets"
+			miss.reason = "holds no buckets, or others"
 		}
 	}
 	t.gaps = append(t.gaps, miss)
@@ -123,7 +123,7 @@ func (t *top) elements(ctx context.Context, l *layout, from, to []byte, depth in
 			return false, nil
 		}
 	}
-	if buckets == 0 {
+	if buckets == 0 || !l.branch && !t.anyWithin(before, from, to) {
 		t.entries, t.gaps, t.notes = t.entries[:before], t.gaps[:gaps], t.notes[:notes]
 		return false, nil
 	}
@@ -135,6 +135,13 @@ func (t *top) elements(ctx context.Context, l *layout, from, to []byte, depth in
 	}
 	t.sizes[l.id] = l.size
 	return true, nil
+}
+
+// anyWithin reports whether any of the entries from one on is in [from, to).
+func (t *top) anyWithin(first int, from, to []byte) bool {
+	return slices.ContainsFunc(t.entries[first:], func(e entry) bool {
+		return bytes.Compare(e.name, from) >= 0 && (to == nil || bytes.Compare(e.name, to) < 0)
+	})
 }
 
 // entry takes one element of a leaf, and reports whether it certainly is a
