@@ -225,7 +225,7 @@ func exchange(server, fresh string) (replaced string, err error) {
 	if err := os.RemoveAll(filepath.Join(aside, snapshotsDir)); err != nil {
 		return "", err
 	}
-	if empty(aside) {
+	if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) || empty(aside) {
 		return "", os.RemoveAll(aside)
 	}
 	return aside, nil
@@ -240,6 +240,12 @@ func swap(fresh, server string) error {
 	if err != unix.EINVAL && err != unix.ENOSYS {
 		return fmt.Errorf("exchange %s and %s: %w", fresh, server, err)
 	}
+	return replaceEmpty(fresh, server)
+}
+
+// replaceEmpty puts fresh in the place of a directory that has no data, in one
+// step on every file system.
+func replaceEmpty(fresh, server string) error {
 	if !empty(server) {
 		return fmt.Errorf("the file system of %s cannot exchange two directories in one step: move %s away, and restore again", server, server)
 	}
@@ -247,7 +253,7 @@ func swap(fresh, server string) error {
 	if err := os.RemoveAll(filepath.Join(server, storeEntry+".lock")); err != nil {
 		return err
 	}
-	return os.Rename(fresh, server)
+	return unix.Rename(fresh, server) // os.Rename replaces no directory
 }
 
 // empty says whether a server's directory has nothing but the store's lock.

@@ -166,6 +166,25 @@ func forge(t *testing.T, name string) []byte {
 	return out.Bytes()
 }
 
+// Where two directories cannot be exchanged, one without data can be replaced,
+// and one with data is left alone.
+func TestReplaceEmpty(t *testing.T) {
+	m := newMachine(t, "a/1")
+	fresh := machine{t: t, server: m.server + "-fresh"}
+	fresh.file("store.db", "new")
+	if err := replaceEmpty(fresh.server, m.server); err == nil || !strings.Contains(err.Error(), "move "+m.server+" away, and restore again") {
+		t.Errorf("got %v", err)
+	}
+	if got, _ := m.objects(); got != "a/1" {
+		t.Errorf("objects %q", got)
+	}
+	bare := machine{t: t, server: filepath.Join(t.TempDir(), "server")}
+	bare.file("store.db.lock", "")
+	if err := replaceEmpty(fresh.server, bare.server); err != nil || bare.read("store.db") != "new" {
+		t.Errorf("got %v, %q", err, bare.read("store.db"))
+	}
+}
+
 // A server's directory may be a link to another disk.
 func TestRestoreThroughALink(t *testing.T) {
 	m := newMachine(t, "a/1")
