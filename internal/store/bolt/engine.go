@@ -62,6 +62,14 @@
 // refuses all further commits. Panics of bbolt over a damaged file and faults of
 // the memory map become errors.
 //
+// # Beside the file
+//
+// Each of these has the store's name and then: ".lock", who has it; ".restored",
+// the revision that the last restore went on from; ".format-" and a number, a
+// file of an older format until the first clean stop after its upgrade. And work
+// in progress, which the next Open removes: ".compact", ".upgrade", ".check-" and
+// ".restore-".
+//
 // The package knows no kind and never interprets a value.
 package bolt
 
