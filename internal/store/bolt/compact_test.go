@@ -344,6 +344,23 @@ func TestCompactWithoutRoom(t *testing.T) {
 	}
 }
 
+// TestCompactNotAgain: what failed for want of room is not tried after each commit.
+func TestCompactNotAgain(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	e := mustOpen(t, filepath.Join(smallDisk(t, "12m"), testFile), Options{CompactBytes: 1 << 20, Log: zap.New(core)})
+	fill(t, e, 2000)
+	thin(t, e, 2000)
+	for i := range 50 {
+		if err := commit(e, put(fmt.Sprint("other", i%3), []byte("x"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Close()
+	if logs.Len() != 1 || !strings.Contains(fmt.Sprint(logs.All()[0].ContextMap()), "free some space first") {
+		t.Errorf("logged: %v", logs.All())
+	}
+}
+
 // TestCompactDamage: a copy that is not what the store should hold is not put in
 // place.
 func TestCompactDamage(t *testing.T) {
