@@ -262,3 +262,36 @@ func TestReadme(t *testing.T) {
 		}
 	}
 }
+
+// TestSalvageOfWhole: a new store has the buckets of the old one, the empty ones
+// too, the same records, and goes on above all that was handed out.
+func TestSalvageOfWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), testFile)
+	e := mustOpen(t, path, Options{})
+	other := store.Op{Key: store.Key{Bucket: "others", Name: "a"}}
+	if err := commit(e, put("a", []byte("1")), lazily(put("b", nil)), other); err != nil {
+		t.Fatal(err)
+	}
+	other.Action, other.Expect = store.Delete, store.Any
+	if err := commit(e, other); err != nil {
+		t.Fatal(err)
+	}
+	before, last := everything(t, e), e.Revision()
+	e.Close()
+	to := filepath.Join(t.TempDir(), testFile)
+	c, err := Salvage(t.Context(), path, to, func(d store.Damage) { t.Error(d) })
+	if err != nil || c.Revision != last || c.Buckets["things"] != 2 || c.Clean {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	salvaged := mustOpen(t, to, Options{})
+	buckets, err := salvaged.Buckets(t.Context())
+	if err != nil || fmt.Sprint(buckets) != "[others things]" {
+		t.Errorf("got buckets %v, %v", buckets, err)
+	}
+	if salvaged.Revision() < last+restoreSkip {
+		t.Errorf("it goes on at revision %d", salvaged.Revision())
+	}
+	if got := fmt.Sprint(names(t, salvaged)); got != "[a b]" {
+		t.Errorf("got %s of %s", got, before)
+	}
+}

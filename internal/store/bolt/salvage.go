@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -53,7 +54,10 @@ func SalvageInPlace(ctx context.Context, path string, fn func(store.Damage)) (ke
 		if err := os.Link(path, kept); err != nil {
 			return fmt.Errorf("keep the damaged file: %w; write to another file instead, with --output", err)
 		}
-		return os.Rename(temporary, path)
+		if err := os.Rename(temporary, path); err != nil {
+			return errors.Join(err, os.Remove(kept))
+		}
+		return nil
 	})
 	if err != nil {
 		return "", Contents{}, pathError("salvage", path, err)
@@ -75,18 +79,18 @@ func (r *reader) salvage(ctx context.Context, to string, place func(temporary st
 	if err := guard(func() error { return r.write(ctx, temporary) }); err != nil {
 		return Contents{}, err
 	}
+	var wrong error
+	c, err := Check(ctx, temporary, func(d store.Damage) { wrong = &damageError{d} })
+	if err = errors.Join(err, wrong); err == nil && !maps.Equal(c.Buckets, r.contents().Buckets) {
+		err = errors.New("it is not what was copied; check the disk")
+	}
+	if err != nil {
+		return Contents{}, fmt.Errorf("read back what was written: %w", err)
+	}
 	if err := place(temporary); err != nil {
 		return Contents{}, err
 	}
-	if err := syncDir(filepath.Dir(to)); err != nil {
-		return Contents{}, err
-	}
-	c := r.contents()
-	c.Clean = false
-	if info, err := os.Stat(to); err == nil {
-		c.FileBytes = info.Size()
-	}
-	return c, nil
+	return c, syncDir(filepath.Dir(to))
 }
 
 // write makes the new file and brings it to disk.
@@ -129,7 +133,10 @@ func (w *writer) fill(ctx context.Context, r *reader) error {
 	}
 	// Buckets without records are still among those that have or had some.
 	for _, t := range r.trees {
-		if _, err := w.tx.CreateBucketIfNotExists([]byte(bucketPrefix + t.bucket)); err != nil && !t.listed {
+		if t.listed {
+			continue
+		}
+		if _, err := w.tx.CreateBucketIfNotExists([]byte(bucketPrefix + t.bucket)); err != nil {
 			return err
 		}
 	}
