@@ -215,7 +215,9 @@ func (e *Engine) fill(b *batch, requests []*request, mode commitMode) error {
 		}
 	}()
 	if mode.durable {
-		if b.roomy, err = e.reserve(tx.Size(), e.needs(requests, mode)); err != nil {
+		used := tx.Size()
+		e.stats.used.Store(used)
+		if b.roomy, err = e.reserve(used, e.needs(requests, mode)); err != nil {
 			return err
 		}
 	}
@@ -313,6 +315,6 @@ func (e *Engine) commit(b *batch) error {
 	e.stats.written.Add(written)
 	e.stats.commits.Add(1)
 	e.stats.syncs.Add(2)
-	_ = guard(e.measure) // a file that cannot be read any more is the next one's error
+	e.countFree()
 	return nil
 }

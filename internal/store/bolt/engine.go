@@ -305,18 +305,19 @@ func (e *Engine) measure() error {
 	if err != nil {
 		return err
 	}
-	used := tx.Size()
-	if err := e.db.undo(tx); err != nil {
-		return err
-	}
+	e.stats.used.Store(tx.Size())
+	defer e.countFree()
+	return e.db.undo(tx)
+}
+
+// countFree notes how much of what the file has in use is free.
+func (e *Engine) countFree() {
 	stats := e.db.Stats()
 	free, pending := int64(stats.FreePageN)*pageSize, int64(stats.PendingPageN)*pageSize
-	e.stats.used.Store(used)
 	e.stats.free.Store(free + pending)
 	if e.usable = free; stats.OpenTxN == 0 {
 		e.usable += pending // no reader holds on to them
 	}
-	return nil
 }
 
 // Stats returns figures about the file and the work done.
