@@ -54,6 +54,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, s)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "powercut:", err)
@@ -80,7 +83,7 @@ func run(ctx context.Context, s settings) error {
 			missed = append(missed, fmt.Errorf("%s: %w", f.name, err))
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			break
 		}
 	}
 	return errors.Join(missed...)
