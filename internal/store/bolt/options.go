@@ -32,7 +32,8 @@ type Options struct {
 	// Observe is told of every transaction that came to disk, by the committer,
 	// so it must not block; nil: nobody is.
 	Observe func(Transaction)
-	// Log hears of lazy writes that could not be flushed; nil: nobody does.
+	// Log hears of lazy writes that could not be flushed and of compactions; nil:
+	// nobody does.
 	Log *zap.Logger
 }
 
