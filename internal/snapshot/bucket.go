@@ -77,14 +77,14 @@ func transport(s config.S3) (http.RoundTripper, error) {
 	return t, nil
 }
 
-// Put copies a snapshot file from this machine. What the service keeps is
-// verified by checksums on the way.
+// Put copies a snapshot file from this machine, in one request: the service
+// compares its checksum, and a transfer that breaks off leaves nothing there.
 func (b *Bucket) Put(ctx context.Context, file string) (File, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
 	name := filepath.Base(file)
 	info, err := b.client.FPutObject(ctx, b.bucket, b.key(name), file, minio.PutObjectOptions{
-		ContentType: "application/octet-stream", NumThreads: 1, SendContentMd5: true,
+		ContentType: "application/octet-stream", DisableMultipart: true, SendContentMd5: true,
 	})
 	if err != nil {
 		return File{}, b.explain("send "+name, err)

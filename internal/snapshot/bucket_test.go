@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"bytes"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net/http"
@@ -193,5 +195,29 @@ func TestBrokenDownload(t *testing.T) {
 	}
 	if got, _ := m.objects(); got != "a/1 a/2" {
 		t.Errorf("objects %q", got)
+	}
+}
+
+// What is larger than one part arrives whole.
+func TestLargeFileInABucket(t *testing.T) {
+	b := bucketOf(t, service(t, asIs))
+	data := make([]byte, 20<<20)
+	if _, err := rand.Read(data); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "on-demand-box-1.tar")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Put(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	back, err := b.Open(t.Context(), "on-demand-box-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	if got, err := io.ReadAll(back); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
 	}
 }
