@@ -382,6 +382,9 @@ func (o *oracle) judgePages(s seen, pages []int, swapped bool) error {
 		}
 		return fmt.Errorf("salvage: %w", s.saveErr)
 	}
+	if o.top(pages) && len(s.damages) > 0 {
+		return o.judgeBlind(s) // which buckets were there is lost with their names
+	}
 	if slices.Contains(pages, o.root) && !swapped {
 		// The tree of buckets is gone: what is left is the state before.
 		durable := maps.Clone(s.salvaged)
@@ -428,6 +431,20 @@ func (o *oracle) judgePages(s seen, pages []int, swapped bool) error {
 		}
 	}
 	return nil
+}
+
+// top reports whether one of the pages belongs to a tree of buckets of several.
+func (o *oracle) top(pages []int) bool {
+	if len(o.blind) == 0 {
+		return false
+	}
+	for _, id := range pages {
+		if o.leaf[id] == id && (id == o.root || bytes.Contains(o.data[id*pageSize:][:pageSize], []byte("b/widgets-")) ||
+			bytes.Contains(o.data[id*pageSize:][:pageSize], []byte("b/pods"))) {
+			return true
+		}
+	}
+	return false
 }
 
 // loses returns the records that are lost with some pages. Pages that were

@@ -87,7 +87,7 @@ func mendMeta(path string, f *os.File, size int64) error {
 	if err != nil {
 		return err
 	}
-	if whole {
+	if whole && !later.top.misplaced {
 		return writeMeta(path, 1-at, meta{
 			root: later.page, free: noFreeList, high: max(later.high, slots[at].high), tx: slots[at].tx + 1,
 		})

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -121,15 +122,79 @@ func (r *reader) readRoot(ctx context.Context, id uint64) (*root, error) {
 	return found, nil
 }
 
-// later returns the state after the one given, nil if none was begun. It may not
-// all be there.
-func (r *reader) later(ctx context.Context, now *root) (found *root, whole bool, err error) {
+// later returns the last state after the one given, nil if none was begun. It may
+// not all be there.
+func (r *reader) later(ctx context.Context, now *root) (last *root, whole bool, err error) {
 	roots, err := r.roots(ctx)
-	if err != nil || len(roots) == 0 || now != nil && now.known && !roots[0].newerThan(now) {
+	if err != nil {
 		return nil, false, err
 	}
-	whole, err = r.whole(ctx, roots[0])
-	return roots[0], whole, err
+	for _, found := range roots {
+		if last != nil && last.newerThan(found) {
+			break
+		}
+		all, err := r.whole(ctx, found)
+		if err != nil {
+			return nil, false, err
+		}
+		before := last
+		if before == nil {
+			before = now
+		}
+		newer := before == nil || !before.known || found.newerThan(before)
+		if !newer && !before.newerThan(found) {
+			// A transaction of lazy writes alone does not move the revision.
+			if newer, err = r.ahead(ctx, found, before, all); err != nil {
+				return nil, false, err
+			}
+		}
+		if newer && (all || !whole) {
+			last, whole = found, all
+		}
+	}
+	return last, whole, nil
+}
+
+// ahead reports whether a has a later revision of some record than b, or, when it
+// is all there, more records.
+func (r *reader) ahead(ctx context.Context, a, b *root, whole bool) (bool, error) {
+	more := 0
+	for _, e := range a.top.entries {
+		other, there := b.top.find(string(e.name))
+		if _, records := e.bucket(); !records || !there || bytes.Equal(e.header, other.header) {
+			continue
+		}
+		revisions, err := r.revisions(ctx, other)
+		if err != nil {
+			return false, err
+		}
+		mine, err := r.revisions(ctx, e)
+		if err != nil {
+			return false, err
+		}
+		for name, revision := range mine {
+			if old, there := revisions[name]; there && revision > old {
+				return true, nil
+			}
+		}
+		more += len(mine) - len(revisions)
+	}
+	return whole && more > 0, nil
+}
+
+// revisions returns those of a bucket's whole records.
+func (r *reader) revisions(ctx context.Context, e entry) (map[string]store.Revision, error) {
+	all := map[string]store.Revision{}
+	t, err := r.walk(ctx, e, map[uint64]bool{})
+	if err != nil || t == nil {
+		return nil, err
+	}
+	err = t.each(ctx, func(name, record []byte) error {
+		h, err := readHeader(store.Key{Bucket: t.bucket, Name: string(name)}, record)
+		all[string(name)] = h.revision
+		return err
+	})
+	return all, err
 }
 
 // repair makes the best of a tree of buckets that is not complete: with a page
@@ -213,7 +278,11 @@ func (r *reader) goBack(ctx context.Context, now *root) (*root, error) {
 // roots returns every page where a state begins, the newest first.
 func (r *reader) roots(ctx context.Context) ([]*root, error) {
 	var all []*root
-	for id := uint64(2); id < r.pages; id++ {
+	slots := r.slots()
+	for id := range r.pages {
+		if id < 2 && slots[id].valid {
+			continue
+		}
 		t := newTop(r.source, true)
 		if ok, err := t.visit(ctx, id, nil, nil, 0); err != nil {
 			return nil, err

@@ -16,13 +16,15 @@ import (
 // there is to tell right from wrong are the packing of the pages, the form of a
 // bucket's header, and the tally of the names in the state.
 type top struct {
-	from    source
-	strict  bool // nothing is made the best of
-	seen    map[uint64]bool
-	sizes   map[uint64]uint64 // of the pages accepted
-	entries []entry
-	gaps    []gap
-	notes   []store.Damage
+	from   source
+	strict bool // nothing is made the best of
+	// misplaced: by its own account one of the pages is another.
+	misplaced bool
+	seen      map[uint64]bool
+	sizes     map[uint64]uint64 // of the pages accepted
+	entries   []entry
+	gaps      []gap
+	notes     []store.Damage
 }
 
 func newTop(from source, strict bool) *top {
@@ -129,6 +131,7 @@ func (t *top) elements(ctx context.Context, l *layout, from, to []byte, depth in
 	}
 	for _, fault := range l.faults {
 		if t.strict && l.misplaced && len(l.faults) == 1 {
+			t.misplaced = true
 			break
 		}
 		t.note("page %d %s; nothing is lost by that", l.id, fault)

@@ -69,6 +69,7 @@ type lost struct {
 	key    store.Key
 	tally  tally // by its header, zero if that cannot be read
 	reason string
+	behind string // the name of the last whole one before it
 }
 
 // loose is a whole record in a page that nothing refers to.
@@ -184,6 +185,11 @@ func (t *tree) leaf(l *layout, inline []byte, from, to []byte) (suspects []lost,
 		if whole == 0 {
 			got.first = string(f.name)
 		}
+		for i := range damaged {
+			if damaged[i].key.Name >= string(f.name) {
+				damaged[i].unname()
+			}
+		}
 		whole++
 		last = f.name
 		have, newest = have.add(f.header), max(newest, f.revision)
@@ -209,15 +215,23 @@ func (t *tree) leaf(l *layout, inline []byte, from, to []byte) (suspects []lost,
 // told where it was.
 func (t *tree) loss(f found, last []byte) lost {
 	l := lost{key: store.Key{Bucket: t.bucket, Name: string(f.name)}, tally: f.tally, reason: reasonOf(f.err)}
+	if last == nil && len(t.leaves) > 0 {
+		last = []byte(t.leaves[len(t.leaves)-1].last)
+	}
+	l.behind = string(last)
 	strange := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
-	if strings.ContainsFunc(l.key.Name, strange) || bytes.Compare(f.name, last) <= 0 {
-		if last == nil && len(t.leaves) > 0 {
-			last = []byte(t.leaves[len(t.leaves)-1].last)
-		}
-		l.reason = fmt.Sprintf("a record behind %q is lost, its name is now %q: %s", last, l.key.Name, l.reason)
-		l.key.Name = ""
+	if strings.ContainsFunc(l.key.Name, strange) || l.key.Name <= l.behind {
+		l.unname()
 	}
 	return l
+}
+
+// unname tells where a record was instead of its name.
+func (l *lost) unname() {
+	if l.key.Name != "" || l.behind == "" {
+		l.reason = fmt.Sprintf("a record behind %q is lost, its name is now %q: %s", l.behind, l.key.Name, l.reason)
+		l.key.Name = ""
+	}
 }
 
 // found is one element of a leaf.
