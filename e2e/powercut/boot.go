@@ -119,7 +119,11 @@ func (b *boot) take(line string) {
 	word, rest, _ := strings.Cut(line, " ")
 	var err error
 	switch word {
-	case "ready", "mounted", "compacted", "snapshotting", "snapshotted":
+	case "ready", "mounted", "snapshotting", "snapshotted":
+	case "compacted":
+		if b.cut.begin == atCompacted {
+			b.trial.machine.disk.Cut()
+		}
 	case "opened":
 		var n int64
 		n, err = strconv.ParseInt(rest, 10, 64)

@@ -32,7 +32,8 @@ const (
 	fromStart   begin = iota // the machine mounts, recovers, opens the store
 	fromLoad                 // the store is found well, and writers write
 	fromCompact              // … and it is being compacted
-	fromClose                // … and it is closed
+	atCompacted              // … and it has been compacted: at once
+	fromClose                // … and it is closed: at once
 )
 
 func (c cutPlan) String() string {
@@ -43,10 +44,10 @@ func (c cutPlan) String() string {
 }
 
 func (c cutPlan) where() string {
-	from := [...]string{"the start", "the load", "a compaction", "the end"}[c.begin]
+	from := [...]string{"the start", "the load", "a compaction", "the end of a compaction", "the end"}[c.begin]
 	what := c.disk.String()
 	switch {
-	case c.begin == fromClose:
+	case c.begin >= atCompacted:
 		what = "at once"
 	case c.acks > 0:
 		what = fmt.Sprintf("at acknowledgement %d", c.acks)
@@ -104,6 +105,10 @@ func planCut(p load.Plan) cutPlan {
 	c.loss.Unit = []int{disk.Sector, 4096}[random.IntN(2)]
 	if p.Commits > 0 {
 		c.begin = fromClose // at once
+		return c
+	}
+	if p.Compact && random.IntN(4) == 0 {
+		c.begin = atCompacted
 		return c
 	}
 	most := 60

@@ -96,8 +96,8 @@ func TestPlans(t *testing.T) {
 			snapshots++
 		}
 	}
-	for _, b := range []begin{fromStart, fromLoad, fromCompact, fromClose} {
-		if begins[b] < 10 {
+	for _, b := range []begin{fromStart, fromLoad, fromCompact, atCompacted, fromClose} {
+		if begins[b] < 5 {
 			t.Errorf("%d of 200 cuts are counted from %d", begins[b], b)
 		}
 	}
