@@ -278,7 +278,7 @@ func (o *oracle) judge(s seen, at int) error {
 	}
 	named := slices.ContainsFunc(s.damages, func(d store.Damage) bool {
 		return d.Key == victim.key || victim.inName && d.Key.Bucket == victim.key.Bucket &&
-			(oneByteApart(d.Key.Name, victim.key.Name) || d.Key.Name == "" && strings.HasPrefix(d.Reason, "a record behind "))
+			(oneByteApart(d.Key.Name, victim.key.Name) || d.Key.Name == "" && strings.HasPrefix(d.Reason, "a record "))
 	})
 	switch {
 	case !named:

@@ -60,7 +60,8 @@ func (r *reader) choose(ctx context.Context) (*root, error) {
 			return nil, err
 		}
 	}
-	whole := slots[0].valid && slots[1].valid
+	// A page that says it is another may hold an older state.
+	whole := slots[0].valid && slots[1].valid && (now == nil || !now.top.misplaced)
 	for i, s := range slots {
 		if s.mended || !s.valid && now != nil {
 			r.report(store.Damage{Reason: fmt.Sprintf("meta page %d is damaged", i)})
@@ -75,7 +76,7 @@ func (r *reader) choose(ctx context.Context) (*root, error) {
 			return nil, err
 		}
 		if later != nil {
-			r.tellLater(later, now != nil && all)
+			r.tellLater(later, now != nil && all && !now.top.misplaced)
 			return later, nil
 		}
 	}
@@ -87,7 +88,7 @@ func (r *reader) choose(ctx context.Context) (*root, error) {
 
 // tellLater tells that the last state was found by searching.
 func (r *reader) tellLater(found *root, all bool) {
-	d := store.Damage{Reason: fmt.Sprintf("the last state, to which no meta page leads, is that of revision %d in page %d", found.state.revision, found.page)}
+	d := store.Damage{Reason: fmt.Sprintf("the last state, to which no page leads, is that of revision %d in page %d", found.state.revision, found.page)}
 	if all {
 		d.Reason += "; nothing is lost by that"
 		r.report(d)

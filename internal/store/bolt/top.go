@@ -129,9 +129,9 @@ func (t *top) elements(ctx context.Context, l *layout, from, to []byte, depth in
 		t.entries, t.gaps, t.notes = t.entries[:before], t.gaps[:gaps], t.notes[:notes]
 		return false, nil
 	}
+	t.misplaced = t.misplaced || l.misplaced
 	for _, fault := range l.faults {
 		if t.strict && l.misplaced && len(l.faults) == 1 {
-			t.misplaced = true
 			break
 		}
 		t.note("page %d %s; nothing is lost by that", l.id, fault)

@@ -175,7 +175,11 @@ func (t *tree) leaf(l *layout, inline []byte, from, to []byte) (suspects []lost,
 		f := t.read(l, i, last)
 		switch {
 		case f.err != nil:
-			damaged = append(damaged, t.loss(f, last))
+			loss := t.loss(f, last)
+			if n := len(damaged); n > 0 && loss.key.Name != "" && loss.key.Name <= damaged[n-1].key.Name {
+				loss.unname()
+			}
+			damaged = append(damaged, loss)
 			continue
 		case bytes.Compare(f.name, from) < 0 || to != nil && bytes.Compare(f.name, to) >= 0:
 			return nil, fmt.Sprintf("has the key %q in the wrong place", f.name)
@@ -186,7 +190,7 @@ func (t *tree) leaf(l *layout, inline []byte, from, to []byte) (suspects []lost,
 			got.first = string(f.name)
 		}
 		for i := range damaged {
-			if damaged[i].key.Name >= string(f.name) {
+			if name := damaged[i].key.Name; name >= string(f.name) {
 				damaged[i].unname()
 			}
 		}
@@ -220,7 +224,7 @@ func (t *tree) loss(f found, last []byte) lost {
 	}
 	l.behind = string(last)
 	strange := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
-	if strings.ContainsFunc(l.key.Name, strange) || l.key.Name <= l.behind {
+	if l.key.Name == "" || strings.ContainsFunc(l.key.Name, strange) || l.key.Name <= l.behind {
 		l.unname()
 	}
 	return l
@@ -228,10 +232,12 @@ func (t *tree) loss(f found, last []byte) lost {
 
 // unname tells where a record was instead of its name.
 func (l *lost) unname() {
-	if l.key.Name != "" || l.behind == "" {
-		l.reason = fmt.Sprintf("a record behind %q is lost, its name is now %q: %s", l.behind, l.key.Name, l.reason)
-		l.key.Name = ""
+	where := "at the beginning"
+	if l.behind != "" {
+		where = fmt.Sprintf("behind %q", l.behind)
 	}
+	l.reason = fmt.Sprintf("a record %s is lost, its name is now %q: %s", where, l.key.Name, l.reason)
+	l.key.Name = ""
 }
 
 // found is one element of a leaf.
