@@ -24,9 +24,10 @@ GOBUILD := go build -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev pkg-config zstd
 TEST_PACKAGES  := nftables netbase conntrack busybox-static iproute2 curl e2fsprogs procps
 VM_PACKAGES    := qemu-system-x86 debootstrap
+SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop test test-kubectl vm-test vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop test test-kubectl vm-test soak bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -70,6 +71,12 @@ vm-test: test-deps build ## test on a bare Debian with systemd and cgroup v2, in
 
 test-kubectl: test-deps build ## run the end-to-end tests with kubectl 1.34 and 1.35
 	scripts/test-kubectl.sh 34 35
+
+soak: build-deps ## walk the store at random and kill it under load, each for SOAK (an hour)
+	SKIFF_SOAK=$(SOAK) go test -tags $(TAGS) -run 'TestSoak|TestCrash' -timeout 0 -v ./internal/store/bolt
+
+bench-store: test-deps build ## measure the store beside etcd into build/bench-store.json
+	scripts/bench-store.sh
 
 bench: test-deps build ## measure this machine's figures into build/bench.json
 	scripts/bench.sh
