@@ -295,3 +295,34 @@ func TestSalvageOfWhole(t *testing.T) {
 		t.Errorf("got %s of %s", got, before)
 	}
 }
+
+// TestDamagedState changes every byte of the state in every way that one bit
+// makes, and its place: nothing is lost by that, and the check tells of it.
+func TestDamagedState(t *testing.T) {
+	whole := stored(t, true)
+	path := filepath.Join(fastDir(t), testFile)
+	root := readMetas(whole)[newest(readMetas(whole))].root * pageSize
+	from := int(root) + bytes.Index(whole[root:root+pageSize], []byte(metaBucket))
+	for at := from; at < from+len(metaBucket)+bucketHeader+pageHeader+pageElement+len(metaState)+progressBytes; at++ {
+		if i := at - from - len(metaBucket); i >= 8 && i < bucketHeader+8 || i >= bucketHeader+12 && i < bucketHeader+pageHeader {
+			continue // sequence, number and continuation of this inline bucket: nobody looks
+		}
+		for bit := range 8 {
+			data := bytes.Clone(whole)
+			data[at] ^= 1 << bit
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if told := inspect(t, path); len(told) == 0 {
+				t.Errorf("byte %d, bit %d: the check found nothing", at-from, bit)
+			}
+			if bit != at%8 {
+				continue
+			}
+			c, err := Salvage(t.Context(), path, filepath.Join(fastDir(t), testFile), func(store.Damage) {})
+			if err != nil || c.Buckets["things"] != 20 {
+				t.Errorf("byte %d, bit %d: salvaged %+v, %v", at-from, bit, c, err)
+			}
+		}
+	}
+}

@@ -291,7 +291,7 @@ func (r *reader) roots(ctx context.Context) ([]*root, error) {
 			continue
 		}
 		state, err := t.state()
-		if err == nil && t.names() == state.buckets {
+		if err == nil && t.names() == state.buckets && len(t.notes) == 0 {
 			all = append(all, &root{page: id, top: t, state: state, known: true})
 		}
 	}

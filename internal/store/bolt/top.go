@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -217,7 +218,7 @@ func (t *top) find(name string) (entry, bool) {
 func (t *top) state() (progress, error) {
 	_, err := decodeProgress(nil)
 	for _, e := range t.entries {
-		if _, store := e.bucket(); store {
+		if _, records := e.bucket(); records {
 			continue
 		}
 		for at := 0; at+progressBytes <= len(e.header); at++ {
@@ -225,15 +226,42 @@ func (t *top) state() (progress, error) {
 				continue
 			}
 			if p, cause := decodeProgress(e.header[at : at+progressBytes]); cause == nil {
+				if !e.regular() {
+					t.note("bucket %s is damaged; nothing is lost by that", e.label())
+				}
 				return p, nil
 			}
 		}
 		if string(e.name) == metaBucket && len(e.header) > progressBytes {
-			// Maybe it is of a later format, which has an error of its own.
-			_, err = decodeProgress(e.header[len(e.header)-progressBytes:])
+			// Maybe it is of a later format, which has an error of its own; or just
+			// the byte that says so is damaged.
+			state := bytes.Clone(e.header[len(e.header)-progressBytes:])
+			if _, err = decodeProgress(state); errors.Is(err, store.ErrDamaged) {
+				continue
+			}
+			state[0] = progressFormat
+			if p, cause := decodeProgress(state); cause == nil {
+				t.note("bucket %s is damaged; nothing is lost by that", e.label())
+				return p, nil
+			}
 		}
 	}
 	return progress{}, err
+}
+
+// regular reports whether the bucket meta has its one record where bbolt finds it.
+func (e entry) regular() bool {
+	inline := e.inline()
+	if string(e.name) != metaBucket || len(inline) < pageHeader+pageElement {
+		return false
+	}
+	l := newLayout(0, inline, len(inline))
+	if l.branch || l.count != 1 || len(l.faults) > 0 || l.flags(0) != 0 || !l.orderly(nil, nil) {
+		return false
+	}
+	name, value, _ := l.element(0)
+	_, err := decodeProgress(value)
+	return string(name) == metaState && err == nil
 }
 
 // rename puts one wrong byte of one name right, by the tally of all of them.
