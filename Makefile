@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop test test-kubectl vm-test soak bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop test test-kubectl vm-test soak powercut powercut-proof powercut-deps bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -74,6 +74,17 @@ test-kubectl: test-deps build ## run the end-to-end tests with kubectl 1.34 and 
 
 soak: build-deps ## walk the store at random and kill it under load, each for SOAK (an hour)
 	SKIFF_SOAK=$(SOAK) go test -tags $(TAGS) -run 'TestSoak|TestCrash' -timeout 0 -v ./internal/store/bolt
+
+powercut: powercut-deps ## cut the power under the store's feet, CUTS times (200), in QEMU
+	build/powercut/run -cuts $(or $(CUTS),200) $(if $(SEED),-seed $(SEED))
+
+powercut-proof: powercut-deps ## see that stores which do not sync as they must are caught, each within 50 cuts
+	build/powercut/run -proof -cuts $(or $(CUTS),50) $(if $(SEED),-seed $(SEED))
+
+powercut-deps: test-deps
+	@scripts/packages.sh qemu-system-x86
+	e2e/powercut/kernel.sh build/powercut
+	go build -tags $(TAGS) -o build/powercut/run ./e2e/powercut
 
 bench-store: test-deps build ## measure the store beside etcd into build/bench-store.json
 	scripts/bench-store.sh
