@@ -93,6 +93,10 @@ func newLayout(id uint64, data []byte, most int) *layout {
 			return l
 		}
 	}
+	if (flags == pageBranch || flags == pageLeaf) && supported(data, flags == pageBranch, count) {
+		l.branch, l.count = flags == pageBranch, count
+		return l
+	}
 	for _, branch := range []bool{flags == pageBranch, flags != pageBranch} {
 		for _, n := range []int{count, tableSize(data, branch)} {
 			if end, ok := chained(data, branch, n, most); ok && n > 0 {
@@ -138,6 +142,23 @@ func chained(data []byte, branch bool, count, most int) (end int, ok bool) {
 		end = start + key + value
 	}
 	return end, true
+}
+
+// supported reports whether the number of elements is borne out by the place of
+// any of them, as it is when only some are damaged.
+func supported(data []byte, branch bool, count int) bool {
+	end := pageHeader + count*pageElement
+	if end > len(data) {
+		return false
+	}
+	for i := range count {
+		start, key, value := extent(data, branch, i)
+		if start == end {
+			return true
+		}
+		end += key + value
+	}
+	return false
 }
 
 // extent is where an element says that its key begins, and how long key and

@@ -163,6 +163,8 @@ func (t *top) entry(l *layout, i int) (certain bool) {
 	case t.strict:
 		t.gaps = append(t.gaps, gap{page: l.id})
 		return false
+	case e.header != nil && e.plausible(t.from.pages):
+		certain = true // it is a neighbour that is not in its place
 	case l.mend(i, right):
 		certain = true
 		t.note("page %d: where bucket %s lies is damaged; nothing is lost by that", l.id, e.label())
