@@ -259,6 +259,14 @@ func (t *tree) read(l *layout, i int, last []byte) found {
 			return again
 		}
 	}
+	if f.err == nil && t.inUse != nil && !l.fits(i) {
+		// Damage to where it lies may have led to another record that is whole.
+		if l.mend(i, func() bool { return l.fits(i) && t.right(l, i, last) }) {
+			f = t.try(l, i, last)
+			f.note = fmt.Sprintf("where the record %q lies is damaged", f.name)
+			return f
+		}
+	}
 	if f.err == nil && l.flags(i) != 0 {
 		f.note = fmt.Sprintf("the record %q has unknown flags %#x", f.name, l.flags(i))
 	}
