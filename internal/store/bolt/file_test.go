@@ -326,3 +326,45 @@ func TestDamagedState(t *testing.T) {
 		}
 	}
 }
+
+// TestDamagedPlaces changes where each record of a page lies, its name's length
+// and its own, in every way that one bit makes. The records are of one length,
+// so that some changes lead to another whole record.
+func TestDamagedPlaces(t *testing.T) {
+	path := filepath.Join(fastDir(t), testFile)
+	e := mustOpen(t, path, Options{})
+	for i := range 12 {
+		if err := commit(e, put(fmt.Sprintf("%02d", i), make([]byte, 64-pageElement-headerBytes-2))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Close()
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slots := readMetas(whole)
+	walked, err := walkPages(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id := 2; id < len(walked.seen); id++ {
+		if !walked.seen[id] || uint64(id) == slots[newest(slots)].root {
+			continue
+		}
+		l := newLayout(uint64(id), whole[id*pageSize:][:pageSize], pageSize)
+		for at := id*pageSize + pageHeader; at < id*pageSize+pageHeader+l.count*pageElement; at++ {
+			for bit := range 8 {
+				data := bytes.Clone(whole)
+				data[at] ^= 1 << bit
+				if err := os.WriteFile(path, data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				c, err := Check(t.Context(), path, func(store.Damage) {})
+				if err != nil || c.Buckets["things"] != 12 {
+					t.Fatalf("byte %d of page %d, bit %d: %d records, %v", at%pageSize, id, bit, c.Buckets["things"], err)
+				}
+			}
+		}
+	}
+}

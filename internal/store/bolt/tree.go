@@ -252,16 +252,11 @@ type found struct {
 // read reads an element, whose name must be behind last.
 func (t *tree) read(l *layout, i int, last []byte) found {
 	f := t.try(l, i, last)
-	if f.err != nil && t.inUse != nil && (!l.fits(i) || i+1 == l.count) {
-		if l.mend(i, func() bool { return t.right(l, i, last) }) {
-			again := t.try(l, i, last)
-			again.note = fmt.Sprintf("where the record %q lies is damaged", again.name)
-			return again
-		}
-	}
-	if f.err == nil && t.inUse != nil && !l.fits(i) {
-		// Damage to where it lies may have led to another record that is whole.
-		if l.mend(i, func() bool { return l.fits(i) && t.right(l, i, last) }) {
+	if fits := l.fits(i); t.inUse != nil && (!fits || f.err != nil && i+1 == l.count) {
+		// Damage to where it lies may have led to another record that is whole: so
+		// the place between its neighbours comes first.
+		if l.mend(i, func() bool { return l.fits(i) && t.right(l, i, last) }) ||
+			f.err != nil && l.mend(i, func() bool { return t.right(l, i, last) }) {
 			f = t.try(l, i, last)
 			f.note = fmt.Sprintf("where the record %q lies is damaged", f.name)
 			return f
