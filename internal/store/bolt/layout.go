@@ -58,6 +58,9 @@ func (s source) page(id uint64) (*layout, error) {
 	}
 	most := min(s.pages-id, maxPage/pageSize)
 	said := 1 + uint64(binary.NativeEndian.Uint32(data[12:]))
+	if !headed(id, data) {
+		said = 1 // part of another page, or of none: what it says means nothing
+	}
 	if said > 1 && said <= most {
 		if data, err = s.bytes(id, said); err != nil {
 			return nil, err
@@ -79,6 +82,13 @@ func (s source) page(id uint64) (*layout, error) {
 		l.faults = append(l.faults, fmt.Sprintf("says it is page %d", got))
 	}
 	return l, err
+}
+
+// headed reports whether a page begins as pages do, with a number or a type that
+// can be its own.
+func headed(id uint64, data []byte) bool {
+	flags := binary.NativeEndian.Uint16(data[8:])
+	return binary.NativeEndian.Uint64(data) == id || flags == pageBranch || flags == pageLeaf
 }
 
 // newLayout finds out what kind of page it is and how many elements it has, of
