@@ -333,7 +333,7 @@ func TestDamagedState(t *testing.T) {
 func TestDamagedPlaces(t *testing.T) {
 	path := filepath.Join(fastDir(t), testFile)
 	e := mustOpen(t, path, Options{})
-	for i := range 12 {
+	for i := range 18 {
 		if err := commit(e, put(fmt.Sprintf("%02d", i), make([]byte, 64-pageElement-headerBytes-2))); err != nil {
 			t.Fatal(err)
 		}
@@ -348,6 +348,7 @@ func TestDamagedPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cases := 0
 	for id := 2; id < len(walked.seen); id++ {
 		if !walked.seen[id] || uint64(id) == slots[newest(slots)].root {
 			continue
@@ -355,16 +356,20 @@ func TestDamagedPlaces(t *testing.T) {
 		l := newLayout(uint64(id), whole[id*pageSize:][:pageSize], pageSize)
 		for at := id*pageSize + pageHeader; at < id*pageSize+pageHeader+l.count*pageElement; at++ {
 			for bit := range 8 {
+				cases++
 				data := bytes.Clone(whole)
 				data[at] ^= 1 << bit
 				if err := os.WriteFile(path, data, 0o600); err != nil {
 					t.Fatal(err)
 				}
 				c, err := Check(t.Context(), path, func(store.Damage) {})
-				if err != nil || c.Buckets["things"] != 12 {
+				if err != nil || c.Buckets["things"] != 18 {
 					t.Fatalf("byte %d of page %d, bit %d: %d records, %v", at%pageSize, id, bit, c.Buckets["things"], err)
 				}
 			}
 		}
+	}
+	if cases < 1000 {
+		t.Errorf("only %d cases", cases)
 	}
 }
