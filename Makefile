@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop test test-kubectl vm-test soak powercut powercut-proof powercut-deps bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop test test-kubectl vm-test soak damage powercut powercut-proof powercut-deps bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -74,6 +74,9 @@ test-kubectl: test-deps build ## run the end-to-end tests with kubectl 1.34 and 
 
 soak: build-deps ## walk the store at random and kill it under load, each for SOAK (an hour)
 	SKIFF_SOAK=$(SOAK) go test -tags $(TAGS) -run 'TestSoak|TestCrash' -timeout 0 -v ./internal/store/bolt
+
+damage: build-deps ## damage every byte of a store's file, one by one, and see what is made of it
+	SKIFF_TEST_DAMAGE_ALL=1 go test -count=1 -tags $(TAGS) -run TestDamagedFile -timeout 60m -v ./internal/store/bolt
 
 powercut: powercut-deps ## cut the power under the store's feet, CUTS times (200), in QEMU
 	build/powercut/run -cuts $(or $(CUTS),200) $(if $(SEED),-seed $(SEED))
