@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,19 +42,20 @@ func emptyStore(t *testing.T) []byte {
 func TestSnapshotSchedule(t *testing.T) {
 	data, dir := emptyStore(t), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		var broken error
+		var broken atomic.Pointer[error]
 		var told []error
-		revision := store.Revision(1)
+		var revision atomic.Int64
 		s := &snapshotSchedule{
 			settings: config.Snapshots{Name: "etcd-snapshot", Schedule: "0 */12 * * *", Retention: 2, Dir: dir},
 			source: snapshot.Source{Node: "box", Server: t.TempDir(), Copy: func(_ context.Context, w io.Writer) error {
 				_, err := w.Write(data)
-				return errors.Join(err, broken)
+				return errors.Join(err, *broken.Load())
 			}},
-			revision: func() store.Revision { return revision },
+			revision: func() store.Revision { return store.Revision(revision.Load()) },
 			failed:   func(_ context.Context, err error) { told = append(told, err) },
 			log:      zap.NewNop(),
 		}
+		revision.Store(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- s.run(ctx) }()
@@ -84,7 +86,8 @@ func TestSnapshotSchedule(t *testing.T) {
 			{writes: 0, want: 2, told: 1}, // what failed is made up for, and the oldest goes
 			{writes: 1, want: 2, told: 1},
 		} {
-			revision, broken = revision+store.Revision(step.writes), step.broken
+			revision.Add(step.writes)
+			broken.Store(&step.broken)
 			time.Sleep(12 * time.Hour) // of the bubble's time
 			synctest.Wait()
 			if count() != step.want || len(told) != step.told {
