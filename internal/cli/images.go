@@ -8,6 +8,7 @@ import (
 	"os"
 	"text/tabwriter"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -99,7 +100,7 @@ func showReceived(out io.Writer) func(received int64) {
 		return func(int64) {}
 	}
 	return func(received int64) {
-		fmt.Fprintf(out, "%.1f MB received\r", float64(received)/1e6)
+		fmt.Fprintf(out, "%s received   \r", humanize.Bytes(uint64(received)))
 	}
 }
 
@@ -135,7 +136,7 @@ func listImages(ctx context.Context, client node.LocalClient, out io.Writer) err
 			names = []string{image.Ref}
 		}
 		for _, name := range names {
-			fmt.Fprintf(w, "%s\t%.19s\t%.1f MB\n", name, image.ID, float64(image.Size)/1e6)
+			fmt.Fprintf(w, "%s\t%.19s\t%s\n", name, image.ID, humanize.Bytes(uint64(image.Size)))
 		}
 	}
 	return w.Flush()

@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -245,7 +246,7 @@ func printSnapshots(out io.Writer, files []snapshot.File) error {
 		if m := f.Manifest; m != nil {
 			revision, objects, full = fmt.Sprint(m.Revision), fmt.Sprint(total(m.Objects)), fmt.Sprint(m.Full)
 		}
-		fmt.Fprintf(w, "%s\t%.1f MB\t%s\t%s\t%s\t%s\t%s\n", f.Name, float64(f.Bytes)/1e6,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", f.Name, humanize.Bytes(uint64(f.Bytes)),
 			f.Created.Format(time.RFC3339), revision, objects, full, f.Location)
 	}
 	return w.Flush()

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-sh/skiff/internal/config"
@@ -152,8 +153,8 @@ func printInspected(out io.Writer, found snapshot.Inspected) error {
 	row("skiff", found.Skiff)
 	row("full", found.Full)
 	row("encrypted", found.Encrypted)
-	row("size", fmt.Sprintf("%.1f MB", float64(found.Bytes)/1e6))
-	row("store", fmt.Sprintf("%.1f MB", float64(found.StoreBytes)/1e6))
+	row("size", humanize.Bytes(uint64(found.Bytes)))
+	row("store", humanize.Bytes(uint64(found.StoreBytes)))
 	row("revision", found.Revision)
 	row("objects", total(found.Objects))
 	for _, resource := range slices.Sorted(maps.Keys(found.Objects)) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"text/tabwriter"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/skiff-sh/skiff/internal/config"
@@ -168,8 +169,8 @@ func (r *storeReport) print(out io.Writer, asJSON bool) error {
 	case !r.Clean:
 		stopped = "not stopped cleanly"
 	}
-	_, err := fmt.Fprintf(out, "revision %d, format %d, %.1f MB of which %.1f MB are free, %s\n",
-		r.Revision, r.Format, float64(r.Bytes)/1e6, float64(r.Free)/1e6, stopped)
+	_, err := fmt.Fprintf(out, "revision %d, format %d, %s, of which %s are free, %s\n",
+		r.Revision, r.Format, humanize.Bytes(uint64(r.Bytes)), humanize.Bytes(uint64(r.Free)), stopped)
 	if err == nil && r.Whole {
 		_, err = fmt.Fprintln(out, "the store is whole")
 	}
