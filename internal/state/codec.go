@@ -43,7 +43,8 @@ func decode(k *kind.Kind, record *store.Record) (kind.Object, error) {
 		return nil, fmt.Errorf("decode %s: %T has no protobuf form", record.Key, obj)
 	}
 	if err := m.Unmarshal(record.Value); err != nil {
-		return nil, fmt.Errorf("decode %s at revision %d: %w; restore the last snapshot, or delete the record",
+		return nil, fmt.Errorf("decode %s at revision %d: %w; "+
+			"run `skiff store check` to see what is lost, then `skiff snapshot restore` or `skiff store salvage`; or delete the record",
 			record.Key, record.Revision, err)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(k.GVK())

@@ -81,6 +81,9 @@ func look(ctx context.Context, f *os.File, tx *bbolt.Tx) (wrong []store.Damage, 
 	if err != nil {
 		return []store.Damage{{Reason: reasonOf(err)}}, nil
 	}
+	if _, err := verifyState(tx); err != nil {
+		wrong = append(wrong, store.Damage{Reason: reasonOf(err)})
+	}
 	err = eachBucket(tx, func(bucket string, b *bbolt.Bucket) error {
 		var have tally
 		err := b.ForEach(func(name, record []byte) error {

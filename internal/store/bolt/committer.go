@@ -222,7 +222,6 @@ func (e *Engine) fill(b *batch, requests []*request, mode commitMode) error {
 		}
 	}
 	b.space = newKeyspace(tx)
-	b.space.buckets = e.buckets
 	for _, r := range requests {
 		broken, err := b.add(r)
 		if broken != nil {
@@ -276,7 +275,7 @@ func (e *Engine) seal(b *batch, mode commitMode) error {
 		return err
 	}
 	b.settle()
-	e.reserved, e.buckets = reserved, b.space.buckets
+	e.reserved = reserved
 	if e.copying != nil {
 		b.note(e.copying)
 	}

@@ -1,7 +1,6 @@
 package bolt
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -184,7 +183,8 @@ func (c *compaction) step(ctx context.Context) error {
 		if err := c.advance(from, space, space.adopt); err != nil {
 			return err
 		}
-		return space.sealBuckets()
+		_, err := space.sealBuckets()
+		return err
 	})
 	if err != nil || c.engine.options.NoSync {
 		return err
@@ -309,12 +309,19 @@ func (c *compaction) complete(from *bbolt.Tx, space *keyspace) error {
 	if space.lazyList().tally != newKeyspace(from).lazyList().tally {
 		return fmt.Errorf("%w: the list of lazy records is not what it should be", store.ErrDamaged)
 	}
-	if tallyBuckets(space.tx) != tallyBuckets(from) {
-		return fmt.Errorf("%w: the copy has other buckets", store.ErrDamaged)
-	}
-	state := bytes.Clone(from.Bucket([]byte(metaBucket)).Get([]byte(metaState)))
-	if err := space.tx.Bucket([]byte(metaBucket)).Put([]byte(metaState), state); err != nil {
+	if _, err := space.sealBuckets(); err != nil {
 		return err
 	}
-	return space.sealBuckets()
+	state, err := readState(from)
+	if err != nil {
+		return err
+	}
+	have, err := tallyBuckets(space.tx)
+	if err == nil && have != state.buckets {
+		err = fmt.Errorf("%w: the copy has other buckets", store.ErrDamaged)
+	}
+	if err != nil {
+		return err
+	}
+	return writeState(space.tx, state)
 }

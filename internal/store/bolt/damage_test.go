@@ -289,7 +289,7 @@ func TestDamagedFile(t *testing.T) {
 		step  int
 		kind  string
 	}
-	plan := []job{{"flip", 1 << 18, 509, "clean"}, {"flip", 1 << 18, 4099, "unclean"}, {"flip", 1 << 18, 1021, "many"}, {"zero", 64, 3, "clean"}, {"cut", 128, 7, "clean"}, {"swap", 4096, 37, "clean"}}
+	plan := []job{{"flip", 1 << 18, 509, "clean"}, {"flip", 1 << 18, 4099, "unclean"}, {"flip", 1 << 18, 1021, "many"}, {"zero", 64, 3, "clean"}, {"zero", 64, 5, "many"}, {"cut", 128, 7, "clean"}, {"swap", 4096, 37, "clean"}}
 	if os.Getenv(damageChild+"_ALL") != "" {
 		plan = []job{{"flip", 2048, 1, "clean"}, {"flip", 1 << 13, 61, "unclean"}, {"flip", 1 << 13, 5, "many"}, {"zero", 64, 1, "clean"}, {"zero", 64, 1, "unclean"}, {"zero", 64, 1, "many"}, {"cut", 128, 1, "clean"}, {"swap", 512, 1, "clean"}}
 	}

@@ -27,7 +27,10 @@
 //
 // The bucket "meta" has "state": format (1 byte, 1), the last revision on disk
 // (8), the one beyond which none has been handed out (8), number and
-// fingerprints of the buckets' names (8), and the CRC32C of these (4).
+// fingerprints of the buckets (8; of a bucket the name and the sequence number),
+// the number of the transaction (8), and the CRC32C of these (4). So with the
+// state nothing of the tree of buckets, which has no checksums, can be of the
+// past.
 // The revisions are equal after a clean Close. When they are not, the process
 // ended early: revisions go on behind the second one, and every record that may
 // have been written lazily since is stamped with a fresh revision. The bucket
@@ -116,7 +119,6 @@ type Engine struct {
 	reserved store.Revision // last one that may be handed out lazily
 	fatal    error          // why nothing can be committed any more
 	retryAt  time.Time      // no lazy flush before, after one that failed
-	buckets  *tally         // of the names on disk, nil when it is not known
 	usable   int64          // bytes of the file that are free
 	setAside int64          // … and up to where the disk keeps it room to grow
 

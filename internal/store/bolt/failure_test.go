@@ -183,7 +183,16 @@ func behind(t *testing.T, path string, change func(*bbolt.Bucket) error) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if err := db.Update(func(tx *bbolt.Tx) error { return change(tx.Bucket([]byte(bucketPrefix + "things"))) }); err != nil {
+	err = db.Update(func(tx *bbolt.Tx) error {
+		if err := change(tx.Bucket([]byte(bucketPrefix + "things"))); err != nil {
+			return err
+		}
+		if state, err := readState(tx); err == nil { // else it is of another format
+			return writeState(tx, state) // of this transaction
+		}
+		return nil
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 }

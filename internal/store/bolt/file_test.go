@@ -238,13 +238,17 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := regexp.MustCompile(`(?m)^    ((?:[0-9a-f]{2} )+[0-9a-f]{2})`).FindAllStringSubmatch(string(text), -1)
-	var record []byte
-	for _, line := range found {
+	var record, state []byte
+	for i, line := range found {
 		b, err := hex.DecodeString(strings.ReplaceAll(line[1], " ", ""))
 		if err != nil {
 			t.Fatal(err)
 		}
-		record = append(record, b...)
+		if i == 0 {
+			record = b
+		} else {
+			state = append(state, b...)
+		}
 	}
 	key := store.Key{Bucket: "configmaps", Name: "default/a"}
 	if want := encodeRecord(key, 0, 7, []byte("hi")); !slices.Equal(record, want) {
@@ -253,6 +257,10 @@ func TestReadme(t *testing.T) {
 	h, err := readHeader(key, record)
 	if err != nil {
 		t.Fatal(err)
+	}
+	buckets := tallyBucket([]byte("b/configmaps"), tally(0).add(h)).plus(tallyBucket([]byte("lazy"), 0)).plus(tallyBucket([]byte("meta"), 0))
+	if want := (progress{revision: 7, reserved: 7, buckets: buckets, tx: 5}).encode(); !slices.Equal(state, want) {
+		t.Errorf("the state of the example is % x, want % x", state, want)
 	}
 	for _, want := range []string{
 		fmt.Sprintf("0x%016x", uint64(fingerprint(h))), fmt.Sprintf("0x%016x", uint64(tally(0).add(h))), fmt.Sprintf("0x%08x", h.checksum),
@@ -304,8 +312,8 @@ func TestDamagedState(t *testing.T) {
 	root := readMetas(whole)[newest(readMetas(whole))].root * pageSize
 	from := int(root) + bytes.Index(whole[root:root+pageSize], []byte(metaBucket))
 	for at := from; at < from+len(metaBucket)+bucketHeader+pageHeader+pageElement+len(metaState)+progressBytes; at++ {
-		if i := at - from - len(metaBucket); i >= 8 && i < bucketHeader+8 || i >= bucketHeader+12 && i < bucketHeader+pageHeader {
-			continue // sequence, number and continuation of this inline bucket: nobody looks
+		if i := at - from - len(metaBucket); i >= bucketHeader && i < bucketHeader+8 || i >= bucketHeader+12 && i < bucketHeader+pageHeader {
+			continue // number and continuation of this inline bucket's page: nobody looks
 		}
 		for bit := range 8 {
 			data := bytes.Clone(whole)

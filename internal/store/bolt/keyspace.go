@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"strings"
@@ -35,15 +34,13 @@ type keyspace struct {
 	open map[string]*openBucket
 	lazy *openBucket // nil before it is needed
 	fill float64     // how much of a page is used when it is split
-	// buckets is the tally of their names, once it is known and while none is
-	// created.
-	buckets *tally
 }
 
 type openBucket struct {
 	*bbolt.Bucket // nil when it does not exist
 	tally         tally
 	changed       bool
+	created       bool
 }
 
 func newKeyspace(tx *bbolt.Tx) *keyspace {
@@ -133,11 +130,10 @@ func (s *keyspace) ensure(name string) (*openBucket, error) {
 		return b, nil
 	}
 	var err error
-	s.buckets = nil
-	if b.Bucket, err = s.tx.CreateBucketIfNotExists([]byte(bucketPrefix + name)); err != nil {
+	if b.Bucket, err = s.tx.CreateBucket([]byte(bucketPrefix + name)); err != nil {
 		return nil, err
 	}
-	b.FillPercent = s.fill
+	b.FillPercent, b.created = s.fill, true
 	return b, nil
 }
 
@@ -207,37 +203,63 @@ func listedHeader(key store.Key) header {
 
 // seal notes what the buckets hold and how far revisions have come.
 func (s *keyspace) seal(revision, reserved store.Revision) error {
-	if err := s.sealBuckets(); err != nil {
+	before, err := readState(s.tx)
+	if err != nil {
 		return err
 	}
-	if s.buckets == nil {
-		names := tallyBuckets(s.tx)
-		s.buckets = &names
+	changed, err := s.sealBuckets()
+	if err != nil {
+		return err
 	}
-	p := progress{revision, reserved, *s.buckets}
-	return s.tx.Bucket([]byte(metaBucket)).Put([]byte(metaState), p.encode())
+	return writeState(s.tx, progress{revision: revision, reserved: reserved, buckets: before.buckets.plus(changed)})
 }
 
-// sealBuckets notes what the buckets hold.
-func (s *keyspace) sealBuckets() error {
-	for _, b := range s.open {
-		if err := b.seal(); err != nil {
-			return err
+// sealBuckets notes what the buckets hold, and returns by how much that changes
+// the tally of all buckets.
+func (s *keyspace) sealBuckets() (changed tally, err error) {
+	for name, b := range s.open {
+		t, err := b.seal(bucketPrefix + name)
+		if err != nil {
+			return 0, err
 		}
+		changed = changed.plus(t)
 	}
 	if s.lazy != nil {
-		return s.lazy.seal()
+		t, err := s.lazy.seal(lazyBucket)
+		return changed.plus(t), err
 	}
-	return nil
+	return changed, nil
 }
 
-// tallyBuckets is the tally over the names of all buckets.
-func tallyBuckets(tx *bbolt.Tx) (t tally) {
-	cursor := tx.Cursor()
-	for name, _ := cursor.First(); name != nil; name, _ = cursor.Next() {
-		t = t.add(header{checksum: crc32.Checksum(name, castagnoli)})
+// seal notes what the bucket of that name in the file holds.
+func (b *openBucket) seal(name string) (changed tally, err error) {
+	if !b.changed && !b.created {
+		return 0, nil
 	}
-	return t
+	changed = tallyBucket([]byte(name), b.tally)
+	if !b.created {
+		changed = changed.minus(tallyBucket([]byte(name), tally(b.Sequence())))
+	}
+	b.changed, b.created = false, false
+	return changed, b.SetSequence(uint64(b.tally))
+}
+
+// tallyBucket is what a bucket counts in the tally of all of them: its name and
+// what it holds.
+func tallyBucket(name []byte, holds tally) tally {
+	return tally(0).add(header{revision: store.Revision(holds), checksum: crc32.Checksum(name, castagnoli)})
+}
+
+// tallyBuckets is the tally of all buckets.
+func tallyBuckets(tx *bbolt.Tx) (t tally, err error) {
+	err = tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+		if b == nil {
+			return fmt.Errorf("%w: it has a record among its buckets; "+goOn, store.ErrDamaged)
+		}
+		t = t.plus(tallyBucket(name, tally(b.Sequence())))
+		return nil
+	})
+	return t, err
 }
 
 // eachBucket calls fn for the buckets of the store in order.
@@ -249,46 +271,4 @@ func eachBucket(tx *bbolt.Tx, fn func(name string, b *bbolt.Bucket) error) error
 		}
 		return fn(bucket, b)
 	})
-}
-
-func (b *openBucket) seal() error {
-	if !b.changed {
-		return nil
-	}
-	return b.SetSequence(uint64(b.tally))
-}
-
-// progress says how far revisions have come: the last one on disk, and the one
-// beyond which none was handed out. And which buckets there are.
-type progress struct {
-	revision, reserved store.Revision
-	buckets            tally
-}
-
-const (
-	progressFormat = 1
-	progressBytes  = 1 + 8 + 8 + 8 + 4
-)
-
-func (p progress) encode() []byte {
-	b := []byte{progressFormat}
-	b = binary.BigEndian.AppendUint64(b, uint64(p.revision))
-	b = binary.BigEndian.AppendUint64(b, uint64(p.reserved))
-	b = binary.BigEndian.AppendUint64(b, uint64(p.buckets))
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-}
-
-func decodeProgress(b []byte) (p progress, err error) {
-	whole := len(b) == progressBytes &&
-		crc32.Checksum(b[:progressBytes-4], castagnoli) == binary.BigEndian.Uint32(b[progressBytes-4:])
-	switch {
-	case whole && b[0] == progressFormat:
-		p.revision = store.Revision(binary.BigEndian.Uint64(b[1:]))
-		p.reserved = store.Revision(binary.BigEndian.Uint64(b[9:]))
-		p.buckets = tally(binary.BigEndian.Uint64(b[17:]))
-		return p, nil
-	case len(b) > 0 && b[0] > progressFormat && b[0] < 32:
-		return p, fmt.Errorf("its format is %d, this program knows %d; use the version of skiff that wrote it", b[0], progressFormat)
-	}
-	return p, fmt.Errorf("%w: its last revision cannot be read; "+goOn, store.ErrDamaged)
 }

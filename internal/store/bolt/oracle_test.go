@@ -140,8 +140,7 @@ type oracle struct {
 	past     []map[store.Key]string // all that the file ever held
 	leaf     []int                  // by page: the first page of what it is part of, 0: of nothing
 	branch   map[int]string         // the bucket of each branch
-	root     int                    // page of the tree of buckets
-	blind    map[int]bool           // bytes of which no damage can be noticed: see the README's last paragraph
+	tops     []int                  // pages of the tree of buckets
 	revision store.Revision         // the store opens with
 	reserved store.Revision         // may have been handed out
 }
@@ -159,14 +158,7 @@ func newOracle(t testing.TB, data []byte, past []map[store.Key]string) *oracle {
 	}
 	o := &oracle{
 		data: data, past: past, records: map[store.Key]string{}, at: make([]*place, len(data)),
-		leaf: make([]int, damagePages), branch: map[int]string{}, root: rootPage(data), blind: map[int]bool{},
-	}
-	if root := data[o.root*pageSize:]; root[8] == 1 { // a branch
-		for i := range int(binary.NativeEndian.Uint16(root[10:])) {
-			for j := range 8 {
-				o.blind[o.root*pageSize+16+16*i+8+j] = true
-			}
-		}
+		leaf: make([]int, damagePages), branch: map[int]string{}, tops: topPages(data),
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, PreLoadFreelist: true})
 	if err != nil {
@@ -230,14 +222,21 @@ func newOracle(t testing.TB, data []byte, past []map[store.Key]string) *oracle {
 	return o
 }
 
-// rootPage is the page of the tree of buckets by the newer meta page.
-func rootPage(data []byte) int {
+// topPages are the pages of the tree of buckets by the newer meta page: one, or a
+// branch and its leaves.
+func topPages(data []byte) []int {
 	field := func(slot, at int) uint64 { return binary.NativeEndian.Uint64(data[slot*4096+16+at:]) }
 	slot := 0
 	if field(1, 48) > field(0, 48) {
 		slot = 1
 	}
-	return int(field(slot, 16))
+	pages := []int{int(field(slot, 16))}
+	if root := data[pages[0]*4096:]; root[8] == 1 {
+		for i := range int(binary.NativeEndian.Uint16(root[10:])) {
+			pages = append(pages, int(binary.NativeEndian.Uint64(root[16+16*i+8:])))
+		}
+	}
+	return pages
 }
 
 // without returns the records but some.
@@ -252,9 +251,6 @@ func (o *oracle) without(keys ...store.Key) map[store.Key]string {
 // judge says what is wrong with what came of a file of which one byte is not as
 // it was.
 func (o *oracle) judge(s seen, at int) error {
-	if o.blind[at] {
-		return o.judgeBlind(s)
-	}
 	var victim *place
 	expected := o.records
 	if victim = o.at[at]; victim != nil {
@@ -285,19 +281,6 @@ func (o *oracle) judge(s seen, at int) error {
 		return fmt.Errorf("%s is damaged; told: %v", victim.key, s.damages)
 	case s.openErr == nil && s.scanErrs[victim.key.Bucket] == nil:
 		return fmt.Errorf("%s is damaged; the scan told nothing", victim.key)
-	}
-	return nil
-}
-
-// judgeBlind says what is wrong where a page of the tree of buckets may have been
-// replaced by one of the past: at least nothing comes out that never was.
-func (o *oracle) judgeBlind(s seen) error {
-	for _, records := range []map[store.Key]string{s.read, s.salvaged} {
-		for key, value := range records {
-			if !slices.ContainsFunc(o.past, func(past map[store.Key]string) bool { return past[key] == value }) {
-				return fmt.Errorf("%s is what it never was", key)
-			}
-		}
 	}
 	return nil
 }
@@ -377,16 +360,13 @@ func (o *oracle) judgePages(s seen, pages []int, swapped bool) error {
 		return err
 	}
 	if s.saveErr != nil {
-		if errors.Is(s.saveErr, store.ErrDamaged) && errors.Is(s.checkErr, store.ErrDamaged) && slices.Contains(pages, o.root) {
+		if errors.Is(s.saveErr, store.ErrDamaged) && errors.Is(s.checkErr, store.ErrDamaged) && slices.ContainsFunc(pages, o.top) {
 			return nil
 		}
 		return fmt.Errorf("salvage: %w", s.saveErr)
 	}
-	if o.top(pages) && len(s.damages) > 0 {
-		return o.judgeBlind(s) // which buckets were there is lost with their names
-	}
-	if slices.Contains(pages, o.root) && !swapped {
-		// The tree of buckets is gone: what is left is the state before.
+	if slices.ContainsFunc(pages, o.top) && !swapped {
+		// Which buckets there were is gone: what is left is the state before.
 		durable := maps.Clone(s.salvaged)
 		// Lazy writes came to disk later than they were made.
 		maps.DeleteFunc(durable, func(k store.Key, _ string) bool { return strings.HasPrefix(k.Bucket, "leases") })
@@ -433,19 +413,7 @@ func (o *oracle) judgePages(s seen, pages []int, swapped bool) error {
 	return nil
 }
 
-// top reports whether one of the pages belongs to a tree of buckets of several.
-func (o *oracle) top(pages []int) bool {
-	if len(o.blind) == 0 {
-		return false
-	}
-	for _, id := range pages {
-		if o.leaf[id] == id && (id == o.root || bytes.Contains(o.data[id*pageSize:][:pageSize], []byte("b/widgets-")) ||
-			bytes.Contains(o.data[id*pageSize:][:pageSize], []byte("b/pods"))) {
-			return true
-		}
-	}
-	return false
-}
+func (o *oracle) top(page int) bool { return slices.Contains(o.tops, page) }
 
 // loses returns the records that are lost with some pages. Pages that were
 // swapped can be found again, unless they are part of several that belong

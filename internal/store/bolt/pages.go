@@ -79,20 +79,19 @@ func mendMeta(path string, f *os.File, size int64) error {
 		return nil
 	}
 	ctx := context.Background()
-	now, err := r.readRoot(ctx, slots[at].root)
+	r.meta = slots[at].meta
+	now, err := r.readRoot(ctx, r.meta.root)
 	if err != nil {
 		return err
 	}
-	later, whole, err := r.later(ctx, now)
+	last, whole, err := r.follow(ctx, now)
 	if err != nil {
 		return err
 	}
-	if whole && !later.top.misplaced {
-		return writeMeta(path, 1-at, meta{
-			root: later.page, free: noFreeList, high: max(later.high, slots[at].high), tx: slots[at].tx + 1,
-		})
+	if whole && !last.top.misplaced {
+		return writeMeta(path, 1-at, meta{root: last.page, free: noFreeList, high: max(last.high, r.meta.high), tx: last.state.tx})
 	}
-	if later != nil {
+	if last != nil {
 		return fmt.Errorf("%w: a meta page, and part of what it led to; %s", store.ErrDamaged, goOn)
 	}
 	return nil

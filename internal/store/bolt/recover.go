@@ -1,7 +1,6 @@
 package bolt
 
 import (
-	"fmt"
 	"path/filepath"
 
 	"go.etcd.io/bbolt"
@@ -15,21 +14,12 @@ func (e *Engine) recover() error {
 	var found progress
 	var fresh bool
 	err := e.db.View(func(tx *bbolt.Tx) (err error) {
-		meta := tx.Bucket([]byte(metaBucket))
-		if meta == nil {
-			first, _ := tx.Cursor().First()
-			if fresh = first == nil; !fresh {
-				return fmt.Errorf("%w: it has records but not their last revision; "+goOn, store.ErrDamaged)
-			}
+		if first, _ := tx.Cursor().First(); first == nil {
+			fresh = true
 			return nil
 		}
-		if found, err = decodeProgress(meta.Get([]byte(metaState))); err != nil {
-			return err
-		}
-		if found.buckets != tallyBuckets(tx) {
-			return fmt.Errorf("%w: its buckets are not those that it should have; "+goOn, store.ErrDamaged)
-		}
-		return nil
+		found, err = verifyState(tx)
+		return err
 	})
 	if err != nil {
 		return err
@@ -64,7 +54,11 @@ func layOut(tx *bbolt.Tx) error {
 	if _, err := tx.CreateBucketIfNotExists([]byte(lazyBucket)); err != nil {
 		return err
 	}
-	return newKeyspace(tx).seal(0, 0)
+	buckets, err := tallyBuckets(tx)
+	if err != nil {
+		return err
+	}
+	return writeState(tx, progress{buckets: buckets})
 }
 
 // restamp gives every record that may have been written lazily a revision that

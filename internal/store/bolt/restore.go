@@ -128,7 +128,7 @@ func skipRevisions(path string, floor store.Revision) (last store.Revision, err 
 	}
 	defer db.Close()
 	err = db.Update(func(tx *bbolt.Tx) error {
-		found, err := decodeProgress(tx.Bucket([]byte(metaBucket)).Get([]byte(metaState)))
+		found, err := readState(tx)
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/skiff-sh/skiff/internal/store"
@@ -21,69 +22,72 @@ type root struct {
 	high  uint64 // pages from here on are not in use
 }
 
+// complete reports whether all of it is what that transaction made.
+func (r *root) complete(tx uint64) bool {
+	return r.known && r.state.tx == tx && r.top.tally() == r.state.buckets
+}
+
 // readable reports whether no bucket is known to be missing.
 func (r *root) readable() bool {
-	return len(r.top.gaps) == 0 && len(r.top.entries) > 0 && (!r.known || r.top.names().count() == r.state.buckets.count())
+	return len(r.top.gaps) == 0 && len(r.top.entries) > 0 && (!r.known || r.top.tally().count() == r.state.buckets.count())
 }
 
-// complete reports whether all buckets are there that should be.
-func (r *root) complete() bool {
-	return r.known && len(r.top.gaps) == 0 && r.top.names() == r.state.buckets
-}
-
-// newerThan orders states of one file. With one revision a clean stop comes
-// last, and what Restore and Salvage do to a file after that.
+// newerThan orders states of one file. Of two of one transaction the first was
+// cut off before it was committed, or is in the free pages that came with a
+// snapshot; revisions went on behind all that it may have handed out.
 func (r *root) newerThan(o *root) bool {
-	rank := func(p progress) int {
-		switch {
-		case p.reserved-p.revision >= restoreSkip:
-			return 2
-		case p.reserved == p.revision:
-			return 1
-		}
-		return 0
-	}
-	return cmp.Or(cmp.Compare(r.state.revision, o.state.revision), cmp.Compare(rank(r.state), rank(o.state))) > 0
+	a, b := r.state, o.state
+	return cmp.Or(cmp.Compare(a.tx, b.tx), cmp.Compare(a.reserved, b.reserved), cmp.Compare(a.revision, b.revision)) > 0
 }
 
 // choose finds where the file's last state begins. A meta page that was torn by
 // a power cut looks like one that was damaged later. In both cases all that it
 // led to is on disk, since it is written when that has been synced; so going on
 // there loses nothing, while bbolt would go back to the state before.
-func (r *reader) choose(ctx context.Context) (*root, error) {
+func (r *reader) choose(ctx context.Context) (now *root, err error) {
 	slots := r.slots()
-	var now *root
 	if at := newest(slots); at >= 0 {
 		r.meta = slots[at].meta
-		var err error
 		if now, err = r.readRoot(ctx, r.meta.root); err != nil {
 			return nil, err
 		}
 	}
-	// A page that says it is another may hold an older state.
-	whole := slots[0].valid && slots[1].valid && (now == nil || !now.top.misplaced)
 	for i, s := range slots {
 		if s.mended || !s.valid && now != nil {
 			r.report(store.Damage{Reason: fmt.Sprintf("meta page %d is damaged", i)})
 		}
 	}
-	if whole && now.complete() {
-		return now, nil
-	}
-	if !whole {
-		later, all, err := r.later(ctx, now)
-		if err != nil {
-			return nil, err
+	if !slots[0].valid || !slots[1].valid {
+		last, whole, err := r.follow(ctx, now)
+		if err != nil || last != nil && last == now {
+			return last, err
 		}
-		if later != nil {
-			r.tellLater(later, now != nil && all && !now.top.misplaced)
-			return later, nil
+		if last != nil {
+			r.tellLater(last, now != nil && whole && !last.top.misplaced)
+			return last, nil
 		}
 	}
-	if now != nil && now.complete() {
+	if now != nil && now.complete(r.meta.tx) {
 		return now, nil
 	}
 	return r.repair(ctx, now)
+}
+
+// follow returns the state after the one that the only meta page leads to, nil if
+// none was begun. It may not all be there.
+func (r *reader) follow(ctx context.Context, now *root) (last *root, whole bool, err error) {
+	if now == nil {
+		return r.last(ctx, 0, math.MaxUint64)
+	}
+	next := r.meta.tx + 1
+	copied := now.complete(next) // the second meta page of a copy leads to the same state and is one behind
+	if copied {
+		next++
+	}
+	if last, whole, err = r.last(ctx, next, next); last == nil && err == nil && copied {
+		return now, true, nil
+	}
+	return last, whole, err
 }
 
 // tellLater tells that the last state was found by searching.
@@ -117,95 +121,84 @@ func (r *reader) readRoot(ctx context.Context, id uint64) (*root, error) {
 	if found.state, err = t.state(); err != nil && !errors.Is(err, store.ErrDamaged) {
 		return nil, err // of a later format
 	}
-	if found.known = err == nil; found.known && len(t.gaps) == 0 && t.names() != found.state.buckets {
-		t.rename(found.state.buckets)
+	switch found.known = err == nil; {
+	case !found.known:
+	case t.tally() == found.state.buckets:
+		for _, gap := range t.gaps {
+			t.note("page %d %s; nothing is lost by that", gap.page, gap.reason)
+		}
+		t.gaps = nil
+	case len(t.gaps) == 0:
+		t.correct(found.state.buckets)
 	}
 	return found, nil
 }
 
-// later returns the last state after the one given, nil if none was begun. It may
-// not all be there.
-func (r *reader) later(ctx context.Context, now *root) (last *root, whole bool, err error) {
-	roots, err := r.roots(ctx)
+// last returns the last of the states of some transactions that is all there; if
+// none is, the last one.
+func (r *reader) last(ctx context.Context, from, to uint64) (last *root, whole bool, err error) {
+	var all []*root
+	err = r.parts(ctx, func(found *root) {
+		if tx := found.state.tx; found.complete(tx) && tx >= from && tx <= to {
+			all = append(all, found)
+		}
+	})
 	if err != nil {
 		return nil, false, err
 	}
-	for _, found := range roots {
-		if last != nil && last.newerThan(found) {
-			break
+	slices.SortStableFunc(all, func(a, b *root) int {
+		switch {
+		case a.newerThan(b):
+			return -1
+		case b.newerThan(a):
+			return 1
 		}
-		all, err := r.whole(ctx, found)
-		if err != nil {
-			return nil, false, err
-		}
-		before := last
-		if before == nil {
-			before = now
-		}
-		newer := before == nil || !before.known || found.newerThan(before)
-		if !newer && !before.newerThan(found) {
-			// A transaction of lazy writes alone does not move the revision.
-			if newer, err = r.ahead(ctx, found, before, all); err != nil {
-				return nil, false, err
-			}
-		}
-		if newer && (all || !whole) {
-			last, whole = found, all
+		return 0
+	})
+	for _, found := range all {
+		if whole, err := r.whole(ctx, found); whole || err != nil {
+			return found, whole, err
 		}
 	}
-	return last, whole, nil
+	if len(all) == 0 {
+		return nil, false, nil
+	}
+	return all[0], false, nil
 }
 
-// ahead reports whether a has a later revision of some record than b, or, when it
-// is all there, more records.
-func (r *reader) ahead(ctx context.Context, a, b *root, whole bool) (bool, error) {
-	more := 0
-	for _, e := range a.top.entries {
-		other, there := b.top.find(string(e.name))
-		if _, records := e.bucket(); !records || !there || bytes.Equal(e.header, other.header) {
+// parts calls fn for every page that holds buckets and nothing else, together
+// with all below it.
+func (r *reader) parts(ctx context.Context, fn func(*root)) error {
+	slots := r.slots()
+	for id := range r.pages {
+		if id < 2 && slots[id].valid {
 			continue
 		}
-		revisions, err := r.revisions(ctx, other)
-		if err != nil {
-			return false, err
+		t := newTop(r.source, true)
+		if ok, err := t.visit(ctx, id, nil, nil, 0); err != nil {
+			return err
+		} else if !ok || len(t.gaps) > 0 {
+			continue
 		}
-		mine, err := r.revisions(ctx, e)
-		if err != nil {
-			return false, err
+		state, err := t.state()
+		if len(t.notes) == 0 {
+			fn(&root{page: id, top: t, state: state, known: err == nil})
 		}
-		for name, revision := range mine {
-			if old, there := revisions[name]; there && revision > old {
-				return true, nil
-			}
-		}
-		more += len(mine) - len(revisions)
 	}
-	return whole && more > 0, nil
+	return nil
 }
 
-// revisions returns those of a bucket's whole records.
-func (r *reader) revisions(ctx context.Context, e entry) (map[string]store.Revision, error) {
-	all := map[string]store.Revision{}
-	t, err := r.walk(ctx, e, map[uint64]bool{})
-	if err != nil || t == nil {
-		return nil, err
-	}
-	err = t.each(ctx, func(name, record []byte) error {
-		h, err := readHeader(store.Key{Bucket: t.bucket, Name: string(name)}, record)
-		all[string(name)] = h.revision
-		return err
-	})
-	return all, err
-}
-
-// repair makes the best of a tree of buckets that is not complete: with a page
-// that nothing refers to; or the state before; or what there is.
+// repair makes the best of a tree of buckets that is not complete: with another
+// page; or the state before; or what there is.
 func (r *reader) repair(ctx context.Context, now *root) (*root, error) {
+	if now != nil {
+		if patched, err := r.patch(ctx, now); patched || err != nil {
+			return now, err
+		}
+	}
 	if now == nil || !now.readable() {
-		for _, fix := range []func(context.Context, *root) (*root, error){r.patch, r.goBack} {
-			if found, err := fix(ctx, now); found != nil || err != nil {
-				return found, err
-			}
+		if found, err := r.goBack(ctx); found != nil || err != nil {
+			return found, err
 		}
 	}
 	if now == nil || len(now.top.entries) == 0 {
@@ -217,94 +210,63 @@ func (r *reader) repair(ctx context.Context, now *root) (*root, error) {
 	switch {
 	case !now.known:
 		now.top.note("its last revision cannot be read")
-	case now.top.names() != now.state.buckets:
-		now.top.note("its buckets are not those that it should have; some of its %d are lost or renamed", now.state.buckets.count())
+	case now.top.tally() != now.state.buckets:
+		now.top.note("its buckets are not those that it should have; some of its %d are lost, renamed or of the past", now.state.buckets.count())
+	default:
+		now.top.note("its buckets are those of transaction %d, the last one is %d; what was written after that is lost", now.state.tx, r.meta.tx)
 	}
 	return now, nil
 }
 
-// patch looks for the one page with which the tree of buckets is complete. Of
-// several, all but one belong to the past.
-func (r *reader) patch(ctx context.Context, now *root) (best *root, err error) {
-	if now == nil || !now.known || len(now.top.gaps) != 1 {
-		return nil, nil
+// patch looks for the page with which the tree of buckets is that of the last
+// transaction: in a gap, or instead of a page of the past.
+func (r *reader) patch(ctx context.Context, now *root) (bool, error) {
+	t, have := now.top, now.top.tally()
+	var holes []part
+	for _, gap := range t.gaps {
+		holes = append(holes, part{gap.page, gap.at, gap.at})
 	}
-	need := now.state.buckets.minus(now.top.names())
-	gap := now.top.gaps[0]
-	var latest store.Revision
-	err = r.orphans(func(id uint64) error {
-		part := newTop(r.source, true)
-		if ok, err := part.visit(ctx, id, nil, nil, 0); !ok || err != nil || part.names() != need || len(part.gaps)+len(part.notes) > 0 {
-			return err
+	holes = append(holes, t.parts...)
+	var best *root
+	var place part
+	err := r.parts(ctx, func(found *root) {
+		trial := &root{page: found.page, top: found.top, state: now.state}
+		if found.known {
+			trial.state = found.state
 		}
-		trial := &root{page: id, top: part}
-		ok, err := r.whole(ctx, trial)
-		if newest := r.newestOf(ctx, part); ok && newest >= latest && err == nil {
-			best, latest = trial, newest
+		if trial.state.tx != r.meta.tx || best != nil && !trial.newerThan(best) {
+			return
 		}
-		return err
+		counts := found.top.tally()
+		for _, hole := range holes {
+			if have.minus(tallyEntries(t.entries[hole.from:hole.to])).plus(counts) == trial.state.buckets {
+				best, place = trial, hole
+				return
+			}
+		}
 	})
 	if best == nil || err != nil {
-		return nil, err
+		return false, err
 	}
-	now.top.gaps = nil
-	now.top.note("page %d %s; the buckets that belong there were found in page %d, nothing is lost", gap.page, gap.reason, best.page)
-	now.top.entries = slices.Insert(now.top.entries, gap.at, best.top.entries...)
+	t.note("page %d does not lead to the buckets that it should; they were found in page %d, nothing is lost", place.page, best.page)
+	delete(t.sizes, place.page)
 	for id, size := range best.top.sizes {
-		now.top.sizes[id] = size
+		t.sizes[id] = size
 	}
-	return now, nil
-}
-
-// newestOf is the last revision of the records of some buckets.
-func (r *reader) newestOf(ctx context.Context, t *top) (newest store.Revision) {
-	for _, e := range t.entries {
-		if tree, err := r.walk(ctx, e, map[uint64]bool{}); err == nil && tree != nil {
-			newest = max(newest, tree.newest)
-		}
-	}
-	return newest
+	t.entries = slices.Replace(t.entries, place.from, place.to, best.top.entries...)
+	slices.SortFunc(t.entries, func(a, b entry) int { return bytes.Compare(a.name, b.name) })
+	t.gaps, now.state, now.known = nil, best.state, true
+	return true, nil
 }
 
 // goBack returns the last state that begins elsewhere.
-func (r *reader) goBack(ctx context.Context, now *root) (*root, error) {
-	found, _, err := r.later(ctx, nil)
+func (r *reader) goBack(ctx context.Context) (*root, error) {
+	found, _, err := r.last(ctx, 0, math.MaxUint64)
 	if found != nil && err == nil {
 		r.note(store.Damage{Reason: fmt.Sprintf("the tree of buckets in page %d is damaged; another one, of revision %d, was found in page %d; what was written after that is lost",
 			r.meta.root, found.state.revision, found.page)})
 	}
 	return found, err
-}
-
-// roots returns every page where a state begins, the newest first.
-func (r *reader) roots(ctx context.Context) ([]*root, error) {
-	var all []*root
-	slots := r.slots()
-	for id := range r.pages {
-		if id < 2 && slots[id].valid {
-			continue
-		}
-		t := newTop(r.source, true)
-		if ok, err := t.visit(ctx, id, nil, nil, 0); err != nil {
-			return nil, err
-		} else if !ok || len(t.gaps)+len(t.notes) > 0 {
-			continue
-		}
-		state, err := t.state()
-		if err == nil && t.names() == state.buckets && len(t.notes) == 0 {
-			all = append(all, &root{page: id, top: t, state: state, known: true})
-		}
-	}
-	slices.SortStableFunc(all, func(a, b *root) int {
-		switch {
-		case a.newerThan(b):
-			return -1
-		case b.newerThan(a):
-			return 1
-		}
-		return 0
-	})
-	return all, nil
 }
 
 // whole reports whether all that a root leads to is as it was written.

@@ -136,7 +136,7 @@ func (w *writer) fill(ctx context.Context, r *reader) error {
 		if t.listed {
 			continue
 		}
-		if _, err := w.tx.CreateBucketIfNotExists([]byte(bucketPrefix + t.bucket)); err != nil {
+		if _, err := w.space.ensure(t.bucket); err != nil {
 			return err
 		}
 	}

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 	"strings"
 
@@ -15,7 +13,7 @@ import (
 
 // top is the tree of buckets as it is read. Its records have no checksums; what
 // there is to tell right from wrong are the packing of the pages, the form of a
-// bucket's header, and the tally of the names in the state.
+// bucket's header, and the tally of the buckets in the state.
 type top struct {
 	from   source
 	strict bool // nothing is made the best of
@@ -24,6 +22,7 @@ type top struct {
 	seen      map[uint64]bool
 	sizes     map[uint64]uint64 // of the pages accepted
 	entries   []entry
+	parts     []part
 	gaps      []gap
 	notes     []store.Damage
 }
@@ -32,10 +31,24 @@ func newTop(from source, strict bool) *top {
 	return &top{from: from, strict: strict, seen: map[uint64]bool{}, sizes: map[uint64]uint64{}}
 }
 
+// part are the buckets under one page.
+type part struct {
+	page     uint64
+	from, to int // of the entries
+}
+
 // entry is one bucket of the file.
 type entry struct {
 	name   []byte
-	header []byte // root page, sequence; of an inline bucket its page too
+	header []byte  // root page, sequence; of an inline bucket its page too
+	in     *layout // … and which element of it says where that lies
+	at     int
+}
+
+func entryAt(l *layout, i int) (e entry, ok bool) {
+	e = entry{in: l, at: i}
+	e.name, e.header, ok = l.element(i)
+	return e, ok
 }
 
 func (e entry) root() uint64 { return binary.NativeEndian.Uint64(e.header) }
@@ -52,8 +65,23 @@ func (e entry) inline() []byte {
 // bucket returns the store's name for it.
 func (e entry) bucket() (string, bool) { return strings.CutPrefix(string(e.name), bucketPrefix) }
 
-func (e entry) fingerprint() tally {
-	return tally(0).add(header{checksum: crc32.Checksum(e.name, castagnoli)})
+// counts is what the bucket counts in the tally of all of them.
+func (e entry) counts() tally { return tallyBucket(e.name, e.want()) }
+
+// whole reports whether a bucket within its header holds what it should. Of the
+// last bucket of a page nothing else tells how long it is.
+func (e entry) whole() bool {
+	inline := e.inline()
+	bucket, records := e.bucket()
+	switch {
+	case inline == nil:
+		return true
+	case !records && string(e.name) != lazyBucket:
+		return e.regular()
+	}
+	t := &tree{bucket: bucket, listed: !records}
+	_, reason := t.leaf(newLayout(0, inline, len(inline)), inline, nil, nil)
+	return reason == "" && t.whole(e.want())
 }
 
 // plausible reports whether it can be a bucket.
@@ -73,7 +101,8 @@ func (e entry) plausible(pages uint64) bool {
 }
 
 func plausibleName(name []byte) bool {
-	return string(name) == metaBucket || string(name) == lazyBucket || len(name) > len(bucketPrefix) && bytes.HasPrefix(name, []byte(bucketPrefix))
+	return string(name) == metaBucket || string(name) == lazyBucket ||
+		len(name) > len(bucketPrefix) && bytes.HasPrefix(name, []byte(bucketPrefix)) && bytes.IndexByte(name, 0) < 0
 }
 
 func (t *top) note(format string, args ...any) {
@@ -97,6 +126,7 @@ func (t *top) visit(ctx context.Context, id uint64, from, to []byte, depth int) 
 				return ok, err
 			}
 			miss.reason = "holds no buckets, or others"
+			t.seen[id] = l.branch // where a leaf belongs it may still be found; branches might go in circles
 		}
 	}
 	t.gaps = append(t.gaps, miss)
@@ -108,7 +138,7 @@ func (t *top) elements(ctx context.Context, l *layout, from, to []byte, depth in
 	if !l.orderly(from, to) {
 		l.faults = append(l.faults, "has damaged keys")
 	}
-	before, gaps, notes, buckets := len(t.entries), len(t.gaps), len(t.notes), 0
+	before, parts, gaps, notes, buckets := len(t.entries), len(t.parts), len(t.gaps), len(t.notes), 0
 	for i := range l.count {
 		if l.branch {
 			low, high := l.bounds(i, from, to)
@@ -127,7 +157,7 @@ func (t *top) elements(ctx context.Context, l *layout, from, to []byte, depth in
 		}
 	}
 	if buckets == 0 || !l.branch && !t.anyWithin(before, from, to) {
-		t.entries, t.gaps, t.notes = t.entries[:before], t.gaps[:gaps], t.notes[:notes]
+		t.entries, t.parts, t.gaps, t.notes = t.entries[:before], t.parts[:parts], t.gaps[:gaps], t.notes[:notes]
 		return false, nil
 	}
 	t.misplaced = t.misplaced || l.misplaced
@@ -138,6 +168,7 @@ func (t *top) elements(ctx context.Context, l *layout, from, to []byte, depth in
 		t.note("page %d %s; nothing is lost by that", l.id, fault)
 	}
 	t.sizes[l.id] = l.size
+	t.parts = append(t.parts, part{l.id, before, len(t.entries)})
 	return true, nil
 }
 
@@ -153,8 +184,8 @@ func (t *top) anyWithin(first int, from, to []byte) bool {
 func (t *top) entry(l *layout, i int) (certain bool) {
 	var e entry
 	right := func() bool {
-		name, header, ok := l.element(i)
-		e = entry{name, header}
+		var ok bool
+		e, ok = entryAt(l, i)
 		return ok && l.fits(i) && e.plausible(t.from.pages)
 	}
 	switch {
@@ -165,13 +196,13 @@ func (t *top) entry(l *layout, i int) (certain bool) {
 		return false
 	case e.header != nil && e.plausible(t.from.pages):
 		certain = true // it is a neighbour that is not in its place
-	case l.mend(i, right):
+	case l.mend(i, func() bool { return right() && e.whole() }):
 		certain = true
 		t.note("page %d: where bucket %s lies is damaged; nothing is lost by that", l.id, e.label())
 	default:
 		// Its name or its header: both can be told from its records.
-		name, header, ok := l.element(i)
-		if e = (entry{name, header}); !ok || len(header) < bucketHeader {
+		var ok bool
+		if e, ok = entryAt(l, i); !ok || len(e.header) < bucketHeader {
 			t.gaps = append(t.gaps, gap{at: len(t.entries), page: l.id, reason: fmt.Sprintf("has a bucket that cannot be read, its element %d", i+1)})
 			return false
 		}
@@ -198,21 +229,14 @@ func (e entry) label() string {
 	return fmt.Sprintf("%q", e.name)
 }
 
-// names is the tally of the names.
-func (t *top) names() (sum tally) {
-	for _, e := range t.entries {
-		sum = sum.plus(e.fingerprint())
+// tally is that of the buckets.
+func (t *top) tally() tally { return tallyEntries(t.entries) }
+
+func tallyEntries(entries []entry) (sum tally) {
+	for _, e := range entries {
+		sum = sum.plus(e.counts())
 	}
 	return sum
-}
-
-// find returns the bucket of that name.
-func (t *top) find(name string) (entry, bool) {
-	i := slices.IndexFunc(t.entries, func(e entry) bool { return string(e.name) == name })
-	if i < 0 {
-		return entry{}, false
-	}
-	return t.entries[i], true
 }
 
 // state looks for how far revisions have come, in whatever is left of the
@@ -224,10 +248,7 @@ func (t *top) state() (progress, error) {
 			continue
 		}
 		for at := 0; at+progressBytes <= len(e.header); at++ {
-			if e.header[at] != progressFormat {
-				continue
-			}
-			if p, cause := decodeProgress(e.header[at : at+progressBytes]); cause == nil {
+			if p, whole := scanProgress(e.header[at : at+progressBytes]); whole {
 				if !e.regular() {
 					t.note("bucket %s is damaged; nothing is lost by that", e.label())
 				}
@@ -235,17 +256,7 @@ func (t *top) state() (progress, error) {
 			}
 		}
 		if string(e.name) == metaBucket && len(e.header) > progressBytes {
-			// Maybe it is of a later format, which has an error of its own; or just
-			// the byte that says so is damaged.
-			state := bytes.Clone(e.header[len(e.header)-progressBytes:])
-			if _, err = decodeProgress(state); errors.Is(err, store.ErrDamaged) {
-				continue
-			}
-			state[0] = progressFormat
-			if p, cause := decodeProgress(state); cause == nil {
-				t.note("bucket %s is damaged; nothing is lost by that", e.label())
-				return p, nil
-			}
+			_, err = decodeProgress(e.header[len(e.header)-progressBytes:]) // maybe it is of a later format
 		}
 	}
 	return progress{}, err
@@ -266,15 +277,30 @@ func (e entry) regular() bool {
 	return string(name) == metaState && err == nil
 }
 
-// rename puts one wrong byte of one name right, by the tally of all of them.
-func (t *top) rename(want tally) bool {
-	have := t.names()
+// correct puts one wrong byte of a name, of what a bucket should hold or of where
+// it lies right, by the tally of all of them.
+func (t *top) correct(want tally) bool {
+	have := t.tally()
 	for i := range t.entries {
 		e := &t.entries[i]
-		rest := want.minus(have.minus(e.fingerprint()))
+		rest := want.minus(have.minus(e.counts()))
 		was := string(e.name)
-		if mend(e.name, func() bool { return e.fingerprint() == rest && plausibleName(e.name) }) {
+		if mend(e.name, func() bool { return e.counts() == rest && plausibleName(e.name) }) {
 			t.note("the bucket %q is %q; nothing is lost by that", was, e.name)
+			return true
+		}
+		if mend(e.header[8:bucketHeader], func() bool { return e.counts() == rest }) {
+			t.note("what the bucket %s should hold is damaged; nothing is lost by that", e.label())
+			return true
+		}
+		var moved entry
+		place := func() (ok bool) {
+			moved, ok = entryAt(e.in, e.at)
+			return ok && moved.plausible(t.from.pages) && moved.counts() == rest
+		}
+		if e.in.mend(e.at, place) {
+			*e = moved
+			t.note("page %d: where bucket %s lies is damaged; nothing is lost by that", e.in.id, e.label())
 			return true
 		}
 	}

@@ -1,0 +1,346 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/skiff-sh/skiff/internal/store"
+)
+
+// TestPastBuckets has the pages that lead to the tree of buckets lead to each page
+// of the past in turn. Each of the past is consistent in itself; none is served,
+// and all that is there now is found.
+func TestPastBuckets(t *testing.T) {
+	data, past := damageStore(t, "many")
+	o := newOracle(t, data, past)
+	dir := fastDir(t)
+	o.open(t, dir)
+	path := written(t, data)
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := newReader(f, int64(len(data)), func(store.Damage) {})
+	var parts []uint64
+	if err := r.parts(t.Context(), func(found *root) { parts = append(parts, found.page) }); err != nil {
+		t.Fatal(err)
+	}
+	root := uint64(o.tops[0] * pageSize)
+	served, cases := 0, 0
+	for i := range len(o.tops) - 1 {
+		for _, page := range parts {
+			changed := bytes.Clone(data)
+			pointer := changed[root+pageHeader+pageElement*uint64(i)+8:]
+			if binary.NativeEndian.Uint64(pointer) == page {
+				continue
+			}
+			binary.NativeEndian.PutUint64(pointer, page)
+			if walked, err := walkPages(changed); err == nil && walked != nil {
+				served++ // bbolt finds nothing wrong
+			}
+			s, err := examine(dir, changed, true)
+			if err == nil {
+				err = o.judge(s, int(root))
+			}
+			if err == nil && (s.openErr == nil || s.readErr == nil) {
+				err = errors.New("it opened")
+			}
+			if cases++; err != nil {
+				t.Errorf("page %d instead of %d: %v", page, o.tops[i+1], err)
+			}
+		}
+	}
+	if served == 0 {
+		t.Errorf("none of %d cases is one that only the digest can tell", cases)
+	}
+}
+
+// TestPastState: a whole tree of buckets of the past in the place of the last
+// one's is told by the transaction's number.
+func TestPastState(t *testing.T) {
+	data := stored(t, true)
+	path := written(t, data)
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := newReader(f, int64(len(data)), func(store.Damage) {})
+	now := readMetas(data)[newest(readMetas(data))]
+	before, _, err := r.last(t.Context(), now.tx-1, now.tx-1)
+	if err != nil || before == nil {
+		t.Fatal(before, err)
+	}
+	at := now.root * pageSize
+	copy(data[at:at+pageSize], data[before.page*pageSize:])
+	binary.NativeEndian.PutUint64(data[at:], now.root)
+	path = written(t, data)
+	if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "transaction") {
+		t.Errorf("opened: %v", err)
+	}
+	if told := inspect(t, path); len(told) != 1 || !strings.HasSuffix(told[0], "what was written after that is lost") {
+		t.Errorf("check told %q", told)
+	}
+}
+
+// TestDamagedSequence changes each byte of what each bucket says that it holds.
+func TestDamagedSequence(t *testing.T) {
+	whole := stored(t, true)
+	root := readMetas(whole)[newest(readMetas(whole))].root * pageSize
+	l := newLayout(0, whole[root:root+pageSize], pageSize)
+	if l.count != 3 {
+		t.Fatalf("%d buckets", l.count)
+	}
+	for i := range l.count {
+		name, header, _ := l.element(i)
+		at := bytes.Index(whole[root:root+pageSize], append(bytes.Clone(name), header...)) + len(name) + 8
+		for n := range 8 {
+			data := bytes.Clone(whole)
+			data[int(root)+at+n] ^= byte(1 + 40*n)
+			path := written(t, data)
+			if told := inspect(t, path); len(told) != 1 || !strings.HasPrefix(told[0], "what the bucket ") || !strings.HasSuffix(told[0], "nothing is lost by that") {
+				t.Errorf("%q, byte %d: check told %q", name, n, told)
+			}
+			if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("%q, byte %d: opened: %v", name, n, err)
+			}
+			c, err := Salvage(t.Context(), path, filepath.Join(t.TempDir(), testFile), func(store.Damage) {})
+			if err != nil || c.Buckets["things"] != 20 {
+				t.Errorf("%q, byte %d: salvaged %+v, %v", name, n, c, err)
+			}
+		}
+	}
+}
+
+// TestDamagedName changes the names of buckets to those of others: what each holds
+// tells which of the two it was.
+func TestDamagedName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), testFile)
+	e := mustOpen(t, path, Options{})
+	for i := range 10 {
+		key := store.Key{Bucket: fmt.Sprint("bucket-", i), Name: "a"}
+		if err := commit(e, store.Op{Key: key, Value: []byte{byte(i)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.Close()
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := int(readMetas(whole)[newest(readMetas(whole))].root * pageSize)
+	for i := range 10 {
+		at := root + bytes.Index(whole[root:root+pageSize], fmt.Append(nil, "b/bucket-", i)) + len("b/bucket-")
+		for digit := range 10 {
+			if digit == i {
+				continue
+			}
+			data := bytes.Clone(whole)
+			data[at] = '0' + byte(digit)
+			path := written(t, data)
+			var told []string
+			c, err := Check(t.Context(), path, func(d store.Damage) { told = append(told, d.String()) })
+			if err != nil || len(c.Buckets) != 10 || c.Buckets[fmt.Sprint("bucket-", i)] != 1 || c.Buckets[fmt.Sprint("bucket-", digit)] != 1 {
+				t.Errorf("%d is %d: %v, %v; told %q", i, digit, c.Buckets, err, told)
+			}
+			if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("%d is %d: opened: %v", i, digit, err)
+			}
+		}
+	}
+}
+
+// TestLastOfPage changes where the last bucket of a page lies and where the records
+// in it do: the one must not be put right so that it fits the other.
+func TestLastOfPage(t *testing.T) {
+	data, past := damageStore(t, "many")
+	o := newOracle(t, data, past)
+	dir := fastDir(t)
+	o.open(t, dir)
+	cases := 0
+	for _, id := range o.tops[1:] {
+		l := newLayout(uint64(id), data[id*pageSize:][:pageSize], pageSize)
+		name, value, _ := l.element(l.count - 1)
+		if len(value) < bucketHeader+pageHeader+3*pageElement {
+			continue
+		}
+		place := id*pageSize + pageHeader + (l.count-1)*pageElement
+		inner := id*pageSize + bytes.Index(l.data, append(bytes.Clone(name), value...)) + len(name) + bucketHeader + pageHeader
+		for _, from := range []int{place, inner, inner + pageElement, inner + 2*pageElement} {
+			for at := from + 4; at < from+pageElement; at++ {
+				for bit := at % 3; bit < 8; bit += 3 {
+					changed := bytes.Clone(data)
+					changed[at] ^= 1 << bit
+					s, err := examine(dir, changed, false)
+					if err == nil {
+						err = o.judge(s, at)
+					}
+					if cases++; err != nil {
+						t.Errorf("byte %d of page %d, bit %d: %.500v", at%pageSize, id, bit, err)
+					}
+				}
+			}
+		}
+	}
+	if cases < 500 {
+		t.Errorf("only %d cases", cases)
+	}
+}
+
+// TestDamagedPlace: when a bucket's name seems to be a byte shorter than it is, and
+// what follows is a page that the file has, the tally tells.
+func TestDamagedPlace(t *testing.T) {
+	path := written(t, stored(t, true))
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r := newReader(f, 1<<40, func(store.Damage) {})
+	now, err := r.readRoot(t.Context(), r.slots()[newest(r.slots())].root)
+	if err != nil || len(now.top.notes) > 0 {
+		t.Fatal(now.top.notes, err)
+	}
+	e := &now.top.entries[0]
+	if string(e.name) != "b/things" {
+		t.Fatalf("the first bucket is %q", e.name)
+	}
+	e.in.data[pageHeader+8]--
+	var ok bool
+	if *e, ok = entryAt(e.in, 0); !ok || string(e.name) != "b/thing" || !e.plausible(r.pages) {
+		t.Fatalf("%q would not be taken for a bucket", e.name)
+	}
+	if !now.top.correct(now.state.buckets) || string(e.name) != "b/things" || now.top.tally() != now.state.buckets {
+		t.Errorf("the bucket is %q", e.name)
+	}
+}
+
+// TestStateFormat: a damaged byte is no format of the future.
+func TestStateFormat(t *testing.T) {
+	p := progress{revision: 5, reserved: 6, buckets: 7, tx: 8}
+	state := p.encode()
+	if got, err := decodeProgress(state); err != nil || got != p {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for format := range 256 {
+		state[0] = byte(format)
+		if _, err := decodeProgress(state); format != progressFormat && !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("damaged to %d: %v", format, err)
+		}
+	}
+	for _, future := range [][]byte{append([]byte{2}, state[1:20]...), append([]byte{2}, make([]byte, progressBytes-1)...)} {
+		if _, err := decodeProgress(future); err == nil || errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "use the version of skiff") {
+			t.Errorf("of the future: %v", err)
+		}
+	}
+}
+
+// TestCopyWithoutMeta: the second meta page of a copy leads to the same state as
+// the first under an older number. When the first is damaged the state says which
+// it is, and when there is a later one that is not forgotten.
+func TestCopyWithoutMeta(t *testing.T) {
+	for _, further := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), testFile)
+		e := mustOpen(t, path, Options{})
+		// The second time the copy's number has the other parity.
+		for i := range 2 {
+			if err := commit(e, put(fmt.Sprint(i), nil)); err != nil {
+				t.Fatal(err)
+			}
+			var copied bytes.Buffer
+			if err := e.Snapshot(t.Context(), &copied); err != nil {
+				t.Fatal(err)
+			}
+			path := written(t, copied.Bytes())
+			want := i + 1
+			if further {
+				c := mustOpen(t, path, Options{})
+				for range 3 {
+					if err := commit(c, put(fmt.Sprint(want), nil)); err != nil {
+						t.Fatal(err)
+					}
+					want++
+				}
+				c.Close()
+			}
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clear(data[newest(readMetas(data))*pageSize:][:pageSize])
+			path = written(t, data)
+			if told := inspect(t, path); len(told) == 0 || !strings.HasSuffix(told[0], "is damaged") {
+				t.Errorf("check told %q", told)
+			}
+			again, err := Open(path, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := len(names(t, again)); got != want {
+				t.Errorf("further %t, %d: %d records, want %d", further, i, got, want)
+			}
+			again.Close()
+			if told := inspect(t, path); len(told) > 0 {
+				t.Errorf("after it was opened, the check told %q", told)
+			}
+		}
+	}
+}
+
+// TestTallyOfBuckets: what the commits make of it one by one is what the file has.
+func TestTallyOfBuckets(t *testing.T) {
+	path := filepath.Join(fastDir(t), testFile)
+	e := mustOpen(t, path, Options{NoSync: true})
+	seen := map[tally]bool{}
+	for i := range 60 {
+		op := store.Op{Key: store.Key{Bucket: fmt.Sprint("bucket-", i*7%20), Name: fmt.Sprint(i % 9)}, Expect: store.Any}
+		if i%5 == 4 {
+			op = lazily(op)
+		}
+		if i%3 == 2 && i > 20 {
+			op.Key = store.Key{Bucket: fmt.Sprint("bucket-", (i-1)*7%20), Name: fmt.Sprint((i - 1) % 9)}
+			op.Action = store.Delete
+		}
+		if err := commit(e, op); err != nil {
+			t.Fatal(err)
+		}
+		err := e.view(func(tx *bbolt.Tx) error {
+			p, err := verifyState(tx)
+			seen[p.buckets] = true
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) < 30 {
+		t.Errorf("only %d tallies", len(seen))
+	}
+	before := everything(t, e)
+	if err := e.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.view(func(tx *bbolt.Tx) error { _, err := verifyState(tx); return err }); err != nil {
+		t.Error(err)
+	}
+	if after := everything(t, e); after != before {
+		t.Errorf("compacted to %s, want %s", after, before)
+	}
+	if err := commit(e, put("after", nil)); err != nil {
+		t.Fatal(err)
+	}
+	before = everything(t, e)
+	e.Close()
+	if after := everything(t, mustOpen(t, path, Options{})); after != before {
+		t.Errorf("after the compacted one was opened again: %s, want %s", after, before)
+	}
+}
