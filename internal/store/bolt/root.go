@@ -155,9 +155,12 @@ func (r *reader) last(ctx context.Context, from, to uint64) (last *root, whole b
 		}
 		return 0
 	})
-	for _, found := range all {
+	for i, found := range all {
 		if whole, err := r.whole(ctx, found); whole || err != nil {
-			return found, whole, err
+			// After a clean stop the first transaction may have been cut off and
+			// another one have taken its number: which of them counts nobody knows.
+			twice := i+1 < len(all) && !found.newerThan(all[i+1]) && all[i+1].state != found.state
+			return found, whole && !twice, err
 		}
 	}
 	if len(all) == 0 {

@@ -296,6 +296,52 @@ func TestCopyWithoutMeta(t *testing.T) {
 	}
 }
 
+// TestOneNumberTwice: a transaction that was cut off and the one that came instead
+// have the same number. With the meta page of the second gone, neither is served.
+func TestOneNumberTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), testFile)
+	e := mustOpen(t, path, Options{})
+	if err := commit(e, put("a", nil)); err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root [2][]byte
+	var data []byte
+	for i := range root {
+		e := mustOpen(t, written(t, before), Options{})
+		if err := commit(e, put(fmt.Sprint("b", i), nil)); err != nil {
+			t.Fatal(err)
+		}
+		if data, err = os.ReadFile(e.path); err != nil {
+			t.Fatal(err)
+		}
+		at := readMetas(data)[newest(readMetas(data))].root * pageSize
+		root[i] = bytes.Clone(data[at : at+pageSize])
+	}
+	slots := readMetas(data)
+	last := slots[newest(slots)]
+	for other, twice := range map[*[]byte]bool{&root[0]: true, &root[1]: false} {
+		changed := bytes.Clone(data)
+		clear(changed[newest(slots)*pageSize:][:pageSize])
+		free := max(last.high, slots[1-newest(slots)].high)
+		binary.NativeEndian.PutUint64(*other, free)
+		changed = append(changed[:free*pageSize], *other...)
+		path := written(t, changed)
+		if told := inspect(t, path); len(told) != 2 || strings.HasSuffix(told[1], "nothing is lost by that") == twice {
+			t.Errorf("twice %t: check told %q", twice, told)
+		}
+		if e, err := Open(path, Options{}); twice != errors.Is(err, store.ErrDamaged) || !twice && err != nil {
+			t.Errorf("twice %t: opened: %v", twice, err)
+		} else if err == nil {
+			e.Close()
+		}
+	}
+}
+
 // TestTallyOfBuckets: what the commits make of it one by one is what the file has.
 func TestTallyOfBuckets(t *testing.T) {
 	path := filepath.Join(fastDir(t), testFile)
