@@ -31,6 +31,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	must(fmt.Fprintf(connection, "GET /api/v1/configmaps?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n"))(t)
 	must(connection.Read(make([]byte, 100)))(t) // the watch has begun
 	untilStuck(t)
+	begin := time.Now()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -40,6 +41,9 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	case <-done:
 	case <-time.After(patience):
 		t.Fatal("the server waits for a client that does not read")
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 

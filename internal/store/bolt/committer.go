@@ -37,7 +37,8 @@ func (e *Engine) run() {
 	}
 }
 
-// drain processes what is queued until there is nothing more.
+// drain processes what is queued until there is nothing more. Who never pauses
+// does not keep from the disk what is due there.
 func (e *Engine) drain() {
 	for {
 		requests := e.queue.take(e.options.BatchBytes)
@@ -45,6 +46,9 @@ func (e *Engine) drain() {
 			return
 		}
 		e.process(requests)
+		if at, ok := e.flushAt(); ok && !time.Now().Before(at) {
+			e.flushDue()
+		}
 		select {
 		case c := <-e.copied:
 			c.placed <- e.place(c)
@@ -72,14 +76,19 @@ func (e *Engine) gather() {
 // it off while there is none.
 func (e *Engine) arm(timer *time.Timer) {
 	timer.Stop()
-	at, ok := e.pending.deadline()
-	if !ok || e.fatal != nil {
-		return
+	if at, ok := e.flushAt(); ok {
+		timer.Reset(time.Until(at))
 	}
+}
+
+// flushAt returns when a lazy write must go to disk; ok is false when there is
+// none, or no disk.
+func (e *Engine) flushAt() (at time.Time, ok bool) {
+	at, ok = e.pending.deadline()
 	if at.Before(e.retryAt) {
 		at = e.retryAt
 	}
-	timer.Reset(time.Until(at))
+	return at, ok && e.fatal == nil
 }
 
 // flushDue writes lazy values in a transaction of their own.

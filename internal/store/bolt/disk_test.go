@@ -166,11 +166,6 @@ func TestTruncatedWhileOpen(t *testing.T) {
 // system in memory of a size; it returns where both are mounted.
 func loopDisk(t *testing.T, size string) (dir, below string) {
 	t.Helper()
-	for _, program := range []string{"mkfs.ext4", "mount", "umount"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skip(err)
-		}
-	}
 	below, dir = smallDisk(t, size), t.TempDir()
 	image := filepath.Join(below, "image")
 	f, err := os.Create(image)
@@ -188,9 +183,7 @@ func loopDisk(t *testing.T, size string) (dir, below string) {
 
 func mountLoop(t *testing.T, image, dir string) {
 	t.Helper()
-	if out, err := exec.Command("mount", "-o", "loop", image, dir).CombinedOutput(); err != nil {
-		t.Skipf("no loop device: %v: %s", err, out)
-	}
+	run(t, "mount", "-o", "loop", image, dir)
 	t.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
 }
 

@@ -198,3 +198,37 @@ func copyFile(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 }
+
+// TestWindowUnderLoad: a queue that is never empty does not keep what is due
+// from the disk.
+func TestWindowUnderLoad(t *testing.T) {
+	durable, enough := make(chan struct{}, 10), make(chan struct{})
+	e := mustOpen(t, filepath.Join(t.TempDir(), testFile), Options{
+		LazyWindow: 20 * time.Millisecond,
+		Reserve:    1 << 40, // so that nothing but the window makes them durable
+		Observe: func(Transaction) {
+			select {
+			case durable <- struct{}{}:
+			default:
+			}
+		},
+	})
+	e.Follow(func([]store.Change) { // whoever was answered has more already
+		select {
+		case <-enough:
+		default:
+			e.queue.add(&request{ops: []store.Op{lazily(put("beat", []byte("x")))}, lazy: true, done: make(chan struct{})})
+		}
+	})
+	defer close(enough)
+	if err := commit(e, lazily(put("beat", []byte("x")))); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		select {
+		case <-durable:
+		case <-time.After(20 * time.Second):
+			t.Fatal("what is due stays in memory")
+		}
+	}
+}
