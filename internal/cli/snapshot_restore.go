@@ -49,15 +49,7 @@ skiff kubectl delete node OLD.`,
 func (s *snapshots) restore(c *cobra.Command, name string) error {
 	ctx, stop := interruptible(c.Context())
 	defer stop()
-	directory, bucket, err := s.load(c)
-	if err != nil {
-		return err
-	}
-	passphrase, err := snapshot.Passphrase(s.settings.Snapshots.PassphraseFile)
-	if err != nil {
-		return err
-	}
-	archive, err := openSnapshot(c, directory, bucket, name)
+	archive, passphrase, err := s.open(c, name)
 	if err != nil {
 		return err
 	}
@@ -86,20 +78,28 @@ func (s *snapshots) tell(out io.Writer, r snapshot.Restored) {
 	fmt.Fprintln(out, "go on with skiff server")
 }
 
-// openSnapshot opens what a person means: standard input, a file, or a snapshot
-// of the directory or the bucket.
-func openSnapshot(c *cobra.Command, directory snapshot.Directory, bucket *snapshot.Bucket, name string) (io.ReadCloser, error) {
+// open opens what a person means: standard input, a file, or a snapshot of the
+// directory or the bucket. The passphrase is what the settings say.
+func (s *snapshots) open(c *cobra.Command, name string) (archive io.ReadCloser, passphrase string, err error) {
+	directory, bucket, err := s.load(c)
+	if err != nil {
+		return nil, "", err
+	}
+	if passphrase, err = snapshot.Passphrase(s.settings.Snapshots.PassphraseFile); err != nil {
+		return nil, "", err
+	}
 	if name == "-" {
-		return io.NopCloser(c.InOrStdin()), nil
+		return io.NopCloser(c.InOrStdin()), passphrase, nil
 	}
 	if info, err := os.Stat(name); strings.Contains(name, "/") || err == nil && info.Mode().IsRegular() {
-		return os.Open(name)
+		archive, err = os.Open(name)
+		return archive, passphrase, err
 	}
-	archive, err := directory.Open(c.Context(), name)
-	if bucket == nil || !errors.Is(err, snapshot.ErrUnknown) {
-		return archive, err
+	archive, err = directory.Open(c.Context(), name)
+	if bucket != nil && errors.Is(err, snapshot.ErrUnknown) {
+		archive, err = bucket.Open(c.Context(), name)
 	}
-	return bucket.Open(c.Context(), name)
+	return archive, passphrase, err
 }
 
 func newSnapshotInspect() *cobra.Command {
@@ -122,15 +122,7 @@ so nothing needs to be inspected first.`,
 }
 
 func (s *snapshots) inspect(c *cobra.Command, name, output string) error {
-	directory, bucket, err := s.load(c)
-	if err != nil {
-		return err
-	}
-	passphrase, err := snapshot.Passphrase(s.settings.Snapshots.PassphraseFile)
-	if err != nil {
-		return err
-	}
-	archive, err := openSnapshot(c, directory, bucket, name)
+	archive, passphrase, err := s.open(c, name)
 	if err != nil {
 		return err
 	}
