@@ -55,7 +55,7 @@ var faults = []fault{
 		{pkg: ours, file: "options.go", old: "\treturn o.LazyWindow\n", new: "\treturn 1000 * o.LazyWindow\n"},
 	}},
 	{name: "revisions handed out again", edits: []edit{
-		{pkg: ours, file: "recover.go", old: "= found.reserved, found.reserved\n", new: "= found.revision, found.reserved\n"},
+		{pkg: ours, file: "recover.go", old: "= found.Reserved, found.Reserved\n", new: "= found.Revision, found.Reserved\n"},
 	}},
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/server"
 	"github.com/skiff-sh/skiff/internal/store"
 	"github.com/skiff-sh/skiff/internal/store/bolt"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 func newStore() *cobra.Command {
@@ -202,7 +203,7 @@ func salvageStore(ctx context.Context, path, output string, out io.Writer) error
 		fmt.Fprintln(out, d)
 	}
 	kept := path
-	var found bolt.Contents
+	var found format.Contents
 	var err error
 	if output != "" {
 		found, err = bolt.Salvage(ctx, path, output, tell)

@@ -70,10 +70,8 @@ func TestSlowDiskIsAnEventOfTheNode(t *testing.T) {
 		}
 	}()
 	r := &running{settings: settings}
-	for deadline := time.Now().Add(20 * time.Second); r.connect() != nil; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the server does not become ready")
-		}
+	if err := r.await(ended); err != nil {
+		t.Fatal(err)
 	}
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: settings.NodeName}}
 	if _, err := r.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {

@@ -71,17 +71,27 @@ func start(t *testing.T, s config.Server) *running {
 			t.Errorf("stop: %v", err)
 		}
 	})
+	if err := r.await(ended); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// await returns when the server is ready, or with the reason why it will not be.
+func (r *running) await(ended chan error) error {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
-		if err := r.connect(); err == nil {
-			return r
-		} else if time.Now().After(deadline) {
-			t.Fatalf("server does not become ready: %v", err)
+		err := r.connect()
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the server does not become ready: %w", err)
 		}
 		select {
 		case err := <-ended:
-			stopped = true
-			t.Fatalf("server ended: %v", err)
+			ended <- err // for who stops it
+			return fmt.Errorf("the server ended: %v", err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

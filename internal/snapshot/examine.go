@@ -6,11 +6,12 @@ import (
 
 	"github.com/skiff-sh/skiff/internal/store"
 	"github.com/skiff-sh/skiff/internal/store/bolt"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // examine reads every record of a store and returns what it holds. A snapshot of
 // what is damaged would be found out when it is needed.
-func examine(ctx context.Context, path string) (bolt.Contents, error) {
+func examine(ctx context.Context, path string) (format.Contents, error) {
 	var first store.Damage
 	damages := 0
 	contents, err := bolt.Check(ctx, path, func(d store.Damage) {

@@ -14,7 +14,7 @@ func FuzzInspect(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		err = a.manifest(Manifest{Format: format})
+		err = a.manifest(Manifest{Format: layout})
 		if err == nil {
 			err = a.entry(storeEntry, 5, bytes.NewReader([]byte("store")))
 		}
@@ -28,7 +28,7 @@ func FuzzInspect(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := Inspect(t.Context(), bytes.NewReader(data), "")
-		if err == nil && (m.Format != format || m.Bytes == 0) {
+		if err == nil && (m.Format != layout || m.Bytes == 0) {
 			t.Errorf("accepted as %+v", m)
 		}
 	})

@@ -159,7 +159,7 @@ func forge(t *testing.T, name string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = errors.Join(a.manifest(Manifest{Format: format}), a.entry(name, 4, strings.NewReader("evil")), a.close())
+	err = errors.Join(a.manifest(Manifest{Format: layout}), a.entry(name, 4, strings.NewReader("evil")), a.close())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,7 +121,7 @@ func (d Directory) write(ctx context.Context, s Source, work, path string, now t
 		return err
 	}
 	m := Manifest{
-		Format: format, Skiff: version.Git(), Kubernetes: version.Kubernetes,
+		Format: layout, Skiff: version.Git(), Kubernetes: version.Kubernetes,
 		Taken: now.UTC().Truncate(time.Second), Node: s.Node,
 		Revision: contents.Revision, Objects: contents.Buckets, StoreBytes: size,
 		Full: s.Full, Authority: authority(s.Server),

@@ -35,8 +35,8 @@ import (
 	"github.com/skiff-sh/skiff/internal/store"
 )
 
-// format is the version of the file's layout.
-const format = 1
+// layout is the number of how a snapshot is laid out.
+const layout = 1
 
 // Manifest says what a snapshot holds.
 type Manifest struct {
@@ -59,9 +59,9 @@ func decodeManifest(data []byte) (Manifest, error) {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return m, fmt.Errorf("%w: read the manifest: %v", errDamaged, err)
 	}
-	if m.Format > format {
+	if m.Format > layout {
 		return m, fmt.Errorf("the snapshot has format %d and this program knows %d: use the skiff that saved it (%s), or a later one",
-			m.Format, format, m.Skiff)
+			m.Format, layout, m.Skiff)
 	}
 	if m.Format < 1 {
 		return m, fmt.Errorf("%w: the manifest has no format", errDamaged)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // errNeedsDisk says that a lazy request cannot be acknowledged from memory.
@@ -38,7 +39,7 @@ type current struct {
 	lazy     bool           // its newest value is not on disk
 	// stored is the header of what is on disk, nil when there is nothing; it was
 	// looked for unless the newest value is a lazy one.
-	stored *header
+	stored *format.Header
 }
 
 // lookup finds a key as of this point of the batch.
@@ -57,7 +58,7 @@ func (b *batch) lookup(key store.Key) (current, error) {
 	if err != nil || stored == nil {
 		return current{}, err
 	}
-	return current{revision: stored.revision, stored: stored}, nil
+	return current{revision: stored.Revision, stored: stored}, nil
 }
 
 // add applies one request, all or nothing. An error is the request's alone
@@ -153,11 +154,11 @@ func holds(op *store.Op, have store.Revision) bool {
 // mayBeLazy reports whether the first lazy write of a key may stay in memory:
 // if the key is not on disk, or listed for a fresh revision after a crash, and
 // if there is room.
-func (b *batch) mayBeLazy(stored *header) bool {
+func (b *batch) mayBeLazy(stored *format.Header) bool {
 	if b.engine.pending.bytes > b.engine.options.LazyBytes {
 		return false
 	}
-	return stored == nil || stored.flags&flagLazy != 0
+	return stored == nil || stored.Flags&format.FlagLazy != 0
 }
 
 // stage makes an operation a lazy write.

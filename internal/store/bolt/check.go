@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // checkSuffix begins what is behind the store's name in that of the copy which
@@ -74,30 +75,28 @@ func look(ctx context.Context, f *os.File, tx *bbolt.Tx) (wrong []store.Damage, 
 	if err != nil {
 		return nil, err
 	}
-	high := uint64(len(data) / pageSize)
-	walked := &pages{data: data, high: high, seen: make([]bool, high)}
-	err = guard(func() error { return walked.tree(uint64(tx.Cursor().Bucket().Root()), nil, nil, true) })
+	err = guard(func() error { return format.WalkTree(data, uint64(tx.Cursor().Bucket().Root())) })
 	unix.Munmap(data)
 	if err != nil {
-		return []store.Damage{{Reason: reasonOf(err)}}, nil
+		return []store.Damage{{Reason: format.Reason(err)}}, nil
 	}
 	if _, err := verifyState(tx); err != nil {
-		wrong = append(wrong, store.Damage{Reason: reasonOf(err)})
+		wrong = append(wrong, store.Damage{Reason: format.Reason(err)})
 	}
 	err = eachBucket(tx, func(bucket string, b *bbolt.Bucket) error {
-		var have tally
+		var have format.Tally
 		err := b.ForEach(func(name, record []byte) error {
 			key := store.Key{Bucket: bucket, Name: string(name)}
-			h, err := verifyRecord(key, record)
+			h, err := format.VerifyRecord(key, record)
 			if err != nil {
-				wrong = append(wrong, store.Damage{Key: key, Reason: reasonOf(err)})
+				wrong = append(wrong, store.Damage{Key: key, Reason: format.Reason(err)})
 			}
-			have = have.add(h)
+			have = have.Add(h)
 			return ctx.Err()
 		})
-		if want := tally(b.Sequence()); err == nil && have != want {
+		if want := format.Tally(b.Sequence()); err == nil && have != want {
 			wrong = append(wrong, store.Damage{Key: store.Key{Bucket: bucket},
-				Reason: fmt.Sprintf("it holds %d records or others than the %d it should", have.count(), want.count())})
+				Reason: fmt.Sprintf("it holds %d records or others than the %d it should", have.Count(), want.Count())})
 		}
 		return err
 	})
@@ -105,7 +104,7 @@ func look(ctx context.Context, f *os.File, tx *bbolt.Tx) (wrong []store.Damage, 
 		return wrong, err
 	}
 	if _, err := newKeyspace(tx).listed(); err != nil {
-		wrong = append(wrong, store.Damage{Reason: reasonOf(err)})
+		wrong = append(wrong, store.Damage{Reason: format.Reason(err)})
 	}
 	return wrong, nil
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // compactSuffix is behind the store's name in that of the copy.
@@ -297,9 +298,9 @@ func (c *compaction) complete(from *bbolt.Tx, space *keyspace) error {
 	}
 	err := eachBucket(from, func(bucket string, b *bbolt.Bucket) error {
 		copied, err := space.ensure(bucket)
-		if err == nil && copied.tally != tally(b.Sequence()) {
+		if err == nil && copied.tally != format.Tally(b.Sequence()) {
 			err = fmt.Errorf("%w: bucket %s holds %d records or others than the %d it should", store.ErrDamaged,
-				bucket, copied.tally.count(), tally(b.Sequence()).count())
+				bucket, copied.tally.Count(), format.Tally(b.Sequence()).Count())
 		}
 		return err
 	})
@@ -317,7 +318,7 @@ func (c *compaction) complete(from *bbolt.Tx, space *keyspace) error {
 		return err
 	}
 	have, err := tallyBuckets(space.tx)
-	if err == nil && have != state.buckets {
+	if err == nil && have != state.Buckets {
 		err = fmt.Errorf("%w: the copy has other buckets", store.ErrDamaged)
 	}
 	if err != nil {

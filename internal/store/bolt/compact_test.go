@@ -16,9 +16,9 @@ import (
 	"go.etcd.io/bbolt"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
-	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // fill writes records of a kilobyte, so many at a time.
@@ -225,7 +225,7 @@ func readUntil(t *testing.T, e *Engine, stop <-chan struct{}) {
 			t.Error(err)
 			return
 		}
-		if _, err := walkPages(copied.Bytes()); err != nil {
+		if _, err := format.Walk(copied.Bytes()); err != nil {
 			t.Errorf("snapshot: %v", err)
 		}
 	}
@@ -409,35 +409,5 @@ func TestCompactClosed(t *testing.T) {
 	}
 	if err := e.Compact(context.Background()); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("after Close: %v", err)
-	}
-}
-
-// smallDisk mounts a file system of a size.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting a small file system takes root")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
-	return dir
-}
-
-// fillDisk leaves no room on the file system, by a file named rest.
-func fillDisk(t *testing.T, dir string) {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, "rest"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for block := make([]byte, pageSize); err == nil; {
-		_, err = f.Write(block)
-	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
 	}
 }

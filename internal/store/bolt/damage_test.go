@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // wreck is a way to damage a file: in so many cases, each of which changes a
@@ -64,7 +65,7 @@ func wrecks() map[string]wreck {
 // seen is what came of one damaged file.
 type seen struct {
 	damages  []store.Damage
-	contents Contents
+	contents format.Contents
 	checkErr error
 	read     map[store.Key]string
 	readErr  error
@@ -108,23 +109,23 @@ func examine(dir string, data []byte, full bool) (s seen, err error) {
 
 // once reads the file once for all.
 func (s *seen) once(path string) {
-	r, end, err := openReader(path, func(d store.Damage) { s.damages = append(s.damages, d) })
+	r, end, err := openReader(path, func(d store.Damage, refused bool) {
+		s.damages = append(s.damages, d)
+		if refused && s.readErr == nil {
+			s.readErr = format.Damaged(d)
+		}
+	})
 	if err == nil {
 		defer end()
-		r.worse = func(d store.Damage) {
-			if s.readErr == nil {
-				s.readErr = &damageError{d}
-			}
-		}
-		err = r.load(context.Background())
+		err = r.Load(context.Background())
 	}
 	s.salvaged = map[store.Key]string{}
 	if err == nil {
-		s.contents = r.contents()
-		err = r.each(context.Background(), func(key store.Key, record []byte) error {
-			h, value, err := decodeRecord(key, record)
+		s.contents = r.Contents()
+		err = r.Each(context.Background(), func(key store.Key, record []byte) error {
+			h, value, err := format.DecodeRecord(key, record)
 			if err == nil {
-				_ = note(s.salvaged)(store.Record{Key: key, Revision: h.revision, Value: value})
+				_ = note(s.salvaged)(store.Record{Key: key, Revision: h.Revision, Value: value})
 			}
 			return err
 		})

@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 const (
-	pageSize   = 4096
+	pageSize   = format.PageSize
 	initialMap = 1 << 30 // of address space: a file that outgrows it waits for its readers
 )
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // TestOtherOwner opens a store as a user who may not: the file, its lock, and
@@ -93,7 +94,7 @@ func TestNewerFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tx.Bucket([]byte(metaBucket)).Put([]byte(metaState), append([]byte{2}, "what it says is not known here"...)); err != nil {
+	if err := tx.Bucket([]byte(format.MetaBucket)).Put([]byte(format.MetaState), append([]byte{2}, "what it says is not known here"...)); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(); err != nil {
@@ -247,5 +248,35 @@ func TestDiskTurnsReadOnly(t *testing.T) {
 	t.Logf("%v", err)
 	if n := len(names(t, e)); n != 50 {
 		t.Errorf("%d records can be read, want 50", n)
+	}
+}
+
+// smallDisk mounts a file system of a size.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small file system takes root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// fillDisk leaves no room on the file system, by a file named rest.
+func fillDisk(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, "rest"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for block := make([]byte, pageSize); err == nil; {
+		_, err = f.Write(block)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
 	}
 }

@@ -6,36 +6,8 @@
 // batch is what the committer makes of all requests that came in while the disk
 // was busy, and becomes one bbolt transaction. The invariant: what was
 // acknowledged as durable is on disk together with everything before it, and no
-// revision is ever handed out twice.
-//
-// # The file
-//
-// Each bucket of the store is a top-level bbolt bucket named "b/" + its name.
-// A value is a record, integers big-endian:
-//
-//	byte  0      format version, 1
-//	byte  1      flags: bit 0 lazy, bits 4–7 how the value is transformed (0: not at all)
-//	bytes 2–9    revision
-//	bytes 10–13  CRC32C over bucket, 0, name, bytes 0–9, value
-//	bytes 14–    value
-//
-// The sequence number of a bbolt bucket, which costs nothing to keep, says what
-// the bucket holds: its upper 24 bits are the number of records (modulo 2^24),
-// its lower 40 bits the sum of the records' fingerprints (each derived from
-// revision and checksum). A scan compares, so that a lost record cannot pass
-// unnoticed.
-//
-// The bucket "meta" has "state": format (1 byte, 1), the last revision on disk
-// (8), the one beyond which none has been handed out (8), number and
-// fingerprints of the buckets (8; of a bucket the name and the sequence number),
-// the number of the transaction (8), and the CRC32C of these (4). So with the
-// state nothing of the tree of buckets, which has no checksums, can be of the
-// past.
-// The revisions are equal after a clean Close. When they are not, the process
-// ended early: revisions go on behind the second one, and every record that may
-// have been written lazily since is stamped with a fresh revision. The bucket
-// "lazy" lists those records by bucket, 0, name, under a sequence number of the
-// same kind.
+// revision is ever handed out twice. What the file looks like is in the package
+// format below this one.
 //
 // # Lazy writes
 //
@@ -93,6 +65,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // Engine is an open store. All methods are safe for concurrent use.
@@ -201,8 +174,8 @@ func (e *Engine) open(formats map[byte]oldFormat) error {
 	if err := removeLeftovers(e.path); err != nil {
 		return err
 	}
-	if err := verifyPages(e.path); err != nil {
-		return err
+	if err := format.VerifyPages(e.path); err != nil {
+		return diskError(err)
 	}
 	db, err := openDatabase(e.path, e.options.NoSync)
 	if err != nil {

@@ -11,33 +11,8 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
-
-// goOn ends every message about damage: what someone does who reads it.
-const goOn = "run `skiff store check` to see what is lost, then `skiff snapshot restore` or `skiff store salvage`"
-
-// damageError is an ErrDamaged that says of what, and what to do.
-type damageError struct{ store.Damage }
-
-func (e *damageError) Error() string {
-	return fmt.Sprintf("%v: %v; %s", store.ErrDamaged, e.Damage, goOn)
-}
-
-func (e *damageError) Unwrap() error { return store.ErrDamaged }
-
-// damaged is the error for a record that is not what was written.
-func damaged(key store.Key, reason string) error {
-	return &damageError{store.Damage{Key: key, Reason: reason}}
-}
-
-// reasonOf returns what is wrong without of what and what to do.
-func reasonOf(err error) string {
-	var damage *damageError
-	if errors.As(err, &damage) {
-		return damage.Reason
-	}
-	return err.Error()
-}
 
 // guard turns a panic of bbolt and a fault of its memory map (a page that the
 // disk cannot read) into an error.
@@ -46,7 +21,7 @@ func guard(fn func() error) (err error) {
 	defer func() {
 		debug.SetPanicOnFault(faults)
 		if reason := recover(); reason != nil {
-			err = fmt.Errorf("%w: %v; "+goOn, store.ErrDamaged, reason)
+			err = fmt.Errorf("%w: %v; "+format.GoOn, store.ErrDamaged, reason)
 		}
 	}()
 	return fn()
@@ -83,7 +58,7 @@ func openError(path string, err error) error {
 	case errors.Is(err, berrors.ErrTimeout):
 		return &LockedError{Path: path} // somebody who did not take our lock
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
-		return fmt.Errorf("%w: %v; "+goOn, store.ErrDamaged, err)
+		return fmt.Errorf("%w: %v; "+format.GoOn, store.ErrDamaged, err)
 	}
 	return diskError(err)
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 func put(name string, value []byte) store.Op {
@@ -154,7 +155,7 @@ func TestDamage(t *testing.T) {
 		{"a record lost", func(b *bbolt.Bucket) error { return b.Delete([]byte("c")) }, "bucket things holds 2 records or others than the 3"},
 		{"a record replaced by its past", func(b *bbolt.Bucket) error {
 			key := store.Key{Bucket: "things", Name: "a"}
-			return b.Put([]byte("a"), encodeRecord(key, 0, 1, []byte("old")))
+			return b.Put([]byte("a"), format.EncodeRecord(key, 0, 1, []byte("old")))
 		}, "bucket things holds 3 records or others than the 3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -169,7 +170,7 @@ func TestDamage(t *testing.T) {
 			behind(t, path, test.damage)
 			e = mustOpen(t, path, Options{})
 			err := e.Scan(context.Background(), "things", func(store.Record) error { return nil })
-			if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), goOn) {
+			if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), format.GoOn) {
 				t.Errorf("got %v, want …%s…", err, test.want)
 			}
 		})
@@ -184,7 +185,7 @@ func behind(t *testing.T, path string, change func(*bbolt.Bucket) error) {
 	}
 	defer db.Close()
 	err = db.Update(func(tx *bbolt.Tx) error {
-		if err := change(tx.Bucket([]byte(bucketPrefix + "things"))); err != nil {
+		if err := change(tx.Bucket([]byte(format.BucketPrefix + "things"))); err != nil {
 			return err
 		}
 		if state, err := readState(tx); err == nil { // else it is of another format
@@ -212,12 +213,12 @@ func TestDamagedPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	walked, err := walkPages(whole)
+	inUse, err := format.Walk(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
 	noticed := 0
-	for page := -1; page < len(walked.seen); page++ {
+	for page := -1; page < len(inUse); page++ {
 		data := bytes.Clone(whole)
 		switch page {
 		case 0, 1:
@@ -235,12 +236,12 @@ func TestDamagedPages(t *testing.T) {
 			err = e.Scan(context.Background(), "things", func(store.Record) error { return nil })
 			e.Close()
 		}
-		if used := page == -1 || walked.seen[page]; used != (err != nil) {
+		if used := page == -1 || inUse[page]; used != (err != nil) {
 			t.Errorf("page %d, used %t: %v", page, used, err)
 		}
 		if err != nil {
 			noticed++
-			if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), goOn) {
+			if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), format.GoOn) {
 				t.Errorf("page %d: %v", page, err)
 			}
 		}
@@ -299,12 +300,12 @@ func TestFlippedBits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	walked, _ := walkPages(whole)
+	inUse, _ := format.Walk(whole)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 2))
 	noticed := 0
-	for page, used := range walked.seen {
+	for page, used := range inUse {
 		for n := 0; used && n < 12; n++ {
 			data := bytes.Clone(whole)
 			at, bit := page*pageSize+random.IntN(pageSize>>(n%6)), byte(1)<<random.IntN(8)

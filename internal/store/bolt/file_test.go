@@ -4,19 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // stored makes a store with some records, stopped cleanly or not, and returns
@@ -64,11 +62,11 @@ func inspect(t *testing.T, path string) (all []string) {
 func TestLostMeta(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		whole := stored(t, clean)
-		slots := readMetas(whole)
+		last, _ := metaPages(whole)
 		for how, spoil := range map[string]func(page []byte){
 			"zeroed":  func(page []byte) { clear(page) },
 			"torn":    func(page []byte) { copy(page[48:], make([]byte, 20)) },
-			"one bit": func(page []byte) { page[pageHeader+metaRoot] ^= 4 },
+			"one bit": func(page []byte) { page[16+16] ^= 4 },
 		} {
 			for slot := range 2 {
 				data := bytes.Clone(whole)
@@ -89,7 +87,7 @@ func TestLostMeta(t *testing.T) {
 					t.Error(err)
 				}
 				e.Close()
-				if told := inspect(t, path); slot == newest(slots) && len(told) > 0 {
+				if told := inspect(t, path); slot == last.slot && len(told) > 0 {
 					t.Errorf("clean %t, meta page %d %s: after the next commit: %q", clean, slot, how, told)
 				}
 			}
@@ -101,15 +99,14 @@ func TestLostMeta(t *testing.T) {
 // going back would lose it silently.
 func TestLostMetaAndMore(t *testing.T) {
 	data := stored(t, true)
-	slots := readMetas(data)
-	at := newest(slots)
-	clear(data[at*pageSize:][:pageSize])
+	meta, _ := metaPages(data)
+	clear(data[meta.slot*pageSize:][:pageSize])
 	last := []byte("19\x01\x00") // the name and the first bytes of the record
 	for i := bytes.LastIndex(data, last); i >= 0; i = bytes.LastIndex(data[:i], last) {
 		data[i+100] ^= 1
 	}
 	path := written(t, data)
-	if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) || !strings.HasSuffix(err.Error(), goOn) {
+	if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) || !strings.HasSuffix(err.Error(), format.GoOn) {
 		t.Errorf("got %v", err)
 	}
 	to := path + ".salvaged"
@@ -124,8 +121,7 @@ func TestLostMetaAndMore(t *testing.T) {
 // TestEmptiedTree: a tree of buckets that seems to be empty is not a new store.
 func TestEmptiedTree(t *testing.T) {
 	data := stored(t, true)
-	root := readMetas(data)[newest(readMetas(data))].root
-	binary.NativeEndian.PutUint16(data[root*pageSize+10:], 0)
+	binary.NativeEndian.PutUint16(data[topPages(data)[0]*pageSize+10:], 0)
 	path := written(t, data)
 	if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("opened: %v", err)
@@ -231,46 +227,6 @@ func TestReadEnds(t *testing.T) {
 	}
 }
 
-// TestReadme: the example in the description of the format is right.
-func TestReadme(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile(`(?m)^    ((?:[0-9a-f]{2} )+[0-9a-f]{2})`).FindAllStringSubmatch(string(text), -1)
-	var record, state []byte
-	for i, line := range found {
-		b, err := hex.DecodeString(strings.ReplaceAll(line[1], " ", ""))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			record = b
-		} else {
-			state = append(state, b...)
-		}
-	}
-	key := store.Key{Bucket: "configmaps", Name: "default/a"}
-	if want := encodeRecord(key, 0, 7, []byte("hi")); !slices.Equal(record, want) {
-		t.Errorf("the example is % x, want % x", record, want)
-	}
-	h, err := readHeader(key, record)
-	if err != nil {
-		t.Fatal(err)
-	}
-	buckets := tallyBucket([]byte("b/configmaps"), tally(0).add(h)).plus(tallyBucket([]byte("lazy"), 0)).plus(tallyBucket([]byte("meta"), 0))
-	if want := (progress{revision: 7, reserved: 7, buckets: buckets, tx: 5}).encode(); !slices.Equal(state, want) {
-		t.Errorf("the state of the example is % x, want % x", state, want)
-	}
-	for _, want := range []string{
-		fmt.Sprintf("0x%016x", uint64(fingerprint(h))), fmt.Sprintf("0x%016x", uint64(tally(0).add(h))), fmt.Sprintf("0x%08x", h.checksum),
-	} {
-		if !strings.Contains(string(text), want) {
-			t.Errorf("the description lacks %s", want)
-		}
-	}
-}
-
 // TestSalvageOfWhole: a new store has the buckets of the old one, the empty ones
 // too, the same records, and goes on above all that was handed out.
 func TestSalvageOfWhole(t *testing.T) {
@@ -309,10 +265,10 @@ func TestSalvageOfWhole(t *testing.T) {
 func TestDamagedState(t *testing.T) {
 	whole := stored(t, true)
 	path := filepath.Join(fastDir(t), testFile)
-	root := readMetas(whole)[newest(readMetas(whole))].root * pageSize
-	from := int(root) + bytes.Index(whole[root:root+pageSize], []byte(metaBucket))
-	for at := from; at < from+len(metaBucket)+bucketHeader+pageHeader+pageElement+len(metaState)+progressBytes; at++ {
-		if i := at - from - len(metaBucket); i >= bucketHeader && i < bucketHeader+8 || i >= bucketHeader+12 && i < bucketHeader+pageHeader {
+	root := topPages(whole)[0] * pageSize
+	from := root + bytes.Index(whole[root:root+pageSize], []byte(format.MetaBucket))
+	for at := from; at < from+len(format.MetaBucket)+bucketHeader+pageHeader+pageElement+len(format.MetaState)+format.StateBytes; at++ {
+		if i := at - from - len(format.MetaBucket); i >= bucketHeader && i < bucketHeader+8 || i >= bucketHeader+12 && i < bucketHeader+pageHeader {
 			continue // number and continuation of this inline bucket's page: nobody looks
 		}
 		for bit := range 8 {
@@ -342,7 +298,7 @@ func TestDamagedPlaces(t *testing.T) {
 	path := filepath.Join(fastDir(t), testFile)
 	e := mustOpen(t, path, Options{})
 	for i := range 18 {
-		if err := commit(e, put(fmt.Sprintf("%02d", i), make([]byte, 64-pageElement-headerBytes-2))); err != nil {
+		if err := commit(e, put(fmt.Sprintf("%02d", i), make([]byte, 64-pageElement-format.HeaderBytes-2))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -351,18 +307,17 @@ func TestDamagedPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slots := readMetas(whole)
-	walked, err := walkPages(whole)
+	inUse, err := format.Walk(whole)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cases := 0
-	for id := 2; id < len(walked.seen); id++ {
-		if !walked.seen[id] || uint64(id) == slots[newest(slots)].root {
+	for id := 2; id < len(inUse); id++ {
+		if !inUse[id] || id == topPages(whole)[0] {
 			continue
 		}
-		l := newLayout(uint64(id), whole[id*pageSize:][:pageSize], pageSize)
-		for at := id*pageSize + pageHeader; at < id*pageSize+pageHeader+l.count*pageElement; at++ {
+		count := len(leafElements(whole, id))
+		for at := id*pageSize + pageHeader; at < id*pageSize+pageHeader+count*pageElement; at++ {
 			for bit := range 8 {
 				cases++
 				data := bytes.Clone(whole)

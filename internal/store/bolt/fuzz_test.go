@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"hash/fnv"
 	"maps"
 	"math/rand/v2"
 	"strings"
@@ -47,9 +48,10 @@ func edit(data []byte, how []byte) []byte {
 		case 6: // a meta page whose checksum is right again
 			slot := int(value) % 2 * pageSize
 			if slot+pageSize <= len(data) {
-				b := data[slot+pageHeader:]
-				b[metaRoot+at%40] = how[3]
-				binary.NativeEndian.PutUint64(b[metaChecksum:], sumMeta(b))
+				data[slot+32+at%40] = how[3]
+				sum := fnv.New64a()
+				sum.Write(data[slot+16:][:56])
+				binary.NativeEndian.PutUint64(data[slot+16+56:], sum.Sum64())
 			}
 		case 7:
 			if value == 7 {

@@ -6,12 +6,13 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // recover reads how far revisions have come; it lays out a new file, and stamps
 // lazy records afresh after an unclean stop.
 func (e *Engine) recover() error {
-	var found progress
+	var found format.State
 	var fresh bool
 	err := e.db.View(func(tx *bbolt.Tx) (err error) {
 		if first, _ := tx.Cursor().First(); first == nil {
@@ -27,8 +28,8 @@ func (e *Engine) recover() error {
 	if fresh {
 		return e.create()
 	}
-	e.revision, e.reserved = found.reserved, found.reserved
-	if found.revision != found.reserved {
+	e.revision, e.reserved = found.Reserved, found.Reserved
+	if found.Revision != found.Reserved {
 		if err := e.restamp(); err != nil {
 			return err
 		}
@@ -48,17 +49,17 @@ func (e *Engine) create() error {
 
 // layOut makes what every file has.
 func layOut(tx *bbolt.Tx) error {
-	if _, err := tx.CreateBucketIfNotExists([]byte(metaBucket)); err != nil {
+	if _, err := tx.CreateBucketIfNotExists([]byte(format.MetaBucket)); err != nil {
 		return err
 	}
-	if _, err := tx.CreateBucketIfNotExists([]byte(lazyBucket)); err != nil {
+	if _, err := tx.CreateBucketIfNotExists([]byte(format.LazyBucket)); err != nil {
 		return err
 	}
 	buckets, err := tallyBuckets(tx)
 	if err != nil {
 		return err
 	}
-	return writeState(tx, progress{buckets: buckets})
+	return writeState(tx, format.State{Buckets: buckets})
 }
 
 // restamp gives every record that may have been written lazily a revision that
@@ -77,7 +78,7 @@ func (e *Engine) restamp() error {
 			if b.Bucket == nil {
 				continue
 			}
-			_, value, err := decodeRecord(key, b.Get([]byte(key.Name)))
+			_, value, err := format.DecodeRecord(key, b.Get([]byte(key.Name)))
 			if err != nil {
 				// The scan that follows names it.
 				continue

@@ -132,8 +132,8 @@ func skipRevisions(path string, floor store.Revision) (last store.Revision, err 
 		if err != nil {
 			return err
 		}
-		last = max(found.reserved, floor) + restoreSkip
-		return newKeyspace(tx).seal(found.revision, last)
+		last = max(found.Reserved, floor) + restoreSkip
+		return newKeyspace(tx).seal(found.Revision, last)
 	})
 	if err != nil {
 		return 0, diskError(err)

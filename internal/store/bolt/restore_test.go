@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 func TestRestore(t *testing.T) {
@@ -34,8 +35,8 @@ func TestRestore(t *testing.T) {
 	}{
 		{"empty", nil, "the snapshot is empty"},
 		{"cut", whole[:len(whole)-3*pageSize], "fewer than the"},
-		{"changed", bytes.ReplaceAll(whole, []byte("\x01\x01\x00\x00\x00"), []byte("\x01\x01\x00\x10\x00")), goOn},
-		{"something else", bytes.Repeat([]byte("x"), 4*pageSize), goOn},
+		{"changed", bytes.ReplaceAll(whole, []byte("\x01\x01\x00\x00\x00"), []byte("\x01\x01\x00\x10\x00")), format.GoOn},
+		{"something else", bytes.Repeat([]byte("x"), 4*pageSize), format.GoOn},
 	} {
 		err := Restore(context.Background(), path, bytes.NewReader(test.data))
 		if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), test.want) {

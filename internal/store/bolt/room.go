@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // Even a deletion writes pages, and a disk is full until something is deleted.
@@ -31,7 +32,7 @@ func room(op *store.Op) int64 {
 	if op.Action != store.Put {
 		return 0
 	}
-	return int64(len(op.Key.Name)+headerBytes+len(op.Value)) + pagesPerPut*pageSize
+	return int64(len(op.Key.Name)+format.HeaderBytes+len(op.Value)) + pagesPerPut*pageSize
 }
 
 // reserve has the disk set aside room for so many bytes and keptBytes behind
@@ -79,7 +80,7 @@ func (b *batch) thrifty(r *request) bool {
 			continue
 		}
 		stored, err := b.space.header(op.Key)
-		if err != nil || stored == nil || headerBytes+len(op.Value) > stored.size+thriftyBytes {
+		if err != nil || stored == nil || format.HeaderBytes+len(op.Value) > stored.Size+thriftyBytes {
 			return false
 		}
 	}

@@ -8,11 +8,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // salvageBytes is how much of the records one transaction of the new file takes.
@@ -23,32 +25,32 @@ const salvageBytes = 4 << 20
 // revisions; new ones go on far behind all that can have been handed out, as
 // after Restore. It fails when there is a file at to, which comes there whole or
 // not at all, and says what the new file holds.
-func Salvage(ctx context.Context, from, to string, fn func(store.Damage)) (Contents, error) {
-	r, end, err := openReader(from, fn)
+func Salvage(ctx context.Context, from, to string, fn func(store.Damage)) (format.Contents, error) {
+	r, end, err := openReader(from, all(fn))
 	if err != nil {
-		return Contents{}, pathError("salvage", from, err)
+		return format.Contents{}, pathError("salvage", from, err)
 	}
 	defer end()
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		return Contents{}, fmt.Errorf("salvage store %s: there is a file at %s already; move it away first", from, to)
+		return format.Contents{}, fmt.Errorf("salvage store %s: there is a file at %s already; move it away first", from, to)
 	}
-	c, err := r.salvage(ctx, to, func(temporary string) error { return os.Rename(temporary, to) })
+	c, err := salvage(ctx, r, to, func(temporary string) error { return os.Rename(temporary, to) })
 	if err != nil {
-		return Contents{}, pathError("salvage", from, err)
+		return format.Contents{}, pathError("salvage", from, err)
 	}
 	return c, nil
 }
 
 // SalvageInPlace puts what is intact in the place of the store at path, and keeps
 // the damaged file under the name it returns.
-func SalvageInPlace(ctx context.Context, path string, fn func(store.Damage)) (kept string, _ Contents, err error) {
-	r, end, err := openReader(path, fn)
+func SalvageInPlace(ctx context.Context, path string, fn func(store.Damage)) (kept string, _ format.Contents, err error) {
+	r, end, err := openReader(path, all(fn))
 	if err != nil {
-		return "", Contents{}, pathError("salvage", path, err)
+		return "", format.Contents{}, pathError("salvage", path, err)
 	}
 	defer end()
 	kept = path + ".damaged-" + time.Now().UTC().Format("20060102T150405Z")
-	c, err := r.salvage(ctx, path, func(temporary string) error {
+	c, err := salvage(ctx, r, path, func(temporary string) error {
 		// At no time is there no store of that name: a server that starts would
 		// make an empty one.
 		if err := os.Link(path, kept); err != nil {
@@ -60,41 +62,41 @@ func SalvageInPlace(ctx context.Context, path string, fn func(store.Damage)) (ke
 		return nil
 	})
 	if err != nil {
-		return "", Contents{}, pathError("salvage", path, err)
+		return "", format.Contents{}, pathError("salvage", path, err)
 	}
 	return kept, c, nil
 }
 
 // salvage writes a new store beside to, which place then gives its name.
-func (r *reader) salvage(ctx context.Context, to string, place func(temporary string) error) (Contents, error) {
-	if err := r.load(ctx); err != nil {
-		return Contents{}, err
+func salvage(ctx context.Context, r *format.Reader, to string, place func(temporary string) error) (format.Contents, error) {
+	if err := r.Load(ctx); err != nil {
+		return format.Contents{}, err
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(to), filepath.Base(to)+restoreSuffix) // Open removes what a crash leaves
 	if err != nil {
-		return Contents{}, err
+		return format.Contents{}, err
 	}
 	defer os.RemoveAll(dir)
 	temporary := filepath.Join(dir, "store.db")
-	if err := guard(func() error { return r.write(ctx, temporary) }); err != nil {
-		return Contents{}, err
+	if err := guard(func() error { return writeNew(ctx, r, temporary) }); err != nil {
+		return format.Contents{}, err
 	}
 	var wrong error
-	c, err := Check(ctx, temporary, func(d store.Damage) { wrong = &damageError{d} })
-	if err = errors.Join(err, wrong); err == nil && !maps.Equal(c.Buckets, r.contents().Buckets) {
+	c, err := Check(ctx, temporary, func(d store.Damage) { wrong = format.Damaged(d) })
+	if err = errors.Join(err, wrong); err == nil && !maps.Equal(c.Buckets, r.Contents().Buckets) {
 		err = errors.New("it is not what was copied; check the disk")
 	}
 	if err != nil {
-		return Contents{}, fmt.Errorf("read back what was written: %w", err)
+		return format.Contents{}, fmt.Errorf("read back what was written: %w", err)
 	}
 	if err := place(temporary); err != nil {
-		return Contents{}, err
+		return format.Contents{}, err
 	}
 	return c, syncDir(filepath.Dir(to))
 }
 
-// write makes the new file and brings it to disk.
-func (r *reader) write(ctx context.Context, path string) error {
+// writeNew makes the new file and brings it to disk.
+func writeNew(ctx context.Context, r *format.Reader, path string) error {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, PageSize: pageSize, NoSync: true, NoGrowSync: true,
 	})
@@ -124,7 +126,7 @@ type writer struct {
 	bytes int
 }
 
-func (w *writer) fill(ctx context.Context, r *reader) error {
+func (w *writer) fill(ctx context.Context, r *format.Reader) error {
 	if err := w.begin(); err != nil {
 		return err
 	}
@@ -132,20 +134,16 @@ func (w *writer) fill(ctx context.Context, r *reader) error {
 		return err
 	}
 	// Buckets without records are still among those that have or had some.
-	for _, t := range r.trees {
-		if t.listed {
-			continue
-		}
-		if _, err := w.space.ensure(t.bucket); err != nil {
+	has := r.Contents()
+	for _, bucket := range slices.Sorted(maps.Keys(has.Buckets)) {
+		if _, err := w.space.ensure(bucket); err != nil {
 			return err
 		}
 	}
-	if err := r.each(ctx, w.put); err != nil {
+	if err := r.Each(ctx, w.put); err != nil {
 		return err
 	}
-	last := r.contents().Revision
-	reserved := max(r.state.reserved, last) + restoreSkip
-	if err := w.space.seal(last, reserved); err != nil {
+	if err := w.space.seal(has.Revision, max(has.Reserved, has.Revision)+restoreSkip); err != nil {
 		return err
 	}
 	return w.commit()

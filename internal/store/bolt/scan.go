@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // Scan implements store.Engine. fn must not Commit: while the scan is open, a
@@ -53,8 +54,8 @@ type scan struct {
 	tx     *bbolt.Tx
 	cursor *bbolt.Cursor // nil before the first record, and when there is no bucket
 	begun  bool
-	want   tally
-	have   tally
+	want   format.Tally
+	have   format.Tally
 	name   []byte // the record under the cursor, nil at the end
 	value  []byte
 	lazy   []*lazyWrite
@@ -81,8 +82,8 @@ func (s *scan) next() (store.Record, bool, error) {
 		}
 		if s.name == nil {
 			if s.have != s.want {
-				return store.Record{}, false, fmt.Errorf("%w: bucket %s holds %d records or others than the %d it should; "+goOn,
-					store.ErrDamaged, s.bucket, s.have.count(), s.want.count())
+				return store.Record{}, false, fmt.Errorf("%w: bucket %s holds %d records or others than the %d it should; "+format.GoOn,
+					store.ErrDamaged, s.bucket, s.have.Count(), s.want.Count())
 			}
 			return store.Record{}, false, nil
 		}
@@ -94,11 +95,11 @@ func (s *scan) next() (store.Record, bool, error) {
 // begin finds the first record on disk.
 func (s *scan) begin() {
 	s.begun = true
-	b := s.tx.Bucket([]byte(bucketPrefix + s.bucket))
+	b := s.tx.Bucket([]byte(format.BucketPrefix + s.bucket))
 	if b == nil {
 		return
 	}
-	s.want = tally(b.Sequence())
+	s.want = format.Tally(b.Sequence())
 	s.cursor = b.Cursor()
 	s.name, s.value = s.cursor.First()
 }
@@ -106,11 +107,11 @@ func (s *scan) begin() {
 // fromDisk returns the record under the cursor and goes on to the next.
 func (s *scan) fromDisk() (store.Record, error) {
 	key := store.Key{Bucket: s.bucket, Name: string(s.name)}
-	h, value, err := decodeRecord(key, s.value)
+	h, value, err := format.DecodeRecord(key, s.value)
 	if err != nil {
 		return store.Record{}, err
 	}
-	s.have = s.have.add(h)
+	s.have = s.have.Add(h)
 	s.name, s.value = s.cursor.Next()
-	return store.Record{Key: key, Revision: h.revision, Value: value}, nil
+	return store.Record{Key: key, Revision: h.Revision, Value: value}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // TestPastBuckets has the pages that lead to the tree of buckets lead to each page
@@ -23,39 +24,27 @@ func TestPastBuckets(t *testing.T) {
 	o := newOracle(t, data, past)
 	dir := fastDir(t)
 	o.open(t, dir)
-	path := written(t, data)
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r := newReader(f, int64(len(data)), func(store.Damage) {})
-	var parts []uint64
-	if err := r.parts(t.Context(), func(found *root) { parts = append(parts, found.page) }); err != nil {
-		t.Fatal(err)
-	}
-	root := uint64(o.tops[0] * pageSize)
+	root := o.tops[0] * pageSize
 	served, cases := 0, 0
-	for i := range len(o.tops) - 1 {
-		for _, page := range parts {
-			changed := bytes.Clone(data)
-			pointer := changed[root+pageHeader+pageElement*uint64(i)+8:]
-			if binary.NativeEndian.Uint64(pointer) == page {
+	for i, now := range o.tops[1:] {
+		for page := 2; page < damagePages; page++ {
+			if page == now {
 				continue
 			}
-			binary.NativeEndian.PutUint64(pointer, page)
-			if walked, err := walkPages(changed); err == nil && walked != nil {
+			changed := bytes.Clone(data)
+			binary.NativeEndian.PutUint64(changed[root+pageHeader+pageElement*i+8:], uint64(page))
+			if inUse, err := format.Walk(changed); err == nil && inUse != nil {
 				served++ // bbolt finds nothing wrong
 			}
 			s, err := examine(dir, changed, true)
 			if err == nil {
-				err = o.judge(s, int(root))
+				err = o.judge(s, root)
 			}
 			if err == nil && (s.openErr == nil || s.readErr == nil) {
 				err = errors.New("it opened")
 			}
 			if cases++; err != nil {
-				t.Errorf("page %d instead of %d: %v", page, o.tops[i+1], err)
+				t.Errorf("page %d instead of %d: %v", page, now, err)
 			}
 		}
 	}
@@ -68,22 +57,11 @@ func TestPastBuckets(t *testing.T) {
 // one's is told by the transaction's number.
 func TestPastState(t *testing.T) {
 	data := stored(t, true)
+	last, before := metaPages(data)
+	at := last.root * pageSize
+	copy(data[at:at+pageSize], data[before.root*pageSize:])
+	binary.NativeEndian.PutUint64(data[at:], last.root)
 	path := written(t, data)
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r := newReader(f, int64(len(data)), func(store.Damage) {})
-	now := readMetas(data)[newest(readMetas(data))]
-	before, _, err := r.last(t.Context(), now.tx-1, now.tx-1)
-	if err != nil || before == nil {
-		t.Fatal(before, err)
-	}
-	at := now.root * pageSize
-	copy(data[at:at+pageSize], data[before.page*pageSize:])
-	binary.NativeEndian.PutUint64(data[at:], now.root)
-	path = written(t, data)
 	if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "transaction") {
 		t.Errorf("opened: %v", err)
 	}
@@ -95,27 +73,24 @@ func TestPastState(t *testing.T) {
 // TestDamagedSequence changes each byte of what each bucket says that it holds.
 func TestDamagedSequence(t *testing.T) {
 	whole := stored(t, true)
-	root := readMetas(whole)[newest(readMetas(whole))].root * pageSize
-	l := newLayout(0, whole[root:root+pageSize], pageSize)
-	if l.count != 3 {
-		t.Fatalf("%d buckets", l.count)
+	buckets := leafElements(whole, topPages(whole)[0])
+	if len(buckets) != 3 {
+		t.Fatalf("%d buckets", len(buckets))
 	}
-	for i := range l.count {
-		name, header, _ := l.element(i)
-		at := bytes.Index(whole[root:root+pageSize], append(bytes.Clone(name), header...)) + len(name) + 8
+	for _, b := range buckets {
 		for n := range 8 {
 			data := bytes.Clone(whole)
-			data[int(root)+at+n] ^= byte(1 + 40*n)
+			data[b.at+len(b.name)+8+n] ^= byte(1 + 40*n)
 			path := written(t, data)
 			if told := inspect(t, path); len(told) != 1 || !strings.HasPrefix(told[0], "what the bucket ") || !strings.HasSuffix(told[0], "nothing is lost by that") {
-				t.Errorf("%q, byte %d: check told %q", name, n, told)
+				t.Errorf("%q, byte %d: check told %q", b.name, n, told)
 			}
 			if _, err := Open(path, Options{}); !errors.Is(err, store.ErrDamaged) {
-				t.Errorf("%q, byte %d: opened: %v", name, n, err)
+				t.Errorf("%q, byte %d: opened: %v", b.name, n, err)
 			}
 			c, err := Salvage(t.Context(), path, filepath.Join(t.TempDir(), testFile), func(store.Damage) {})
 			if err != nil || c.Buckets["things"] != 20 {
-				t.Errorf("%q, byte %d: salvaged %+v, %v", name, n, c, err)
+				t.Errorf("%q, byte %d: salvaged %+v, %v", b.name, n, c, err)
 			}
 		}
 	}
@@ -137,7 +112,7 @@ func TestDamagedName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := int(readMetas(whole)[newest(readMetas(whole))].root * pageSize)
+	root := topPages(whole)[0] * pageSize
 	for i := range 10 {
 		at := root + bytes.Index(whole[root:root+pageSize], fmt.Append(nil, "b/bucket-", i)) + len("b/bucket-")
 		for digit := range 10 {
@@ -168,14 +143,13 @@ func TestLastOfPage(t *testing.T) {
 	o.open(t, dir)
 	cases := 0
 	for _, id := range o.tops[1:] {
-		l := newLayout(uint64(id), data[id*pageSize:][:pageSize], pageSize)
-		name, value, _ := l.element(l.count - 1)
-		if len(value) < bucketHeader+pageHeader+3*pageElement {
+		all := leafElements(data, id)
+		last := all[len(all)-1]
+		if len(last.value) < bucketHeader+pageHeader+3*pageElement {
 			continue
 		}
-		place := id*pageSize + pageHeader + (l.count-1)*pageElement
-		inner := id*pageSize + bytes.Index(l.data, append(bytes.Clone(name), value...)) + len(name) + bucketHeader + pageHeader
-		for _, from := range []int{place, inner, inner + pageElement, inner + 2*pageElement} {
+		inner := last.at + len(last.name) + bucketHeader + pageHeader
+		for _, from := range []int{last.place, inner, inner + pageElement, inner + 2*pageElement} {
 			for at := from + 4; at < from+pageElement; at++ {
 				for bit := at % 3; bit < 8; bit += 3 {
 					changed := bytes.Clone(data)
@@ -193,54 +167,6 @@ func TestLastOfPage(t *testing.T) {
 	}
 	if cases < 500 {
 		t.Errorf("only %d cases", cases)
-	}
-}
-
-// TestDamagedPlace: when a bucket's name seems to be a byte shorter than it is, and
-// what follows is a page that the file has, the tally tells.
-func TestDamagedPlace(t *testing.T) {
-	path := written(t, stored(t, true))
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	r := newReader(f, 1<<40, func(store.Damage) {})
-	now, err := r.readRoot(t.Context(), r.slots()[newest(r.slots())].root)
-	if err != nil || len(now.top.notes) > 0 {
-		t.Fatal(now.top.notes, err)
-	}
-	e := &now.top.entries[0]
-	if string(e.name) != "b/things" {
-		t.Fatalf("the first bucket is %q", e.name)
-	}
-	e.in.data[pageHeader+8]--
-	var ok bool
-	if *e, ok = entryAt(e.in, 0); !ok || string(e.name) != "b/thing" || !e.plausible(r.pages) {
-		t.Fatalf("%q would not be taken for a bucket", e.name)
-	}
-	if !now.top.correct(now.state.buckets) || string(e.name) != "b/things" || now.top.tally() != now.state.buckets {
-		t.Errorf("the bucket is %q", e.name)
-	}
-}
-
-// TestStateFormat: a damaged byte is no format of the future.
-func TestStateFormat(t *testing.T) {
-	p := progress{revision: 5, reserved: 6, buckets: 7, tx: 8}
-	state := p.encode()
-	if got, err := decodeProgress(state); err != nil || got != p {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	for format := range 256 {
-		state[0] = byte(format)
-		if _, err := decodeProgress(state); format != progressFormat && !errors.Is(err, store.ErrDamaged) {
-			t.Errorf("damaged to %d: %v", format, err)
-		}
-	}
-	for _, future := range [][]byte{append([]byte{2}, state[1:20]...), append([]byte{2}, make([]byte, progressBytes-1)...)} {
-		if _, err := decodeProgress(future); err == nil || errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "use the version of skiff") {
-			t.Errorf("of the future: %v", err)
-		}
 	}
 }
 
@@ -276,7 +202,8 @@ func TestCopyWithoutMeta(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			clear(data[newest(readMetas(data))*pageSize:][:pageSize])
+			last, _ := metaPages(data)
+			clear(data[last.slot*pageSize:][:pageSize])
 			path = written(t, data)
 			if told := inspect(t, path); len(told) == 0 || !strings.HasSuffix(told[0], "is damaged") {
 				t.Errorf("check told %q", told)
@@ -319,15 +246,14 @@ func TestOneNumberTwice(t *testing.T) {
 		if data, err = os.ReadFile(e.path); err != nil {
 			t.Fatal(err)
 		}
-		at := readMetas(data)[newest(readMetas(data))].root * pageSize
+		at := topPages(data)[0] * pageSize
 		root[i] = bytes.Clone(data[at : at+pageSize])
 	}
-	slots := readMetas(data)
-	last := slots[newest(slots)]
+	last, earlier := metaPages(data)
 	for other, twice := range map[*[]byte]bool{&root[0]: true, &root[1]: false} {
 		changed := bytes.Clone(data)
-		clear(changed[newest(slots)*pageSize:][:pageSize])
-		free := max(last.high, slots[1-newest(slots)].high)
+		clear(changed[last.slot*pageSize:][:pageSize])
+		free := max(last.high, earlier.high)
 		binary.NativeEndian.PutUint64(*other, free)
 		changed = append(changed[:free*pageSize], *other...)
 		path := written(t, changed)
@@ -346,7 +272,7 @@ func TestOneNumberTwice(t *testing.T) {
 func TestTallyOfBuckets(t *testing.T) {
 	path := filepath.Join(fastDir(t), testFile)
 	e := mustOpen(t, path, Options{NoSync: true})
-	seen := map[tally]bool{}
+	seen := map[format.Tally]bool{}
 	for i := range 60 {
 		op := store.Op{Key: store.Key{Bucket: fmt.Sprint("bucket-", i*7%20), Name: fmt.Sprint(i % 9)}, Expect: store.Any}
 		if i%5 == 4 {
@@ -361,7 +287,7 @@ func TestTallyOfBuckets(t *testing.T) {
 		}
 		err := e.view(func(tx *bbolt.Tx) error {
 			p, err := verifyState(tx)
-			seen[p.buckets] = true
+			seen[p.Buckets] = true
 			return err
 		})
 		if err != nil {

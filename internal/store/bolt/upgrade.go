@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // A file in an older format is read with what oldFormats says and written to a
@@ -24,7 +25,7 @@ import (
 // have the names that they have now.
 type oldFormat struct {
 	// progress reads the state in the bucket meta; its tally is not needed.
-	progress func(state []byte) (progress, error)
+	progress func(state []byte) (format.State, error)
 	// record verifies a record, and tells what was put, and if it was lazily.
 	record func(key store.Key, record []byte) (lazy bool, revision store.Revision, value []byte, err error)
 }
@@ -42,8 +43,8 @@ const (
 func (e *Engine) upgrade(formats map[byte]oldFormat) error {
 	var state []byte
 	err := e.db.View(func(tx *bbolt.Tx) error {
-		if meta := tx.Bucket([]byte(metaBucket)); meta != nil {
-			state = bytes.Clone(meta.Get([]byte(metaState)))
+		if meta := tx.Bucket([]byte(format.MetaBucket)); meta != nil {
+			state = bytes.Clone(meta.Get([]byte(format.MetaState)))
 		}
 		return nil
 	})
@@ -51,11 +52,11 @@ func (e *Engine) upgrade(formats map[byte]oldFormat) error {
 		return err
 	}
 	old, known := formats[state[0]]
-	if !known || state[0] == progressFormat {
+	if !known || state[0] == format.Version {
 		return nil
 	}
 	if err := e.upgradeFrom(old, state); err != nil {
-		return fmt.Errorf("upgrade it from format %d to %d: %w", state[0], progressFormat, err)
+		return fmt.Errorf("upgrade it from format %d to %d: %w", state[0], format.Version, err)
 	}
 	return nil
 }
@@ -95,7 +96,7 @@ func (e *Engine) upgradeFrom(old oldFormat, state []byte) error {
 }
 
 // rewrite copies all records to a new file.
-func rewrite(from *database, path string, old oldFormat, found progress) error {
+func rewrite(from *database, path string, old oldFormat, found format.State) error {
 	to, err := createCopy(path)
 	if err != nil {
 		return err
@@ -115,7 +116,7 @@ func rewrite(from *database, path string, old oldFormat, found progress) error {
 				if err != nil {
 					return err
 				}
-				return space.seal(found.revision, found.reserved)
+				return space.seal(found.Revision, found.Reserved)
 			})
 		})
 		if err != nil {

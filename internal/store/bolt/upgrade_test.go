@@ -13,21 +13,22 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt/format"
 )
 
 // ancient is a format that never was: the state is the format and two revisions,
 // a record its revision, "l" when it is lazy, and the value.
 func ancient() map[byte]oldFormat {
 	return map[byte]oldFormat{0: {
-		progress: func(state []byte) (progress, error) {
-			return progress{
-				revision: store.Revision(binary.BigEndian.Uint64(state[1:])),
-				reserved: store.Revision(binary.BigEndian.Uint64(state[9:])),
+		progress: func(state []byte) (format.State, error) {
+			return format.State{
+				Revision: store.Revision(binary.BigEndian.Uint64(state[1:])),
+				Reserved: store.Revision(binary.BigEndian.Uint64(state[9:])),
 			}, nil
 		},
 		record: func(key store.Key, record []byte) (lazy bool, revision store.Revision, value []byte, err error) {
 			if len(record) < 9 {
-				return false, 0, nil, damaged(key, "it is short")
+				return false, 0, nil, format.Damaged(store.Damage{Key: key, Reason: "it is short"})
 			}
 			return record[8] == 'l', store.Revision(binary.BigEndian.Uint64(record)), record[9:], nil
 		},
@@ -43,16 +44,16 @@ func writeAncient(t *testing.T, path string) {
 	}
 	defer db.Close()
 	err = db.Update(func(tx *bbolt.Tx) error {
-		meta, err := tx.CreateBucket([]byte(metaBucket))
+		meta, err := tx.CreateBucket([]byte(format.MetaBucket))
 		if err != nil {
 			return err
 		}
 		state := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte{0}, 5000), 5000)
-		if err := meta.Put([]byte(metaState), state); err != nil {
+		if err := meta.Put([]byte(format.MetaState), state); err != nil {
 			return err
 		}
 		for _, bucket := range []string{"empty", "things"} {
-			if _, err := tx.CreateBucket([]byte(bucketPrefix + bucket)); err != nil {
+			if _, err := tx.CreateBucket([]byte(format.BucketPrefix + bucket)); err != nil {
 				return err
 			}
 		}
@@ -60,7 +61,7 @@ func writeAncient(t *testing.T, path string) {
 			record := binary.BigEndian.AppendUint64(nil, uint64(i+1))
 			record = append(record, "dl"[i%2])
 			record = append(record, make([]byte, 600)...)
-			if err := tx.Bucket([]byte(bucketPrefix+"things")).Put([]byte(fmt.Sprintf("%04d", i)), record); err != nil {
+			if err := tx.Bucket([]byte(format.BucketPrefix+"things")).Put([]byte(fmt.Sprintf("%04d", i)), record); err != nil {
 				return err
 			}
 		}

@@ -1,4 +1,4 @@
-package bolt
+package format
 
 import (
 	"bytes"
@@ -52,7 +52,7 @@ func entryAt(l *layout, i int) (e entry, ok bool) {
 }
 
 func (e entry) root() uint64 { return binary.NativeEndian.Uint64(e.header) }
-func (e entry) want() tally  { return tally(binary.NativeEndian.Uint64(e.header[8:])) }
+func (e entry) want() Tally  { return Tally(binary.NativeEndian.Uint64(e.header[8:])) }
 
 // inline returns the bucket's page if it is within the header.
 func (e entry) inline() []byte {
@@ -63,10 +63,10 @@ func (e entry) inline() []byte {
 }
 
 // bucket returns the store's name for it.
-func (e entry) bucket() (string, bool) { return strings.CutPrefix(string(e.name), bucketPrefix) }
+func (e entry) bucket() (string, bool) { return strings.CutPrefix(string(e.name), BucketPrefix) }
 
 // counts is what the bucket counts in the tally of all of them.
-func (e entry) counts() tally { return tallyBucket(e.name, e.want()) }
+func (e entry) counts() Tally { return TallyBucket(e.name, e.want()) }
 
 // whole reports whether a bucket within its header holds what it should. Of the
 // last bucket of a page nothing else tells how long it is.
@@ -76,7 +76,7 @@ func (e entry) whole() bool {
 	switch {
 	case inline == nil:
 		return true
-	case !records && string(e.name) != lazyBucket:
+	case !records && string(e.name) != LazyBucket:
 		return e.regular()
 	}
 	t := &tree{bucket: bucket, listed: !records}
@@ -101,8 +101,8 @@ func (e entry) plausible(pages uint64) bool {
 }
 
 func plausibleName(name []byte) bool {
-	return string(name) == metaBucket || string(name) == lazyBucket ||
-		len(name) > len(bucketPrefix) && bytes.HasPrefix(name, []byte(bucketPrefix)) && bytes.IndexByte(name, 0) < 0
+	return string(name) == MetaBucket || string(name) == LazyBucket ||
+		len(name) > len(BucketPrefix) && bytes.HasPrefix(name, []byte(BucketPrefix)) && bytes.IndexByte(name, 0) < 0
 }
 
 func (t *top) note(format string, args ...any) {
@@ -230,42 +230,42 @@ func (e entry) label() string {
 }
 
 // tally is that of the buckets.
-func (t *top) tally() tally { return tallyEntries(t.entries) }
+func (t *top) tally() Tally { return tallyEntries(t.entries) }
 
-func tallyEntries(entries []entry) (sum tally) {
+func tallyEntries(entries []entry) (sum Tally) {
 	for _, e := range entries {
-		sum = sum.plus(e.counts())
+		sum = sum.Plus(e.counts())
 	}
 	return sum
 }
 
 // state looks for how far revisions have come, in whatever is left of the
 // bucket in which it is.
-func (t *top) state() (progress, error) {
-	_, err := decodeProgress(nil)
+func (t *top) state() (State, error) {
+	_, err := DecodeState(nil)
 	for _, e := range t.entries {
 		if _, records := e.bucket(); records {
 			continue
 		}
-		for at := 0; at+progressBytes <= len(e.header); at++ {
-			if p, whole := scanProgress(e.header[at : at+progressBytes]); whole {
+		for at := 0; at+StateBytes <= len(e.header); at++ {
+			if p, whole := scanState(e.header[at : at+StateBytes]); whole {
 				if !e.regular() {
 					t.note("bucket %s is damaged; nothing is lost by that", e.label())
 				}
 				return p, nil
 			}
 		}
-		if string(e.name) == metaBucket && len(e.header) > progressBytes {
-			_, err = decodeProgress(e.header[len(e.header)-progressBytes:]) // maybe it is of a later format
+		if string(e.name) == MetaBucket && len(e.header) > StateBytes {
+			_, err = DecodeState(e.header[len(e.header)-StateBytes:]) // maybe it is of a later format
 		}
 	}
-	return progress{}, err
+	return State{}, err
 }
 
 // regular reports whether the bucket meta has its one record where bbolt finds it.
 func (e entry) regular() bool {
 	inline := e.inline()
-	if string(e.name) != metaBucket || len(inline) < pageHeader+pageElement {
+	if string(e.name) != MetaBucket || len(inline) < pageHeader+pageElement {
 		return false
 	}
 	l := newLayout(0, inline, len(inline))
@@ -273,17 +273,17 @@ func (e entry) regular() bool {
 		return false
 	}
 	name, value, _ := l.element(0)
-	_, err := decodeProgress(value)
-	return string(name) == metaState && err == nil
+	_, err := DecodeState(value)
+	return string(name) == MetaState && err == nil
 }
 
 // correct puts one wrong byte of a name, of what a bucket should hold or of where
 // it lies right, by the tally of all of them.
-func (t *top) correct(want tally) bool {
+func (t *top) correct(want Tally) bool {
 	have := t.tally()
 	for i := range t.entries {
 		e := &t.entries[i]
-		rest := want.minus(have.minus(e.counts()))
+		rest := want.Minus(have.Minus(e.counts()))
 		was := string(e.name)
 		if mend(e.name, func() bool { return e.counts() == rest && plausibleName(e.name) }) {
 			t.note("the bucket %q is %q; nothing is lost by that", was, e.name)

@@ -1,4 +1,4 @@
-package bolt
+package format
 
 import (
 	"bytes"
@@ -36,8 +36,8 @@ type tree struct {
 	lost   []lost
 	loose  []loose // records found apart from their pages
 	notes  []store.Damage
-	have   tally
-	lazy   tally // of the records that should be listed
+	have   Tally
+	lazy   Tally // of the records that should be listed
 	newest store.Revision
 }
 
@@ -46,14 +46,14 @@ type leaf struct {
 	page        uint64
 	inline      []byte // the page itself, in a bucket's header
 	first, last string
-	tally       tally
+	tally       Tally
 }
 
 // unit are the leaves under one page.
 type unit struct {
 	from, to int
 	page     uint64
-	tally    tally
+	tally    Tally
 }
 
 // gap is a place in the tree under which nothing was accepted.
@@ -67,7 +67,7 @@ type gap struct {
 // lost is a record that is not whole.
 type lost struct {
 	key    store.Key
-	tally  tally // by its header, zero if that cannot be read
+	tally  Tally // by its header, zero if that cannot be read
 	reason string
 	behind string // the name of the last whole one before it
 }
@@ -76,7 +76,7 @@ type lost struct {
 type loose struct {
 	name string
 	page uint64
-	header
+	Header
 }
 
 func (t *tree) note(format string, args ...any) {
@@ -140,7 +140,7 @@ func (t *tree) branch(ctx context.Context, l *layout, from, to []byte, depth int
 	if !l.orderly(from, to) {
 		l.faults = append(l.faults, "has damaged keys")
 	}
-	t.accept(l, unit{from: leaves, to: len(t.leaves), page: l.id, tally: t.have.minus(have)}, false)
+	t.accept(l, unit{from: leaves, to: len(t.leaves), page: l.id, tally: t.have.Minus(have)}, false)
 	return true, nil
 }
 
@@ -168,7 +168,7 @@ func (t *tree) leaf(l *layout, inline []byte, from, to []byte) (suspects []lost,
 	var got leaf
 	var damaged []lost
 	var notes []string
-	var have, lazy tally
+	var have, lazy Tally
 	newest, whole := t.newest, 0
 	var last []byte
 	for i := range l.count {
@@ -196,16 +196,16 @@ func (t *tree) leaf(l *layout, inline []byte, from, to []byte) (suspects []lost,
 		}
 		whole++
 		last = f.name
-		have, newest = have.add(f.header), max(newest, f.revision)
-		if f.flags&flagLazy != 0 {
-			lazy = lazy.add(listedHeader(store.Key{Bucket: t.bucket, Name: string(f.name)}))
+		have, newest = have.Add(f.Header), max(newest, f.Revision)
+		if f.Flags&FlagLazy != 0 {
+			lazy = lazy.Add(ListedHeader(store.Key{Bucket: t.bucket, Name: string(f.name)}))
 		}
 	}
 	if whole == 0 && (l.count > 0 || inline == nil) {
 		return damaged, "has nothing that is whole"
 	}
 	got.page, got.inline, got.last, got.tally = l.id, inline, string(last), have
-	t.have, t.lazy, t.newest = t.have.plus(have), t.lazy.plus(lazy), newest
+	t.have, t.lazy, t.newest = t.have.Plus(have), t.lazy.Plus(lazy), newest
 	t.lost = append(t.lost, damaged...)
 	t.accept(l, unit{from: len(t.leaves), to: len(t.leaves) + 1, page: l.id, tally: have}, len(damaged) > 0)
 	for _, note := range notes {
@@ -218,7 +218,7 @@ func (t *tree) leaf(l *layout, inline []byte, from, to []byte) (suspects []lost,
 // loss is a record that is not whole. If its name cannot be right either, it is
 // told where it was.
 func (t *tree) loss(f found, last []byte) lost {
-	l := lost{key: store.Key{Bucket: t.bucket, Name: string(f.name)}, tally: f.tally, reason: reasonOf(f.err)}
+	l := lost{key: store.Key{Bucket: t.bucket, Name: string(f.name)}, tally: f.tally, reason: Reason(f.err)}
 	if last == nil && len(t.leaves) > 0 {
 		last = []byte(t.leaves[len(t.leaves)-1].last)
 	}
@@ -243,8 +243,8 @@ func (l *lost) unname() {
 // found is one element of a leaf.
 type found struct {
 	name, record []byte
-	header
-	tally tally // zero if the header cannot be read
+	Header
+	tally Tally // zero if the header cannot be read
 	note  string
 	err   error
 }
@@ -277,7 +277,7 @@ func (t *tree) right(l *layout, i int, last []byte) bool {
 	if t.listed {
 		return len(record) == 0 && bytes.IndexByte(name, 0) > 0 && l.fits(i)
 	}
-	return len(record) >= headerBytes && record[0] == recordFormat &&
+	return len(record) >= HeaderBytes && record[0] == recordFormat &&
 		checksum(store.Key{Bucket: t.bucket, Name: string(name)}, record) == binary.BigEndian.Uint32(record[10:])
 }
 
@@ -290,12 +290,12 @@ func (t *tree) try(l *layout, i int, last []byte) (f found) {
 	f.name, f.record = name, record
 	key := store.Key{Bucket: t.bucket, Name: string(name)}
 	if t.listed {
-		f.header = header{checksum: crc32.Checksum(name, castagnoli)}
+		f.Header = Header{Checksum: crc32.Checksum(name, castagnoli)}
 		if len(record) != 0 || bytes.IndexByte(name, 0) < 1 {
 			f.err = fmt.Errorf("%q is not the name of a record", name)
 		}
-	} else if f.header, f.err = verifyRecord(key, record); f.err != nil && f.checksum != 0 {
-		f.tally = tally(0).add(f.header)
+	} else if f.Header, f.err = VerifyRecord(key, record); f.err != nil && f.Checksum != 0 {
+		f.tally = Tally(0).Add(f.Header)
 	}
 	if f.err == nil && last != nil && bytes.Compare(name, last) <= 0 {
 		f.err = fmt.Errorf("it is behind %q", last)
@@ -316,7 +316,7 @@ func (t *tree) each(ctx context.Context, fn func(name, record []byte) error) err
 	}
 	for _, loose := range t.loose {
 		err := t.records(leaf{page: loose.page}, func(f found) error {
-			if string(f.name) != loose.name || f.header != loose.header {
+			if string(f.name) != loose.name || f.Header != loose.Header {
 				return nil
 			}
 			return fn(f.name, f.record)
@@ -354,6 +354,6 @@ func (t *tree) records(leaf leaf, fn func(found) error) error {
 }
 
 // whole reports whether the tree is all as it was written.
-func (t *tree) whole(want tally) bool {
+func (t *tree) whole(want Tally) bool {
 	return t.have == want && len(t.gaps) == 0 && len(t.lost) == 0 && len(t.notes) == 0
 }

@@ -1,4 +1,4 @@
-package bolt
+package format
 
 import (
 	"encoding/binary"
@@ -31,7 +31,7 @@ const (
 // decodeMeta reads a meta page from behind its header.
 func decodeMeta(b []byte) (m meta, ok bool) {
 	if len(b) < metaBytes || binary.NativeEndian.Uint32(b) != metaMagic || binary.NativeEndian.Uint32(b[4:]) != metaVersion ||
-		binary.NativeEndian.Uint32(b[8:]) != pageSize || binary.NativeEndian.Uint64(b[metaChecksum:]) != sumMeta(b) {
+		binary.NativeEndian.Uint32(b[8:]) != PageSize || binary.NativeEndian.Uint64(b[metaChecksum:]) != sumMeta(b) {
 		return meta{}, false
 	}
 	return meta{
@@ -42,13 +42,13 @@ func decodeMeta(b []byte) (m meta, ok bool) {
 
 // encode returns the page for one of the two places.
 func (m meta) encode(slot int) []byte {
-	page := make([]byte, pageSize)
+	page := make([]byte, PageSize)
 	binary.NativeEndian.PutUint64(page, uint64(slot))
 	binary.NativeEndian.PutUint16(page[8:], pageMeta)
 	b := page[pageHeader:]
 	binary.NativeEndian.PutUint32(b, metaMagic)
 	binary.NativeEndian.PutUint32(b[4:], metaVersion)
-	binary.NativeEndian.PutUint32(b[8:], pageSize)
+	binary.NativeEndian.PutUint32(b[8:], PageSize)
 	binary.NativeEndian.PutUint64(b[metaRoot:], m.root)
 	binary.NativeEndian.PutUint64(b[metaFree:], m.free)
 	binary.NativeEndian.PutUint64(b[metaHigh:], m.high)
@@ -74,10 +74,10 @@ type metaSlot struct {
 // trying, since the checksum has 64 bits.
 func readMetas(pages []byte) (slots [2]metaSlot) {
 	for i := range slots {
-		if len(pages) < (i+1)*pageSize {
+		if len(pages) < (i+1)*PageSize {
 			break
 		}
-		b := append([]byte(nil), pages[i*pageSize+pageHeader:][:metaBytes]...)
+		b := append([]byte(nil), pages[i*PageSize+pageHeader:][:metaBytes]...)
 		s := &slots[i]
 		if s.meta, s.valid = decodeMeta(b); s.valid {
 			continue

@@ -1,9 +1,8 @@
-package bolt
+package format
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -13,79 +12,42 @@ import (
 	"github.com/skiff-sh/skiff/internal/store"
 )
 
-// reader reads a store's file page by page and takes nothing of it for granted:
+// Reader reads a store's file page by page and takes nothing of it for granted:
 // no page is mapped, and bbolt has no part in it. What it keeps in memory is a
 // small part of the file's size: which pages hold what, and never a value longer
 // than it takes to look at.
-type reader struct {
+type Reader struct {
 	source
 	file    *os.File
 	size    int64
 	meta    meta
 	inUse   map[uint64]bool
-	state   progress
+	state   State
 	known   bool // the state could be read
 	trees   []*tree
-	report  func(store.Damage)
-	worse   func(store.Damage) // hears of what Open and Scan do not get over
-	damaged bool               // there was such a thing
+	report  func(d store.Damage, refused bool)
+	damaged bool // something was refused
 }
 
-// openReader opens a file at rest. Whoever has the store of that name keeps it
-// from us, and we keep it from them.
-func openReader(path string, report func(store.Damage)) (*reader, func(), error) {
-	lock, err := holdStill(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		lock()
-		return nil, nil, err
-	}
-	end := func() { f.Close(); lock() }
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a file", path)
-	}
-	if err != nil {
-		end()
-		return nil, nil, err
-	}
-	return newReader(f, info.Size(), report), end, nil
-}
-
-func newReader(f *os.File, size int64, report func(store.Damage)) *reader {
-	return &reader{
-		source: source{f, uint64(size+pageSize-1) / pageSize}, file: f, size: size,
-		inUse: map[uint64]bool{}, report: report, worse: func(store.Damage) {},
+// NewReader reads a file of so many bytes, which nobody writes to. Load tells
+// report of everything that is not as it was written; refused is what an engine
+// must not serve, the rest costs nothing.
+func NewReader(f *os.File, size int64, report func(d store.Damage, refused bool)) *Reader {
+	return &Reader{
+		source: source{f, uint64(size+PageSize-1) / PageSize}, file: f, size: size,
+		inUse: map[uint64]bool{}, report: report,
 	}
 }
 
-// holdStill takes the lock beside a store, if there is one. Copies have none, and
-// on a medium that cannot be written to nobody can change anything.
-func holdStill(path string) (free func(), err error) {
-	if _, err := os.Stat(path + ".lock"); err != nil {
-		return func() {}, nil
-	}
-	lock, err := lockFile(path)
-	if errors.Is(err, unix.EROFS) {
-		return func() {}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return func() { lock.Close() }, nil
-}
-
-func (r *reader) note(d store.Damage) {
+func (r *Reader) note(d store.Damage) {
 	r.damaged = true
-	r.worse(d)
-	r.report(d)
+	r.report(d, true)
 }
 
-// load reads all of the file but the values, and tells what is damaged.
-func (r *reader) load(ctx context.Context) error {
+func (r *Reader) mention(d store.Damage) { r.report(d, false) }
+
+// Load reads all of the file but the values, and tells what is damaged.
+func (r *Reader) Load(ctx context.Context) error {
 	_ = unix.Fadvise(int(r.file.Fd()), 0, readAheadBytes, unix.FADV_WILLNEED)
 	found, err := r.choose(ctx)
 	if err != nil {
@@ -95,11 +57,11 @@ func (r *reader) load(ctx context.Context) error {
 	for _, note := range found.top.notes {
 		r.note(note)
 	}
-	if pages := uint64(r.size / pageSize); r.meta.high > pages {
+	if pages := uint64(r.size / PageSize); r.meta.high > pages {
 		r.note(store.Damage{Reason: fmt.Sprintf("the file has %d pages, fewer than the %d it should", pages, r.meta.high)})
 	}
 	mark(r.inUse, found.top)
-	var wants []tally
+	var wants []Tally
 	for _, e := range found.top.entries {
 		t, err := r.walk(ctx, e, r.inUse)
 		if err != nil {
@@ -120,13 +82,13 @@ func (r *reader) load(ctx context.Context) error {
 }
 
 // walk reads one bucket, nil for what is none of the store's.
-func (r *reader) walk(ctx context.Context, e entry, inUse map[uint64]bool) (*tree, error) {
+func (r *Reader) walk(ctx context.Context, e entry, inUse map[uint64]bool) (*tree, error) {
 	t := &tree{from: r.source, inUse: inUse, seen: map[uint64]bool{}}
 	bucket, records := e.bucket()
 	switch {
 	case records:
 		t.bucket = bucket
-	case string(e.name) == lazyBucket:
+	case string(e.name) == LazyBucket:
 		t.bucket, t.listed = lazyLabel, true
 	default:
 		return nil, nil
@@ -147,14 +109,14 @@ const lazyLabel = "(list of lazy records)"
 
 // compareLazy checks that those are listed, and only those, that say they may
 // have been written lazily.
-func (r *reader) compareLazy() {
-	var listed, flagged tally
+func (r *Reader) compareLazy() {
+	var listed, flagged Tally
 	found := false
 	for _, t := range r.trees {
 		if t.listed {
 			listed, found = t.have, true
 		} else {
-			flagged = flagged.plus(t.lazy)
+			flagged = flagged.Plus(t.lazy)
 		}
 	}
 	switch {
@@ -162,7 +124,7 @@ func (r *reader) compareLazy() {
 	case !found:
 		r.note(store.Damage{Reason: "there is no list of lazy records; nothing is lost by that"})
 	case listed != flagged:
-		r.note(store.Damage{Reason: fmt.Sprintf("%d records are listed as lazy, %d or others are; nothing is lost by that", listed.count(), flagged.count())})
+		r.note(store.Damage{Reason: fmt.Sprintf("%d records are listed as lazy, %d or others are; nothing is lost by that", listed.Count(), flagged.Count())})
 	}
 }
 
@@ -177,15 +139,26 @@ func (t *tree) tell(report func(store.Damage)) {
 	}
 }
 
-// contents sums up.
-func (r *reader) contents() Contents {
+// Contents is what a file holds.
+type Contents struct {
+	Revision  store.Revision // the last one on disk
+	Reserved  store.Revision // beyond it none was handed out
+	Format    byte
+	Buckets   map[string]int // whole records
+	FileBytes int64
+	FreeBytes int64
+	Clean     bool // it was stopped cleanly
+}
+
+// Contents sums up what Load found.
+func (r *Reader) Contents() Contents {
 	c := Contents{
-		Revision: r.state.revision, Format: progressFormat, Buckets: map[string]int{}, FileBytes: r.size,
-		FreeBytes: max(r.size-int64(2+len(r.inUse))*pageSize, 0), Clean: r.known && r.state.revision == r.state.reserved,
+		Revision: r.state.Revision, Reserved: r.state.Reserved, Format: Version, Buckets: map[string]int{}, FileBytes: r.size,
+		FreeBytes: max(r.size-int64(2+len(r.inUse))*PageSize, 0), Clean: r.known && r.state.Revision == r.state.Reserved,
 	}
 	for _, t := range r.trees {
 		if !t.listed {
-			c.Buckets[t.bucket] = int(t.have.count())
+			c.Buckets[t.bucket] = int(t.have.Count())
 		}
 		if !r.known {
 			c.Revision = max(c.Revision, t.newest)
@@ -194,8 +167,9 @@ func (r *reader) contents() Contents {
 	return c
 }
 
-// each calls fn for every whole record.
-func (r *reader) each(ctx context.Context, fn func(key store.Key, record []byte) error) error {
+// Each calls fn for every whole record by bucket and name. What it gets is its
+// own until it returns.
+func (r *Reader) Each(ctx context.Context, fn func(key store.Key, record []byte) error) error {
 	for _, t := range r.trees {
 		if t.listed {
 			continue

@@ -1,4 +1,4 @@
-package bolt
+package format
 
 import (
 	"bytes"
@@ -17,19 +17,19 @@ import (
 type root struct {
 	page  uint64
 	top   *top
-	state progress
+	state State
 	known bool   // the state could be read
 	high  uint64 // pages from here on are not in use
 }
 
 // complete reports whether all of it is what that transaction made.
 func (r *root) complete(tx uint64) bool {
-	return r.known && r.state.tx == tx && r.top.tally() == r.state.buckets
+	return r.known && r.state.Tx == tx && r.top.tally() == r.state.Buckets
 }
 
 // readable reports whether no bucket is known to be missing.
 func (r *root) readable() bool {
-	return len(r.top.gaps) == 0 && len(r.top.entries) > 0 && (!r.known || r.top.tally().count() == r.state.buckets.count())
+	return len(r.top.gaps) == 0 && len(r.top.entries) > 0 && (!r.known || r.top.tally().Count() == r.state.Buckets.Count())
 }
 
 // newerThan orders states of one file. Of two of one transaction the first was
@@ -37,14 +37,14 @@ func (r *root) readable() bool {
 // snapshot; revisions went on behind all that it may have handed out.
 func (r *root) newerThan(o *root) bool {
 	a, b := r.state, o.state
-	return cmp.Or(cmp.Compare(a.tx, b.tx), cmp.Compare(a.reserved, b.reserved), cmp.Compare(a.revision, b.revision)) > 0
+	return cmp.Or(cmp.Compare(a.Tx, b.Tx), cmp.Compare(a.Reserved, b.Reserved), cmp.Compare(a.Revision, b.Revision)) > 0
 }
 
 // choose finds where the file's last state begins. A meta page that was torn by
 // a power cut looks like one that was damaged later. In both cases all that it
 // led to is on disk, since it is written when that has been synced; so going on
 // there loses nothing, while bbolt would go back to the state before.
-func (r *reader) choose(ctx context.Context) (now *root, err error) {
+func (r *Reader) choose(ctx context.Context) (now *root, err error) {
 	slots := r.slots()
 	if at := newest(slots); at >= 0 {
 		r.meta = slots[at].meta
@@ -54,7 +54,7 @@ func (r *reader) choose(ctx context.Context) (now *root, err error) {
 	}
 	for i, s := range slots {
 		if s.mended || !s.valid && now != nil {
-			r.report(store.Damage{Reason: fmt.Sprintf("meta page %d is damaged", i)})
+			r.mention(store.Damage{Reason: fmt.Sprintf("meta page %d is damaged", i)})
 		}
 	}
 	if !slots[0].valid || !slots[1].valid {
@@ -75,7 +75,7 @@ func (r *reader) choose(ctx context.Context) (now *root, err error) {
 
 // follow returns the state after the one that the only meta page leads to, nil if
 // none was begun. It may not all be there.
-func (r *reader) follow(ctx context.Context, now *root) (last *root, whole bool, err error) {
+func (r *Reader) follow(ctx context.Context, now *root) (last *root, whole bool, err error) {
 	if now == nil {
 		return r.last(ctx, 0, math.MaxUint64)
 	}
@@ -91,18 +91,18 @@ func (r *reader) follow(ctx context.Context, now *root) (last *root, whole bool,
 }
 
 // tellLater tells that the last state was found by searching.
-func (r *reader) tellLater(found *root, all bool) {
-	d := store.Damage{Reason: fmt.Sprintf("the last state, to which no page leads, is that of revision %d in page %d", found.state.revision, found.page)}
+func (r *Reader) tellLater(found *root, all bool) {
+	d := store.Damage{Reason: fmt.Sprintf("the last state, to which no page leads, is that of revision %d in page %d", found.state.Revision, found.page)}
 	if all {
 		d.Reason += "; nothing is lost by that"
-		r.report(d)
+		r.mention(d)
 		return
 	}
 	r.note(d)
 }
 
 // slots reads the meta pages.
-func (r *reader) slots() [2]metaSlot {
+func (r *Reader) slots() [2]metaSlot {
 	front, err := r.bytes(0, min(2, r.pages))
 	if err != nil {
 		return [2]metaSlot{} // what cannot be read is damaged
@@ -111,7 +111,7 @@ func (r *reader) slots() [2]metaSlot {
 }
 
 // readRoot reads a tree of buckets as far as possible.
-func (r *reader) readRoot(ctx context.Context, id uint64) (*root, error) {
+func (r *Reader) readRoot(ctx context.Context, id uint64) (*root, error) {
 	t := newTop(r.source, false)
 	if _, err := t.visit(ctx, id, nil, nil, 0); err != nil {
 		return nil, err
@@ -123,23 +123,23 @@ func (r *reader) readRoot(ctx context.Context, id uint64) (*root, error) {
 	}
 	switch found.known = err == nil; {
 	case !found.known:
-	case t.tally() == found.state.buckets:
+	case t.tally() == found.state.Buckets:
 		for _, gap := range t.gaps {
 			t.note("page %d %s; nothing is lost by that", gap.page, gap.reason)
 		}
 		t.gaps = nil
 	case len(t.gaps) == 0:
-		t.correct(found.state.buckets)
+		t.correct(found.state.Buckets)
 	}
 	return found, nil
 }
 
 // last returns the last of the states of some transactions that is all there; if
 // none is, the last one.
-func (r *reader) last(ctx context.Context, from, to uint64) (last *root, whole bool, err error) {
+func (r *Reader) last(ctx context.Context, from, to uint64) (last *root, whole bool, err error) {
 	var all []*root
 	err = r.parts(ctx, func(found *root) {
-		if tx := found.state.tx; found.complete(tx) && tx >= from && tx <= to {
+		if tx := found.state.Tx; found.complete(tx) && tx >= from && tx <= to {
 			all = append(all, found)
 		}
 	})
@@ -171,7 +171,7 @@ func (r *reader) last(ctx context.Context, from, to uint64) (last *root, whole b
 
 // parts calls fn for every page that holds buckets and nothing else, together
 // with all below it.
-func (r *reader) parts(ctx context.Context, fn func(*root)) error {
+func (r *Reader) parts(ctx context.Context, fn func(*root)) error {
 	slots := r.slots()
 	for id := range r.pages {
 		if id < 2 && slots[id].valid {
@@ -193,7 +193,7 @@ func (r *reader) parts(ctx context.Context, fn func(*root)) error {
 
 // repair makes the best of a tree of buckets that is not complete: with another
 // page; or the state before; or what there is.
-func (r *reader) repair(ctx context.Context, now *root) (*root, error) {
+func (r *Reader) repair(ctx context.Context, now *root) (*root, error) {
 	if now != nil {
 		if patched, err := r.patch(ctx, now); patched || err != nil {
 			return now, err
@@ -205,7 +205,7 @@ func (r *reader) repair(ctx context.Context, now *root) (*root, error) {
 		}
 	}
 	if now == nil || len(now.top.entries) == 0 {
-		return nil, fmt.Errorf("%w: no page leads to its records; %s", store.ErrDamaged, goOn)
+		return nil, fmt.Errorf("%w: no page leads to its records; %s", store.ErrDamaged, GoOn)
 	}
 	for _, gap := range now.top.gaps {
 		now.top.note("page %d %s", gap.page, gap.reason)
@@ -213,17 +213,17 @@ func (r *reader) repair(ctx context.Context, now *root) (*root, error) {
 	switch {
 	case !now.known:
 		now.top.note("its last revision cannot be read")
-	case now.top.tally() != now.state.buckets:
-		now.top.note("its buckets are not those that it should have; some of its %d are lost, renamed or of the past", now.state.buckets.count())
+	case now.top.tally() != now.state.Buckets:
+		now.top.note("its buckets are not those that it should have; some of its %d are lost, renamed or of the past", now.state.Buckets.Count())
 	default:
-		now.top.note("its buckets are those of transaction %d, the last one is %d; what was written after that is lost", now.state.tx, r.meta.tx)
+		now.top.note("its buckets are those of transaction %d, the last one is %d; what was written after that is lost", now.state.Tx, r.meta.tx)
 	}
 	return now, nil
 }
 
 // patch looks for the page with which the tree of buckets is that of the last
 // transaction: in a gap, or instead of a page of the past.
-func (r *reader) patch(ctx context.Context, now *root) (bool, error) {
+func (r *Reader) patch(ctx context.Context, now *root) (bool, error) {
 	t, have := now.top, now.top.tally()
 	var holes []part
 	for _, gap := range t.gaps {
@@ -237,12 +237,12 @@ func (r *reader) patch(ctx context.Context, now *root) (bool, error) {
 		if found.known {
 			trial.state = found.state
 		}
-		if trial.state.tx != r.meta.tx || best != nil && !trial.newerThan(best) {
+		if trial.state.Tx != r.meta.tx || best != nil && !trial.newerThan(best) {
 			return
 		}
 		counts := found.top.tally()
 		for _, hole := range holes {
-			if have.minus(tallyEntries(t.entries[hole.from:hole.to])).plus(counts) == trial.state.buckets {
+			if have.Minus(tallyEntries(t.entries[hole.from:hole.to])).Plus(counts) == trial.state.Buckets {
 				best, place = trial, hole
 				return
 			}
@@ -263,17 +263,17 @@ func (r *reader) patch(ctx context.Context, now *root) (bool, error) {
 }
 
 // goBack returns the last state that begins elsewhere.
-func (r *reader) goBack(ctx context.Context) (*root, error) {
+func (r *Reader) goBack(ctx context.Context) (*root, error) {
 	found, _, err := r.last(ctx, 0, math.MaxUint64)
 	if found != nil && err == nil {
 		r.note(store.Damage{Reason: fmt.Sprintf("the tree of buckets in page %d is damaged; another one, of revision %d, was found in page %d; what was written after that is lost",
-			r.meta.root, found.state.revision, found.page)})
+			r.meta.root, found.state.Revision, found.page)})
 	}
 	return found, err
 }
 
 // whole reports whether all that a root leads to is as it was written.
-func (r *reader) whole(ctx context.Context, found *root) (bool, error) {
+func (r *Reader) whole(ctx context.Context, found *root) (bool, error) {
 	inUse := map[uint64]bool{}
 	mark(inUse, found.top)
 	for _, e := range found.top.entries {

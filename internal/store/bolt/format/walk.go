@@ -1,4 +1,4 @@
-package bolt
+package format
 
 import (
 	"bytes"
@@ -27,11 +27,12 @@ const (
 	freshTx      = 1 // the last transaction of a file that bbolt has just made
 )
 
-// verifyPages walks the pages of a file before bbolt does. What bbolt finds on
+// VerifyPages walks the pages of a file before bbolt does. What bbolt finds on
 // its own walk it throws as a panic from a goroutine of its own, which would end
 // the process. A file that is not there, is empty or has no meta page is left to
-// bbolt, which has errors for these.
-func verifyPages(path string) error {
+// bbolt, which has errors for these. A bad meta page is put right where nothing
+// is lost by that: it is the one thing here that writes.
+func VerifyPages(path string) error {
 	f, err := os.Open(path)
 	if os.IsNotExist(err) {
 		return nil
@@ -44,8 +45,8 @@ func verifyPages(path string) error {
 	if err != nil || info.Size() == 0 || info.Size() > math.MaxInt {
 		return err
 	}
-	if info.Size() < 2*pageSize {
-		return fmt.Errorf("%w: the file has %d bytes, fewer than any store; %s", store.ErrDamaged, info.Size(), goOn)
+	if info.Size() < 2*PageSize {
+		return fmt.Errorf("%w: the file has %d bytes, fewer than any store; %s", store.ErrDamaged, info.Size(), GoOn)
 	}
 	_ = unix.Fadvise(int(f.Fd()), 0, readAheadBytes, unix.FADV_WILLNEED)
 	if err := mendMeta(path, f, info.Size()); err != nil {
@@ -56,7 +57,7 @@ func verifyPages(path string) error {
 		return fmt.Errorf("map the file: %w", err)
 	}
 	defer unix.Munmap(data)
-	_, err = walkPages(data)
+	_, err = Walk(data)
 	return err
 }
 
@@ -64,7 +65,7 @@ func verifyPages(path string) error {
 // one bad meta page it would go back to the one before, and the last transaction
 // would be gone without a word.
 func mendMeta(path string, f *os.File, size int64) error {
-	r := newReader(f, size, func(store.Damage) {})
+	r := NewReader(f, size, func(store.Damage, bool) {})
 	slots := r.slots()
 	at := newest(slots)
 	if at < 0 || !slots[at].mended && slots[1-at].valid {
@@ -89,10 +90,10 @@ func mendMeta(path string, f *os.File, size int64) error {
 		return err
 	}
 	if whole && !last.top.misplaced {
-		return writeMeta(path, 1-at, meta{root: last.page, free: noFreeList, high: max(last.high, r.meta.high), tx: last.state.tx})
+		return writeMeta(path, 1-at, meta{root: last.page, free: noFreeList, high: max(last.high, r.meta.high), tx: last.state.Tx})
 	}
 	if last != nil {
-		return fmt.Errorf("%w: a meta page, and part of what it led to; %s", store.ErrDamaged, goOn)
+		return fmt.Errorf("%w: a meta page, and part of what it led to; %s", store.ErrDamaged, GoOn)
 	}
 	return nil
 }
@@ -104,58 +105,64 @@ func writeMeta(path string, slot int, m meta) error {
 		return err
 	}
 	defer f.Close()
-	if _, err := f.WriteAt(m.encode(slot), int64(slot)*pageSize); err != nil {
-		return diskError(err)
+	if _, err := f.WriteAt(m.encode(slot), int64(slot)*PageSize); err != nil {
+		return err
 	}
 	return f.Sync()
 }
 
-// walkPages tells which pages are in use; nil when there is no meta page.
-func walkPages(data []byte) (*pages, error) {
+// Walk finds which pages of a whole file are in use, nil when there is no meta
+// page. The error is an ErrDamaged that names the page bbolt would stumble over.
+func Walk(data []byte) (inUse []bool, err error) {
 	slots := readMetas(data)
 	at := newest(slots)
 	if at < 0 || slots[at].mended {
 		return nil, nil
 	}
 	m := slots[at].meta
-	p := &pages{data: data, high: m.high}
-	if p.high > uint64(len(data)/pageSize) {
-		return nil, fmt.Errorf("%w: the file has %d pages, fewer than the %d it should; "+goOn,
-			store.ErrDamaged, len(data)/pageSize, p.high)
+	if m.high > uint64(len(data)/PageSize) {
+		return nil, fmt.Errorf("%w: the file has %d pages, fewer than the %d it should; "+GoOn,
+			store.ErrDamaged, len(data)/PageSize, m.high)
 	}
-	p.seen = make([]bool, p.high)
-	if err := p.tree(m.root, nil, nil, true); err != nil {
-		return p, err
+	w := newWalk(data[:m.high*PageSize])
+	if err := w.tree(m.root, nil, nil, true); err != nil {
+		return w.seen, err
 	}
-	if m.tx > freshTx && binary.NativeEndian.Uint16(data[m.root*pageSize+10:]) == 0 {
+	if m.tx > freshTx && binary.NativeEndian.Uint16(data[m.root*PageSize+10:]) == 0 {
 		// Who opens the file would take it for a new one.
-		return p, damagedPage(m.root, "should lead to buckets and is empty")
+		return w.seen, damagedPage(m.root, "should lead to buckets and is empty")
 	}
-	return p, p.freeList(m.free)
+	return w.seen, w.freeList(m.free)
+}
+
+// WalkTree does so for the tree of buckets that begins at a page, of a file that
+// may be open.
+func WalkTree(data []byte, root uint64) error {
+	return newWalk(data).tree(root, nil, nil, true)
 }
 
 // freeList checks that what bbolt will take for free is, in a file that skiff has
 // not written to yet: later there is no such list.
-func (p *pages) freeList(id uint64) error {
+func (w *walk) freeList(id uint64) error {
 	if id == noFreeList {
 		return nil
 	}
-	if id < 2 || id >= p.high || p.seen[id] {
+	if id < 2 || id >= w.high || w.seen[id] {
 		return damagedPage(id, "cannot be the list of free pages")
 	}
-	page := p.data[id*pageSize:]
+	page := w.data[id*PageSize:]
 	count, overflow := int(binary.NativeEndian.Uint16(page[10:])), uint64(binary.NativeEndian.Uint32(page[12:]))
 	if binary.NativeEndian.Uint64(page) != id || binary.NativeEndian.Uint16(page[8:]) != pageFree || overflow != 0 ||
-		count > (pageSize-pageHeader)/8 {
+		count > (PageSize-pageHeader)/8 {
 		return damagedPage(id, "is no list of free pages")
 	}
-	p.seen[id] = true
+	w.seen[id] = true
 	for i := range count {
 		free := binary.NativeEndian.Uint64(page[pageHeader+8*i:])
-		if free < 2 || free >= p.high || p.seen[free] {
+		if free < 2 || free >= w.high || w.seen[free] {
 			return damagedPage(id, fmt.Sprintf("has page %d as free, which is in use", free))
 		}
-		p.seen[free] = true
+		w.seen[free] = true
 	}
 	return nil
 }
@@ -165,43 +172,48 @@ func (p *pages) freeList(id uint64) error {
 // which on a cold SD card is a wait for each.
 const readAheadBytes = 256 << 20
 
-// pages is a file on which a walk is under way.
-type pages struct {
+// walk is a walk under way over the pages that may be in use.
+type walk struct {
 	data []byte
-	high uint64 // pages from here on are not in use
+	high uint64 // the first page that is not there
 	seen []bool
+}
+
+func newWalk(data []byte) *walk {
+	high := uint64(len(data) / PageSize)
+	return &walk{data: data, high: high, seen: make([]bool, high)}
 }
 
 // damagedPage is the error for a page that bbolt would stumble over.
 func damagedPage(id uint64, reason string) error {
-	return fmt.Errorf("%w: page %d %s; "+goOn, store.ErrDamaged, id, reason)
+	return fmt.Errorf("%w: page %d %s; "+GoOn, store.ErrDamaged, id, reason)
 }
 
 // tree walks the pages below one, whose keys must lie in [from, to); nil is no
 // bound. The top tree holds buckets, and the trees of these hold none.
-func (p *pages) tree(id uint64, from, to []byte, top bool) error {
-	if id < 2 || id >= p.high {
-		return damagedPage(id, fmt.Sprintf("is referred to, but the last one is %d", p.high-1))
+func (w *walk) tree(id uint64, from, to []byte, top bool) error {
+	if id < 2 || id >= w.high {
+		return damagedPage(id, fmt.Sprintf("is referred to, but the last one is %d", w.high-1))
 	}
-	page := p.data[id*pageSize:]
+	page := w.data[id*PageSize:]
 	if got := binary.NativeEndian.Uint64(page); got != id {
 		return damagedPage(id, fmt.Sprintf("says it is page %d", got))
 	}
 	overflow := uint64(binary.NativeEndian.Uint32(page[12:]))
-	if id+overflow >= p.high {
+	if id+overflow >= w.high {
 		return damagedPage(id, "reaches beyond the last one")
 	}
 	for i := id; i <= id+overflow; i++ {
-		if p.seen[i] {
+		if w.seen[i] {
 			return damagedPage(i, "is in use twice")
 		}
-		p.seen[i] = true
+		w.seen[i] = true
 	}
-	return p.elements(id, page[:(overflow+1)*pageSize], from, to, top)
+	return w.elements(id, page[:(overflow+1)*PageSize], from, to, top)
 }
 
 // elements walks what a page, or the page within an inline bucket, holds.
-func (p *pages) elements(id uint64, page []byte, from, to []byte, top bool) error {
+func (w *walk) elements(id uint64, page []byte, from, to []byte, top bool) error {
 	flags, count := binary.NativeEndian.Uint16(page[8:]), int(binary.NativeEndian.Uint16(page[10:]))
 	branch := flags == pageBranch
 	if !branch && flags != pageLeaf {
@@ -229,11 +241,11 @@ func (p *pages) elements(id uint64, page []byte, from, to []byte, top bool) erro
 					return err
 				}
 			}
-			err = p.tree(binary.NativeEndian.Uint64(page[at+8:]), key, upper, top)
+			err = w.tree(binary.NativeEndian.Uint64(page[at+8:]), key, upper, top)
 		case top != (binary.NativeEndian.Uint32(page[at:])&bucketFlag != 0):
 			err = damagedPage(id, "has a record among buckets, or the other way round")
 		case top:
-			err = p.bucket(id, value)
+			err = w.bucket(id, value)
 		}
 		if err != nil {
 			return err
@@ -257,15 +269,15 @@ func element(id uint64, page []byte, at int, branch bool) (key, value []byte, er
 }
 
 // bucket walks a nested tree.
-func (p *pages) bucket(id uint64, value []byte) error {
+func (w *walk) bucket(id uint64, value []byte) error {
 	if len(value) < bucketHeader {
 		return damagedPage(id, "has a bucket without a header")
 	}
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
-		return p.tree(root, nil, nil, false)
+		return w.tree(root, nil, nil, false)
 	}
 	if len(value) < bucketHeader+pageHeader {
 		return damagedPage(id, "has a bucket without a page")
 	}
-	return p.elements(id, value[bucketHeader:], nil, nil, false)
+	return w.elements(id, value[bucketHeader:], nil, nil, false)
 }

@@ -1,4 +1,4 @@
-package bolt
+package format
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 type candidate struct {
 	page   uint64
 	leaves []leaf
-	tally  tally
+	tally  Tally
 	seen   map[uint64]bool
 }
 
@@ -55,8 +55,8 @@ func (t *tree) span(from, to int) span {
 
 // resolve finds out what is missing from a tree that should hold so much, brings
 // back what can be found, and notes the rest.
-func (r *reader) resolve(ctx context.Context, t *tree, want tally) error {
-	missing := want.minus(t.have)
+func (r *Reader) resolve(ctx context.Context, t *tree, want Tally) error {
+	missing := want.Minus(t.have)
 	if missing == 0 {
 		for _, gap := range t.gaps {
 			t.note("page %d %s; nothing is lost by that", gap.page, gap.reason)
@@ -66,7 +66,7 @@ func (r *reader) resolve(ctx context.Context, t *tree, want tally) error {
 	}
 	known := sumLost(t.lost)
 	suspects := t.suspects()
-	if missing == known.plus(sumLost(suspects)) || len(t.gaps) == 0 && len(t.lost) > 0 && int(missing.count()) == len(t.lost) {
+	if missing == known.Plus(sumLost(suspects)) || len(t.gaps) == 0 && len(t.lost) > 0 && int(missing.Count()) == len(t.lost) {
 		t.lost = append(t.lost, suspects...)
 		t.gaps = nil
 		return nil
@@ -76,21 +76,21 @@ func (r *reader) resolve(ctx context.Context, t *tree, want tally) error {
 		return err
 	}
 	if len(t.gaps) > 0 {
-		for _, need := range []tally{missing.minus(known), missing} {
+		for _, need := range []Tally{missing.Minus(known), missing} {
 			if ok, err := r.fill(ctx, t, need, candidates); ok || err != nil {
 				return err
 			}
 		}
-	} else if r.substitute(t, missing.minus(known), candidates) {
+	} else if r.substitute(t, missing.Minus(known), candidates) {
 		return nil
 	}
 	t.giveUp(want)
 	return nil
 }
 
-func sumLost(all []lost) (t tally) {
+func sumLost(all []lost) (t Tally) {
 	for _, l := range all {
-		t = t.plus(l.tally)
+		t = t.Plus(l.tally)
 	}
 	return t
 }
@@ -104,28 +104,28 @@ func (t *tree) suspects() (all []lost) {
 }
 
 // giveUp notes what is lost.
-func (t *tree) giveUp(want tally) {
-	missing := want.minus(t.have)
+func (t *tree) giveUp(want Tally) {
+	missing := want.Minus(t.have)
 	suspects := t.suspects()
 	t.lost = append(t.lost, suspects...)
 	switch {
 	case len(t.gaps) == 0:
-		t.note("it holds %d records or others than the %d it should; what is there is whole", t.have.count(), want.count())
-	case int(missing.count()) == len(t.lost):
+		t.note("it holds %d records or others than the %d it should; what is there is whole", t.have.Count(), want.Count())
+	case int(missing.Count()) == len(t.lost):
 	case len(t.gaps) == 1:
 		gap := t.gaps[0]
-		t.note("page %d %s; %v are lost, %d in number", gap.page, gap.reason, t.span(gap.at, gap.at), missing.count()-uint64(len(t.lost)))
+		t.note("page %d %s; %v are lost, %d in number", gap.page, gap.reason, t.span(gap.at, gap.at), missing.Count()-uint64(len(t.lost)))
 	default:
 		for _, gap := range t.gaps {
 			t.note("page %d %s; %v are lost if there were any", gap.page, gap.reason, t.span(gap.at, gap.at))
 		}
-		t.note("%d of its %d records are lost", missing.count(), want.count())
+		t.note("%d of its %d records are lost", missing.Count(), want.Count())
 	}
 	t.gaps = nil
 }
 
 // orphans calls fn for the pages that nothing refers to.
-func (r *reader) orphans(fn func(id uint64) error) error {
+func (r *Reader) orphans(fn func(id uint64) error) error {
 	slots := r.slots()
 	for id := range r.pages {
 		if r.inUse[id] || id < 2 && slots[id].valid {
@@ -140,7 +140,7 @@ func (r *reader) orphans(fn func(id uint64) error) error {
 
 // candidates returns the pages that hold whole records of a bucket and nothing
 // else, with what is below them.
-func (r *reader) candidates(ctx context.Context, t *tree) ([]candidate, error) {
+func (r *Reader) candidates(ctx context.Context, t *tree) ([]candidate, error) {
 	var all []candidate
 	err := r.orphans(func(id uint64) error {
 		trial := &tree{from: r.source, bucket: t.bucket, listed: t.listed, seen: map[uint64]bool{}}
@@ -154,7 +154,7 @@ func (r *reader) candidates(ctx context.Context, t *tree) ([]candidate, error) {
 }
 
 // fill looks for the records of which the tally is need in the gaps.
-func (r *reader) fill(ctx context.Context, t *tree, need tally, candidates []candidate) (bool, error) {
+func (r *Reader) fill(ctx context.Context, t *tree, need Tally, candidates []candidate) (bool, error) {
 	var spans []span
 	for _, gap := range t.gaps {
 		spans = append(spans, t.span(gap.at, gap.at))
@@ -176,7 +176,7 @@ func (r *reader) fill(ctx context.Context, t *tree, need tally, candidates []can
 		for _, gap := range t.gaps {
 			t.note("page %d %s; its records were found in pages that nothing refers to, nothing is lost", gap.page, gap.reason)
 		}
-		t.loose, t.have, t.gaps = append(t.loose, records...), t.have.plus(need), nil
+		t.loose, t.have, t.gaps = append(t.loose, records...), t.have.Plus(need), nil
 		return true, nil
 	}
 	return false, nil
@@ -184,19 +184,19 @@ func (r *reader) fill(ctx context.Context, t *tree, need tally, candidates []can
 
 // substitute looks for a page that the tree should refer to instead of one of
 // the past.
-func (r *reader) substitute(t *tree, missing tally, candidates []candidate) bool {
-	byTally := map[tally][]candidate{}
+func (r *Reader) substitute(t *tree, missing Tally, candidates []candidate) bool {
+	byTally := map[Tally][]candidate{}
 	for _, c := range candidates {
 		byTally[c.tally] = append(byTally[c.tally], c)
 	}
 	for _, u := range t.units {
-		for _, c := range byTally[missing.plus(u.tally)] {
+		for _, c := range byTally[missing.Plus(u.tally)] {
 			if !c.within([]span{t.span(u.from, u.to)}) {
 				continue
 			}
 			t.note("page %d holds the past; what belongs there was found in page %d, nothing is lost", u.page, c.page)
 			t.leaves = slices.Delete(t.leaves, u.from, u.to)
-			t.have = t.have.minus(u.tally)
+			t.have = t.have.Minus(u.tally)
 			r.take(t, []candidate{c})
 			return true
 		}
@@ -205,10 +205,10 @@ func (r *reader) substitute(t *tree, missing tally, candidates []candidate) bool
 }
 
 // take makes candidates part of the tree.
-func (r *reader) take(t *tree, found []candidate) {
+func (r *Reader) take(t *tree, found []candidate) {
 	for _, c := range found {
 		t.leaves = append(t.leaves, c.leaves...)
-		t.have = t.have.plus(c.tally)
+		t.have = t.have.Plus(c.tally)
 		for id := range c.seen {
 			r.inUse[id] = true
 		}
@@ -235,13 +235,13 @@ func pageList(found []candidate) string {
 }
 
 // choose returns one candidate or two which have the tally.
-func choose(need tally, all []candidate) []candidate {
-	before := map[tally]int{}
+func choose(need Tally, all []candidate) []candidate {
+	before := map[Tally]int{}
 	for i, c := range all {
 		if c.tally == need {
 			return []candidate{c}
 		}
-		if j, ok := before[need.minus(c.tally)]; ok && c.apart(all[j]) {
+		if j, ok := before[need.Minus(c.tally)]; ok && c.apart(all[j]) {
 			return []candidate{all[j], c}
 		}
 		before[c.tally] = i
@@ -256,7 +256,7 @@ func (c candidate) apart(o candidate) bool {
 }
 
 // strays returns the newest of each record in pages that nothing refers to.
-func (r *reader) strays(ctx context.Context, t *tree, spans []span) ([]loose, error) {
+func (r *Reader) strays(ctx context.Context, t *tree, spans []span) ([]loose, error) {
 	byName := map[string]loose{}
 	trial := &tree{from: r.source, bucket: t.bucket, listed: t.listed}
 	err := r.orphans(func(id uint64) error {
@@ -269,8 +269,8 @@ func (r *reader) strays(ctx context.Context, t *tree, spans []span) ([]loose, er
 		return trial.records(leaf{page: id}, func(f found) error {
 			name := string(f.name)
 			inside := slices.ContainsFunc(spans, func(s span) bool { return s.holds(name, name) })
-			if old, ok := byName[name]; inside && (!ok || f.revision > old.revision) {
-				byName[name] = loose{name: name, page: id, header: f.header}
+			if old, ok := byName[name]; inside && (!ok || f.Revision > old.Revision) {
+				byName[name] = loose{name: name, page: id, Header: f.Header}
 			}
 			return nil
 		})
@@ -284,39 +284,30 @@ func (r *reader) strays(ctx context.Context, t *tree, spans []span) ([]loose, er
 }
 
 // trim leaves out up to two records, which were deleted, to come to the tally.
-func trim(need tally, all []loose) ([]loose, bool) {
-	var have tally
+func trim(need Tally, all []loose) ([]loose, bool) {
+	var have Tally
 	for _, l := range all {
-		have = have.add(l.header)
+		have = have.Add(l.Header)
 	}
-	extra := have.minus(need)
-	switch extra.count() {
+	extra := have.Minus(need)
+	switch extra.Count() {
 	case 0:
 		return all, extra == 0 && len(all) > 0
 	case 1:
 		for i, l := range all {
-			if tally(0).add(l.header) == extra {
+			if Tally(0).Add(l.Header) == extra {
 				return slices.Delete(all, i, i+1), true
 			}
 		}
 	case 2:
-		before := map[tally]int{}
+		before := map[Tally]int{}
 		for i, l := range all {
-			one := tally(0).add(l.header)
-			if j, ok := before[extra.minus(one)]; ok {
+			one := Tally(0).Add(l.Header)
+			if j, ok := before[extra.Minus(one)]; ok {
 				return slices.Delete(slices.Delete(all, i, i+1), j, j+1), true
 			}
 			before[one] = i
 		}
 	}
 	return nil, false
-}
-
-// plus and minus account for many records at once.
-func (t tally) plus(o tally) tally {
-	return (t&^tallySum + o&^tallySum) | (t+o)&tallySum
-}
-
-func (t tally) minus(o tally) tally {
-	return (t&^tallySum - o&^tallySum) | (t-o)&tallySum
 }

@@ -1,4 +1,4 @@
-package bolt
+package format
 
 import (
 	"bytes"
@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 )
+
+// PageSize is the same on every machine, so that files can move.
+const PageSize = 4096
 
 // maxPage bounds what is read in one go for one page and what belongs to it: no
 // record comes near.
@@ -36,8 +39,8 @@ type source struct {
 
 // bytes returns n pages from id on. What the file does not have is zero.
 func (s source) bytes(id, n uint64) ([]byte, error) {
-	data := make([]byte, n*pageSize)
-	got, err := s.ReadAt(data, int64(id*pageSize))
+	data := make([]byte, n*PageSize)
+	got, err := s.ReadAt(data, int64(id*PageSize))
 	if got == 0 && errors.Is(err, io.EOF) {
 		return nil, errors.New("is beyond the end of the file")
 	}
@@ -56,7 +59,7 @@ func (s source) page(id uint64) (*layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	most := min(s.pages-id, maxPage/pageSize)
+	most := min(s.pages-id, maxPage/PageSize)
 	said := 1 + uint64(binary.NativeEndian.Uint32(data[12:]))
 	if !headed(id, data) {
 		said = 1 // part of another page, or of none: what it says means nothing
@@ -66,7 +69,7 @@ func (s source) page(id uint64) (*layout, error) {
 			return nil, err
 		}
 	}
-	l := newLayout(id, data, int(most*pageSize))
+	l := newLayout(id, data, int(most*PageSize))
 	reach := max(l.size, min(said, most))
 	if l.size == 0 {
 		l.size = min(said, most)
@@ -74,7 +77,7 @@ func (s source) page(id uint64) (*layout, error) {
 		l.faults = append(l.faults, fmt.Sprintf("says that it takes %d pages, its records %d", said, l.size))
 		l.size = min(said, l.size)
 	}
-	if int(reach*pageSize) > len(data) {
+	if int(reach*PageSize) > len(data) {
 		l.data, err = s.bytes(id, reach)
 	}
 	if got := binary.NativeEndian.Uint64(data); got != id {
@@ -123,7 +126,7 @@ func newLayout(id uint64, data []byte, most int) *layout {
 	return l
 }
 
-func pagesFor(bytes int) uint64 { return uint64(bytes+pageSize-1) / pageSize }
+func pagesFor(bytes int) uint64 { return uint64(bytes+PageSize-1) / PageSize }
 
 // tableSize is the number of elements by the place of the first one's key.
 func tableSize(data []byte, branch bool) int {

@@ -1,4 +1,4 @@
-package bolt
+package format
 
 import (
 	"bytes"
@@ -21,14 +21,14 @@ func (c *readCounter) ReadAt(p []byte, at int64) (int, error) {
 // What is no page must not have all that follows read: a search through many of
 // them would never end.
 func TestNoPageIsReadAsOne(t *testing.T) {
-	file := bytes.Repeat([]byte{0xa5}, 1000*pageSize)
-	binary.NativeEndian.PutUint32(file[7*pageSize+12:], 900) // pages that follow
+	file := bytes.Repeat([]byte{0xa5}, 1000*PageSize)
+	binary.NativeEndian.PutUint32(file[7*PageSize+12:], 900) // pages that follow
 	counter := &readCounter{ReaderAt: bytes.NewReader(file)}
 	l, err := source{counter, 1000}.page(7)
 	if err != nil || len(l.faults) == 0 {
 		t.Fatalf("%+v, %v", l, err)
 	}
-	if counter.bytes > 2*pageSize {
+	if counter.bytes > 2*PageSize {
 		t.Errorf("%d bytes were read", counter.bytes)
 	}
 }
