@@ -1,8 +1,8 @@
 // Package config holds the settings of skiff's roles and merges them from a
 // file, its drop-ins, the environment and flags, in that order.
 //
-// Server is what `skiff server` can be told, Node the part of it that every node
-// has, Store and Snapshots what concerns the cluster's data; a Setting binds one field to its key; Load applies the sources; Host
+// Server is what `skiff server` can be told, Agent what `skiff agent` can, Node the
+// part that every node has, Store and Snapshots what concerns the cluster's data; a Setting binds one field to its key; Load applies the sources; Host
 // derives what a node owns on its machine. The invariant: after Load and
 // Validate without an error, every field can be used as it is. The package never
 // reads the cluster.
@@ -55,12 +55,7 @@ type Server struct {
 // DefaultServer returns the settings of a server that is told nothing.
 func DefaultServer() Server {
 	return Server{
-		Node: Node{
-			DataDir:   DefaultDataDir,
-			NodeName:  hostname(),
-			LogLevel:  "info",
-			LogFormat: "console",
-		},
+		Node:                 defaultNode(),
 		BindAddress:          netip.IPv4Unspecified(),
 		HTTPSListenPort:      6443,
 		ClusterCIDRs:         []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")},
@@ -71,6 +66,10 @@ func DefaultServer() Server {
 		Store:                defaultStore(),
 		Snapshots:            defaultSnapshots(),
 	}
+}
+
+func defaultNode() Node {
+	return Node{DataDir: DefaultDataDir, NodeName: hostname(), LogLevel: "info", LogFormat: "console"}
 }
 
 func hostname() string {

@@ -43,8 +43,12 @@ type Value interface {
 	IsList() bool
 }
 
-// Environment returns the name of the setting's environment variable.
+// Environment returns the name of the setting's environment variable. That of
+// the server is the one k3s has.
 func (s Setting) Environment() string {
+	if s.Key == "server" {
+		return EnvironmentPrefix + "URL"
+	}
 	return EnvironmentPrefix + strings.ToUpper(strings.ReplaceAll(s.Key, "-", "_"))
 }
 

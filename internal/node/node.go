@@ -9,9 +9,7 @@ package node
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -35,6 +33,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/network/pod"
 	"github.com/skiff-sh/skiff/internal/network/service"
 	"github.com/skiff-sh/skiff/internal/pki"
+	"github.com/skiff-sh/skiff/internal/uplink"
 	"github.com/skiff-sh/skiff/internal/version"
 )
 
@@ -46,10 +45,9 @@ type Config struct {
 	Settings      config.Node
 	Host          config.Host
 	Addresses     []netip.Addr
-	Server        string // URL of the API
+	Uplink        *uplink.Uplink // to the API, as this node
 	Authority     *x509.Certificate
-	Client        pki.Pair // the node as a client of the API
-	Serving       pki.Pair // of the node's own API
+	Serving       *pki.Identity // of the node's own API
 	ClusterCIDRs  []netip.Prefix
 	ServiceCIDRs  []netip.Prefix
 	ClusterDNS    []netip.Addr
@@ -101,24 +99,16 @@ func open(ctx context.Context, c Config) (*node, error) {
 
 // connect makes the client, which speaks protobuf and is not throttled: the
 // server's own fairness is enough.
-func (n *node) connect() error {
-	key, err := n.Client.KeyPEM()
-	if err != nil {
-		return err
-	}
-	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: n.Authority.Raw})
+func (n *node) connect() (err error) {
 	n.client, err = kubernetes.NewForConfig(&rest.Config{
-		Host:      n.Server,
+		Host:      n.Uplink.URL(),
+		Transport: n.Uplink,
 		UserAgent: "skiff-agent/" + version.Number(),
 		QPS:       -1,
 		ContentConfig: rest.ContentConfig{
 			ContentType:        runtime.ContentTypeProtobuf,
 			AcceptContentTypes: runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON,
 		},
-		TLSClientConfig: rest.TLSClientConfig{
-			CAData: authority, CertData: n.Client.CertificatePEM(), KeyData: key,
-		},
-		Timeout: 0,
 	})
 	if err != nil {
 		return fmt.Errorf("make client: %w", err)
@@ -195,7 +185,6 @@ func (n *node) run(ctx context.Context) error {
 }
 
 func (n *node) agentConfig() agent.Config {
-	serving := n.Serving.TLS()
 	return agent.Config{
 		Client: n.client, NodeName: n.Settings.NodeName, NodeIPs: n.Addresses, Host: n.Host,
 		Runtime: n.runtime, Images: n.images, Network: n.network,
@@ -203,7 +192,7 @@ func (n *node) agentConfig() agent.Config {
 		Labels: n.labels(), Taints: n.Settings.NodeTaints, Version: version.Git(),
 		Informers:   n.informers,
 		Listen:      fmt.Sprintf(":%d", apiPort),
-		ServingCert: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &serving, nil },
+		ServingCert: n.Serving.GetCertificate,
 		ClientCA:    n.authorities(),
 		Log:         n.Log.Named("agent"),
 	}

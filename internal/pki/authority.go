@@ -45,8 +45,8 @@ type Clock struct {
 	Build time.Time // when this build was made
 }
 
-// latest returns the latest time known to be past.
-func (c Clock) latest() time.Time {
+// Latest returns the latest time known to be past.
+func (c Clock) Latest() time.Time {
 	if now := c.Now(); now.After(c.Build) {
 		return now
 	}
@@ -78,7 +78,7 @@ func NewAuthority(name string, clock Clock) (Pair, error) {
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 	}
-	return sign(template, template, key, key, clock.latest().Add(authorityLife))
+	return sign(template, template, key, key, clock.Latest().Add(authorityLife))
 }
 
 // Issue returns a new key with a certificate signed by the authority.
@@ -102,7 +102,7 @@ func (p Pair) Issue(s Subject, clock Clock) (Pair, error) {
 	if s.Server {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
-	end := clock.latest().Add(leafLife)
+	end := clock.Latest().Add(leafLife)
 	if end.After(p.Certificate.NotAfter) {
 		end = p.Certificate.NotAfter
 	}
@@ -159,5 +159,5 @@ func (p Pair) fits(authority Pair, s Subject, clock Clock) bool {
 			return false
 		}
 	}
-	return clock.latest().Add(renewBefore).Before(c.NotAfter)
+	return clock.Latest().Add(renewBefore).Before(c.NotAfter)
 }

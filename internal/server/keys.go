@@ -18,16 +18,17 @@ const frontProxyClient = "front-proxy-client"
 
 // keys are all keys and certificates of a server.
 type keys struct {
+	clock          pki.Clock
 	authority      pki.Pair // of clients and servers
 	frontProxy     pki.Pair // authority of the front proxy
 	serviceAccount crypto.Signer
 
-	serving       pki.Pair // of the API
-	admin         pki.Pair // system:masters
-	toNodes       pki.Pair // the API server as a client of nodes
-	node          pki.Pair // this machine's node as a client
-	nodeServing   pki.Pair // this machine's node's own API
-	frontProxyTLS pki.Pair // the API server as a client of aggregated ones
+	serving       *pki.Identity // of the API
+	admin         *pki.Identity // system:masters
+	toNodes       *pki.Identity // the API server as a client of nodes
+	node          *pki.Identity // this machine's node as a client
+	nodeServing   *pki.Identity // this machine's node's own API
+	frontProxyTLS *pki.Identity // the API server as a client of aggregated ones
 }
 
 // openKeys makes what is missing below the data directory and reads the rest.
@@ -37,7 +38,7 @@ func openKeys(settings config.Server, addresses []netip.Addr) (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &keys{}
+	k := &keys{clock: clock}
 	if k.authority, err = files.Authority("ca", "skiff-ca"); err != nil {
 		return nil, err
 	}
@@ -48,15 +49,17 @@ func openKeys(settings config.Server, addresses []netip.Addr) (*keys, error) {
 		return nil, err
 	}
 	for _, leaf := range k.leaves(settings, addresses) {
-		if *leaf.pair, err = files.Leaf(leaf.name, *leaf.authority, leaf.subject); err != nil {
+		pair, err := files.Leaf(leaf.name, *leaf.authority, leaf.subject)
+		if err != nil {
 			return nil, err
 		}
+		*leaf.identity = pki.NewIdentity(pair)
 	}
 	return k, nil
 }
 
 type leaf struct {
-	pair      *pki.Pair
+	identity  **pki.Identity
 	name      string
 	authority *pki.Pair
 	subject   pki.Subject

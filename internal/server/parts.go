@@ -31,8 +31,10 @@ import (
 	"github.com/skiff-sh/skiff/internal/controller/tainteviction"
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/node"
+	"github.com/skiff-sh/skiff/internal/pki"
 	"github.com/skiff-sh/skiff/internal/rest"
 	"github.com/skiff-sh/skiff/internal/scheduler"
+	"github.com/skiff-sh/skiff/internal/uplink"
 	"github.com/skiff-sh/skiff/internal/version"
 )
 
@@ -61,7 +63,7 @@ func (s *server) openAPI(context.Context) error {
 		Authenticator: auth.Union{auth.NewCertificates(s.keys.authority.Pool(), time.Now), tokens},
 		Authorizer:    auth.NewAuthorizer(s.state),
 		Tokens:        tokens.Review,
-		Nodes:         rest.Direct{TLS: clientTLS(s.keys.toNodes.TLS(), s.keys.authority.Pool())},
+		Nodes:         rest.Direct{TLS: clientTLS(s.keys.toNodes, s.keys.authority.Pool())},
 		OpenAPI:       openapi.New(),
 		Version:       version.API(),
 		Checks: []rest.Check{
@@ -78,8 +80,8 @@ func (s *server) openAPI(context.Context) error {
 	return nil
 }
 
-func clientTLS(certificate tls.Certificate, roots *x509.CertPool) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}, RootCAs: roots}
+func clientTLS(identity *pki.Identity, roots *x509.CertPool) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetClientCertificate: identity.GetClientCertificate, RootCAs: roots}
 }
 
 // advertised is the address under which Pods and nodes reach the API.
@@ -117,23 +119,27 @@ func (s *server) schedule(ctx context.Context) error {
 	}).Run(ctx)
 }
 
-// nodeConfig is what this machine's node is told. It is a client of the API
-// like any other.
-func (s *server) nodeConfig() node.Config {
-	return node.Config{
+// runNode runs this machine's node. It is a client of the API like any other.
+func (s *server) runNode(ctx context.Context) error {
+	up, err := uplink.New(uplink.Config{
+		Servers: []string{s.localURL()}, Authority: s.keys.authority.Pool(), Identity: s.keys.node, Clock: s.keys.clock,
+	})
+	if err != nil {
+		return err
+	}
+	return node.Run(ctx, node.Config{
 		Settings:      s.settings.Node,
 		Host:          config.NewHost(s.settings.DataDir),
 		Addresses:     s.addresses,
-		Server:        s.localURL(),
+		Uplink:        up,
 		Authority:     s.keys.authority.Certificate,
-		Client:        s.keys.node,
 		Serving:       s.keys.nodeServing,
 		ClusterCIDRs:  s.settings.ClusterCIDRs,
 		ServiceCIDRs:  s.settings.ServiceCIDRs,
 		ClusterDNS:    s.settings.ClusterDNS,
 		ClusterDomain: s.settings.ClusterDomain,
 		Log:           s.log,
-	}
+	})
 }
 
 // askStore says whether the store still takes writes.

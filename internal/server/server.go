@@ -183,7 +183,7 @@ func (s *server) localURL() string {
 
 func (s *server) writeKubeconfig(context.Context) error {
 	return pki.Kubeconfig{
-		Server: s.localURL(), Authority: s.keys.authority, Client: s.keys.admin, User: "skiff-admin",
+		Server: s.localURL(), Authority: s.keys.authority, Client: s.keys.admin.Pair(), User: "skiff-admin",
 	}.Write(s.settings.WriteKubeconfig, s.settings.WriteKubeconfigMode)
 }
 
@@ -200,7 +200,7 @@ func (s *server) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return s.schedule(ctx) })
 	if !s.settings.DisableAgent {
-		group.Go(func() error { return node.Run(ctx, s.nodeConfig()) })
+		group.Go(func() error { return s.runNode(ctx) })
 	}
 	s.running.Store(true)
 	s.log.Info("server started", zap.String("address", s.listener.Addr().String()),
@@ -241,8 +241,8 @@ func (s *server) serve(ctx context.Context) error {
 
 func (s *server) tlsConfig() *tls.Config {
 	return &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		Certificates: []tls.Certificate{s.keys.serving.TLS()},
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: s.keys.serving.GetCertificate,
 		// The handler verifies client certificates itself: a missing or foreign
 		// one is an anonymous or refused request, not a broken connection.
 		ClientAuth: tls.RequestClientCert,

@@ -289,7 +289,7 @@ func TestCertificateNames(t *testing.T) {
 		"kubernetes", "kubernetes.default.svc.cluster.local", "localhost", "box", "box.example.org",
 		"127.0.0.1", "::1", "10.43.0.1", "192.0.2.1", "192.0.2.9",
 	} {
-		if err := k.serving.Certificate.VerifyHostname(name); err != nil {
+		if err := k.serving.Pair().Certificate.VerifyHostname(name); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,0 +1,75 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Agent are the settings of `skiff agent`.
+type Agent struct {
+	Node
+	Servers   []string // https://HOST:PORT, tried in turn
+	Token     string
+	TokenFile string
+}
+
+// DefaultAgent returns the settings of an agent that is told nothing.
+func DefaultAgent() Agent { return Agent{Node: defaultNode()} }
+
+// Settings binds every field to its key.
+func (a *Agent) Settings() []Setting {
+	return slices.Concat(a.settings(), a.Node.settings())
+}
+
+func (a *Agent) settings() []Setting {
+	return []Setting{
+		{"server", "servers of the cluster, https://HOST:6443, tried in turn", stringsValue(&a.Servers)},
+		{"token", "token that lets this machine join (see skiff token)", stringValue(&a.Token)},
+		{"token-file", "file that holds the token", pathValue(&a.TokenFile)},
+	}
+}
+
+// Validate fills what derives from other settings and returns everything that
+// does not fit together, joined in one error. The token may be missing: a node
+// that has joined does not need it any more.
+func (a *Agent) Validate() error {
+	errs := []error{a.Node.validate()}
+	if len(a.Servers) == 0 {
+		errs = append(errs, errors.New("server: expected the cluster's address, such as https://192.0.2.1:6443; set it with --server or "+EnvironmentPrefix+"URL"))
+	}
+	for i, text := range a.Servers {
+		server, err := serverURL(text)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		a.Servers[i] = server
+	}
+	if a.TokenFile != "" {
+		if a.Token != "" {
+			errs = append(errs, errors.New("token and token-file are both set: keep one"))
+		} else if data, err := os.ReadFile(a.TokenFile); err != nil {
+			errs = append(errs, fmt.Errorf("token-file: %w", err))
+		} else {
+			a.Token = string(data)
+		}
+	}
+	a.Token = strings.TrimSpace(a.Token)
+	return errors.Join(errs...)
+}
+
+// serverURL returns a server's URL with its port.
+func serverURL(text string) (string, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.User != nil {
+		return "", fmt.Errorf("server %q: expected https://HOST:PORT, such as https://192.0.2.1:6443", text)
+	}
+	if u.Port() == "" {
+		u.Host += ":6443"
+	}
+	return "https://" + u.Host, nil
+}

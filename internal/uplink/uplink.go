@@ -1,0 +1,140 @@
+// Package uplink is a node's way to the cluster: one transport, which all of the
+// node's clients share, to whichever of the servers answers.
+//
+// An Uplink is an http.RoundTripper that presents the node's Identity, which may
+// be replaced at any time, and Dial opens a connection of its own for what takes
+// one over. The invariant: nothing is sent to a server whose certificate does
+// not lead to the cluster's authority. The package knows nothing of what is asked.
+package uplink
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/skiff-sh/skiff/internal/pki"
+)
+
+// Config is what an Uplink is made from.
+type Config struct {
+	Servers   []string // https://HOST:PORT, tried in turn
+	Authority *x509.CertPool
+	Identity  *pki.Identity // nil: none is presented
+	Clock     pki.Clock     // certificates are judged by it
+}
+
+// How long a connection attempt may take, and after how long without a word a
+// connection is asked if it is still there, and given up.
+const (
+	dialTimeout = 10 * time.Second
+	pingAfter   = 15 * time.Second
+	pingTimeout = 10 * time.Second
+	idleTimeout = 90 * time.Second
+)
+
+// Uplink is the way to the servers. It is safe for concurrent use.
+type Uplink struct {
+	Config
+	hosts []string     // host:port of the servers
+	last  atomic.Int64 // index of the server that answered last
+
+	mu        sync.Mutex // guards what follows
+	transport *http.Transport
+	changed   <-chan struct{} // closed when transport presents an old identity; nil: never
+}
+
+// New returns the uplink to some servers. The error names the URL that is none.
+func New(c Config) (*Uplink, error) {
+	if len(c.Servers) == 0 {
+		return nil, errors.New("there is no server to connect to: name one with --server")
+	}
+	u := &Uplink{Config: c}
+	for _, text := range c.Servers {
+		server, err := url.Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		u.hosts = append(u.hosts, server.Host)
+	}
+	return u, nil
+}
+
+// URL is what clients name as the server; any of them may answer.
+func (u *Uplink) URL() string { return u.Servers[0] }
+
+// RoundTrip implements http.RoundTripper.
+func (u *Uplink) RoundTrip(r *http.Request) (*http.Response, error) {
+	return u.current().RoundTrip(r)
+}
+
+// current returns the transport for new requests. After the identity was replaced
+// that is a new one; what is under way on the old one ends there.
+func (u *Uplink) current() *http.Transport {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.transport != nil {
+		select {
+		case <-u.changed:
+			u.transport.CloseIdleConnections()
+		default:
+			return u.transport
+		}
+	}
+	if u.Identity != nil {
+		_, u.changed = u.Identity.Watch()
+	}
+	u.transport = &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return u.dial(ctx, "h2", "http/1.1")
+		},
+		ForceAttemptHTTP2: true,
+		IdleConnTimeout:   idleTimeout,
+		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+	}
+	return u.transport
+}
+
+// Dial opens a connection for HTTP/1.1 to the server that answered last, or to
+// the next that does.
+func (u *Uplink) Dial(ctx context.Context) (net.Conn, error) { return u.dial(ctx, "http/1.1") }
+
+func (u *Uplink) dial(ctx context.Context, protocols ...string) (net.Conn, error) {
+	var errs []error
+	first := int(u.last.Load())
+	for i := range u.hosts {
+		at := (first + i) % len(u.hosts)
+		conn, err := u.dialOne(ctx, u.hosts[at], protocols)
+		if err == nil {
+			u.last.Store(int64(at))
+			return conn, nil
+		}
+		errs = append(errs, fmt.Errorf("connect to %s: %w", u.hosts[at], err))
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (u *Uplink) dialOne(ctx context.Context, host string, protocols []string) (net.Conn, error) {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		return nil, err
+	}
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS12, RootCAs: u.Authority, ServerName: name, NextProtos: protocols, Time: u.Clock.Latest,
+	}
+	if u.Identity != nil {
+		config.GetClientCertificate = u.Identity.GetClientCertificate
+	}
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTimeout}, Config: config}
+	return dialer.DialContext(ctx, "tcp", host)
+}
