@@ -118,28 +118,38 @@ func newKey() (*ecdsa.PrivateKey, error) {
 }
 
 func sign(template, parent *x509.Certificate, key, signer crypto.Signer, end time.Time) (Pair, error) {
+	certificate, err := certify(template, parent, key.Public(), signer, end)
+	if err != nil {
+		return Pair{}, err
+	}
+	return Pair{Certificate: certificate, Key: key}, nil
+}
+
+// certify signs a public key with a template, whose serial number, times and key
+// identifier it fills in.
+func certify(template, parent *x509.Certificate, key crypto.PublicKey, signer crypto.Signer, end time.Time) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
-		return Pair{}, fmt.Errorf("choose serial number: %w", err)
+		return nil, fmt.Errorf("choose serial number: %w", err)
 	}
-	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	spki, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
-		return Pair{}, fmt.Errorf("encode public key: %w", err)
+		return nil, fmt.Errorf("encode public key: %w", err)
 	}
 	id := sha256.Sum256(spki)
 	template.SerialNumber = serial.Add(serial, big.NewInt(1))
 	template.NotBefore = beginning
 	template.NotAfter = end
 	template.SubjectKeyId = id[:20]
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key, signer)
 	if err != nil {
-		return Pair{}, fmt.Errorf("sign certificate of %s: %w", template.Subject.CommonName, err)
+		return nil, fmt.Errorf("sign certificate of %s: %w", template.Subject.CommonName, err)
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		return Pair{}, fmt.Errorf("parse certificate of %s: %w", template.Subject.CommonName, err)
+		return nil, fmt.Errorf("parse certificate of %s: %w", template.Subject.CommonName, err)
 	}
-	return Pair{Certificate: certificate, Key: key}, nil
+	return certificate, nil
 }
 
 // fits says whether the certificate still does for the subject: signed by the
