@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skiff-sh/skiff/e2e/figures"
+	"github.com/skiff-sh/skiff/internal/store/bolt"
 )
 
 // busyWriters write while the store is copied or compacted.
@@ -83,7 +84,7 @@ func (s *skiff) copy(ctx context.Context, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close(), os.Remove(path)) }()
-	if err := s.engine.Snapshot(ctx, file); err != nil {
+	if err := s.engine.Snapshot(ctx, bolt.Spread(file)); err != nil {
 		return err
 	}
 	return file.Sync()

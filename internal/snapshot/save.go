@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/skiff-sh/skiff/internal/store"
+	"github.com/skiff-sh/skiff/internal/store/bolt"
 	"github.com/skiff-sh/skiff/internal/version"
 )
 
@@ -134,7 +135,7 @@ func (d Directory) write(ctx context.Context, s Source, work, path string, now t
 		return err
 	}
 	defer out.Close()
-	if err := d.archive(ctx, s, out, copied, m); err != nil {
+	if err := d.archive(ctx, s, bolt.Spread(out), copied, m); err != nil {
 		return err
 	}
 	return out.Sync()
@@ -213,7 +214,7 @@ func copyStore(ctx context.Context, path string, copyTo func(context.Context, io
 		return 0, err
 	}
 	defer f.Close()
-	if err := copyTo(ctx, f); err != nil {
+	if err := copyTo(ctx, bolt.Spread(f)); err != nil {
 		return 0, err
 	}
 	info, err := f.Stat()

@@ -61,7 +61,7 @@ func (e *Engine) copyForCheck(ctx context.Context, tx *bbolt.Tx) (name string) {
 		return ""
 	}
 	defer f.Close()
-	if _, err := tx.WriteTo(contextWriter{ctx, f}); err != nil {
+	if _, err := tx.WriteTo(contextWriter{ctx, Spread(f)}); err != nil {
 		os.Remove(f.Name())
 		return ""
 	}

@@ -261,19 +261,6 @@ func (e *Engine) begin() (db *database, tx *bbolt.Tx, err error) {
 	return e.db, tx, err
 }
 
-// contextWriter ends a copy with its context.
-type contextWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (c contextWriter) Write(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.w.Write(p)
-}
-
 // measure notes how much of the file is in use.
 func (e *Engine) measure() error {
 	tx, err := e.db.begin(false)
