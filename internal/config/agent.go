@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 )
@@ -49,16 +48,9 @@ func (a *Agent) Validate() error {
 		}
 		a.Servers[i] = server
 	}
-	if a.TokenFile != "" {
-		if a.Token != "" {
-			errs = append(errs, errors.New("token and token-file are both set: keep one"))
-		} else if data, err := os.ReadFile(a.TokenFile); err != nil {
-			errs = append(errs, fmt.Errorf("token-file: %w", err))
-		} else {
-			a.Token = string(data)
-		}
-	}
-	a.Token = strings.TrimSpace(a.Token)
+	token, err := readToken(a.Token, a.TokenFile)
+	a.Token = token
+	errs = append(errs, err)
 	return errors.Join(errs...)
 }
 

@@ -48,6 +48,8 @@ type Server struct {
 	WriteKubeconfig      string // "": /etc/skiff/kubeconfig.yaml with the default data directory, else below it
 	WriteKubeconfigMode  fs.FileMode
 	DisableAgent         bool
+	Token                string // the password of the server's own token; "": that of its file
+	TokenFile            string
 	Store                Store
 	Snapshots            Snapshots
 }
@@ -99,6 +101,8 @@ func (s *Server) settings() []Setting {
 		{"write-kubeconfig", "where to write the administrator's kubeconfig (default: /etc/skiff/kubeconfig.yaml, or DATA-DIR/kubeconfig.yaml where the data directory is not the default one)", pathValue(&s.WriteKubeconfig)},
 		{"write-kubeconfig-mode", "file mode of that kubeconfig", modeValue(&s.WriteKubeconfigMode)},
 		{"disable-agent", "run the control plane only, no node", boolValue(&s.DisableAgent)},
+		{"token", "password with which machines join (default: a random one; see DATA-DIR/server/token)", stringValue(&s.Token)},
+		{"token-file", "file that holds that password", pathValue(&s.TokenFile)},
 	}
 }
 
@@ -125,7 +129,9 @@ func (s *Server) Validate() error {
 	if problems := validation.IsDNS1123Subdomain(s.ClusterDomain); len(problems) > 0 {
 		errs = append(errs, fmt.Errorf("cluster-domain %q: %s", s.ClusterDomain, problems[0]))
 	}
-	errs = append(errs, s.validateRanges(), s.deriveDNS(), s.Snapshots.validate(s.DataDir))
+	var err error
+	s.Token, err = readToken(s.Token, s.TokenFile)
+	errs = append(errs, err, s.validateRanges(), s.deriveDNS(), s.Snapshots.validate(s.DataDir))
 	return errors.Join(errs...)
 }
 
