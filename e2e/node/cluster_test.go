@@ -13,6 +13,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	typedcore "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/skiff-sh/skiff/e2e/await"
+	"github.com/skiff-sh/skiff/e2e/box"
 )
 
 // cluster is a machine as one test uses it, in a namespace of its own.
@@ -145,7 +148,7 @@ func pod(name, script string) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": name}},
 		Spec: corev1.PodSpec{
 			TerminationGracePeriodSeconds: &grace,
-			Containers:                    []corev1.Container{{Name: "main", Image: boxImage}},
+			Containers:                    []corev1.Container{{Name: "main", Image: box.Image}},
 		},
 	}
 	if script != "" {
@@ -175,7 +178,7 @@ func (c *cluster) awaitPod(name string, condition func(*corev1.Pod) bool) *corev
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
-	p, err := await(ctx, c.pods(), nil, name, condition)
+	p, err := await.Object(ctx, c.pods(), nil, name, condition)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -235,7 +238,7 @@ func (c *cluster) awaitEvent(object, reason, text string) *corev1.Event {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
-	e, err := await(ctx, c.client.CoreV1().Events(c.namespace), nil, "", func(e *corev1.Event) bool {
+	e, err := await.Object(ctx, c.client.CoreV1().Events(c.namespace), nil, "", func(e *corev1.Event) bool {
 		return e.InvolvedObject.Name == object && e.Reason == reason && strings.Contains(e.Message, text)
 	})
 	if err != nil {
@@ -255,7 +258,7 @@ func (c *cluster) retry(fn func() error) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
-	if err := retry(ctx, fn); err != nil {
+	if err := await.Try(ctx, fn); err != nil {
 		c.t.Fatal(err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/e2e/box"
 )
 
 // Clients that cannot do WebSockets speak SPDY.
@@ -38,7 +40,7 @@ func TestMoreCommands(t *testing.T) {
 	c.kubectl("rollout", "status", "deployment/web")
 	c.mustContain(c.kubectl("logs", "deployment/web", "--all-containers"), "serving")
 	c.mustContain(c.kubectl("exec", "deployment/web", "--", "hostname"), "web-")
-	c.mustContain(c.kubectl("rollout", "history", "deployment/web", "--revision=1"), "VERSION", boxImage)
+	c.mustContain(c.kubectl("rollout", "history", "deployment/web", "--revision=1"), "VERSION", box.Image)
 	c.mustContain(c.kubectl("events", "--for", "deployment/web"), "ScalingReplicaSet")
 	c.kubectl("patch", "deployment", "web", "--type=json", "-p", `[{"op":"replace","path":"/spec/replicas","value":2}]`)
 	c.kubectl("patch", "deployment", "web", "--type=merge", "-p", `{"spec":{"template":{"metadata":{"annotations":{"a":"b"}}}}}`)

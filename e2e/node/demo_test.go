@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/skiff-sh/skiff/e2e/box"
 	"github.com/skiff-sh/skiff/internal/netns"
 )
 
@@ -74,7 +75,7 @@ func TestDemo(t *testing.T) {
 // The classic first walk.
 func TestCreateDeploymentExposeCurl(t *testing.T) {
 	c := shared(t)
-	c.kubectl("create", "deployment", "web", "--image="+boxImage, "--replicas=2", "--port=8080")
+	c.kubectl("create", "deployment", "web", "--image="+box.Image, "--replicas=2", "--port=8080")
 	c.kubectl("expose", "deployment", "web", "--port=80", "--target-port=8080")
 	c.kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
 	url := "http://" + c.service("web").Spec.ClusterIP

@@ -19,6 +19,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skiff-sh/skiff/e2e/box"
 )
 
 // Who may use the private registry.
@@ -204,7 +206,7 @@ func TestImagesCommand(t *testing.T) {
 	}
 	c.mustContain(images(nil, "import", file), ref)
 	c.mustContain(images(bytes.NewReader(archive), "import", "-"), ref)
-	c.mustContain(images(nil, "ls"), ref, boxImage)
+	c.mustContain(images(nil, "ls"), ref, box.Image)
 	if _, log := c.finish(withImage(once("imported", "echo $WHICH"), ref, corev1.PullNever)); log != "oci\n" {
 		t.Errorf("log %q", log)
 	}

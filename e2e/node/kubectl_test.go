@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/e2e/box"
 )
 
 func TestApply(t *testing.T) {
@@ -61,7 +63,7 @@ func TestPrinting(t *testing.T) {
 	c.mustContain(c.kubectl("get", "pods", "-o", "wide"), "IP", "NODE", "NOMINATED NODE", "10.42.0.")
 	c.mustContain(c.kubectl("get", "pod", "web", "-o", "yaml"), "apiVersion: v1\nkind: Pod\n", "phase: Running")
 	c.mustContain(c.kubectl("get", "pod", "web", "-o", "json"), `"kind": "Pod"`)
-	c.mustContain(c.kubectl("get", "pods", "-o", "custom-columns=N:.metadata.name,I:.spec.containers[*].image"), "web", boxImage)
+	c.mustContain(c.kubectl("get", "pods", "-o", "custom-columns=N:.metadata.name,I:.spec.containers[*].image"), "web", box.Image)
 	if got := c.kubectl("get", "pod", "web", "-o", "jsonpath={.status.phase}"); got != "Running" {
 		t.Errorf("jsonpath: %q", got)
 	}
@@ -115,7 +117,7 @@ func TestPrinting(t *testing.T) {
 
 func TestSmallCommands(t *testing.T) {
 	c := shared(t)
-	c.kubectl("run", "web", "--image="+boxImage, "--labels=a=1")
+	c.kubectl("run", "web", "--image="+box.Image, "--labels=a=1")
 	c.kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
 	c.kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/web", "--timeout=60s")
 	c.kubectl("label", "pod", "web", "b=2", "a-")
@@ -145,7 +147,7 @@ func TestNamespaceDeletion(t *testing.T) {
 	c := shared(t)
 	c.kubectl("create", "namespace", "doomed")
 	for _, args := range [][]string{
-		{"create", "deployment", "web", "--image=" + boxImage, "--replicas=2"}, {"create", "configmap", "cm"},
+		{"create", "deployment", "web", "--image=" + box.Image, "--replicas=2"}, {"create", "configmap", "cm"},
 	} {
 		c.kubectl(append(args, "-n", "doomed")...)
 	}

@@ -8,6 +8,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/skiff-sh/skiff/e2e/await"
+	"github.com/skiff-sh/skiff/e2e/box"
 )
 
 func TestCrashLoopBacksOff(t *testing.T) {
@@ -117,7 +120,7 @@ func TestInitContainersRunInOrder(t *testing.T) {
 	p.Spec.Containers[0].VolumeMounts = mounts
 	for _, name := range []string{"one", "two"} {
 		p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{
-			Name: name, Image: boxImage, VolumeMounts: mounts,
+			Name: name, Image: box.Image, VolumeMounts: mounts,
 			Command: []string{"sh", "-c", "echo " + name + " >>/shared/log; sleep 0.2; echo done >>/shared/log"},
 		})
 	}
@@ -126,18 +129,18 @@ func TestInitContainersRunInOrder(t *testing.T) {
 		t.Errorf("order %q", log)
 	}
 	if p.Status.Phase != corev1.PodSucceeded || podCondition(p, corev1.PodInitialized) != corev1.ConditionTrue {
-		t.Errorf("status %s", show(p))
+		t.Errorf("status %s", await.Show(p))
 	}
 
 	bad := once("bad", "echo never")
-	bad.Spec.InitContainers = []corev1.Container{{Name: "init", Image: boxImage, Command: []string{"sh", "-c", "exit 7"}}}
+	bad.Spec.InitContainers = []corev1.Container{{Name: "init", Image: box.Image, Command: []string{"sh", "-c", "exit 7"}}}
 	c.create(bad)
 	c.awaitPod("bad", podEnded)
 	bad = c.awaitPod("bad", func(p *corev1.Pod) bool {
 		return podCondition(p, corev1.PodReadyToStartContainers) == corev1.ConditionFalse
 	})
 	if bad.Status.Phase != corev1.PodFailed || bad.Status.InitContainerStatuses[0].State.Terminated.ExitCode != 7 || mainStatus(bad).State.Waiting == nil {
-		t.Errorf("status %s", show(bad))
+		t.Errorf("status %s", await.Show(bad))
 	}
 	c.mustContain(c.kubectl("get", "pod", "bad"), "Init:Error")
 }
@@ -147,7 +150,7 @@ func TestSidecarStartsFirstAndEndsLast(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
 	p := once("main", "box get http://127.0.0.1:8080")
 	p.Spec.InitContainers = []corev1.Container{{
-		Name: "sidecar", Image: boxImage, RestartPolicy: &always,
+		Name: "sidecar", Image: box.Image, RestartPolicy: &always,
 		StartupProbe: &corev1.Probe{
 			ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(8080)}}, PeriodSeconds: 1,
 		},
@@ -162,15 +165,15 @@ func TestRestartPolicies(t *testing.T) {
 	c := shared(t)
 	p, _ := c.finish(once("good", "exit 0"))
 	if s := mainStatus(p).State.Terminated; p.Status.Phase != corev1.PodSucceeded || s.ExitCode != 0 || s.Reason != "Completed" {
-		t.Errorf("never, exit 0: %s", show(p))
+		t.Errorf("never, exit 0: %s", await.Show(p))
 	}
 	p, _ = c.finish(once("bad", "exit 42"))
 	if s := mainStatus(p).State.Terminated; p.Status.Phase != corev1.PodFailed || s.ExitCode != 42 || s.Reason != "Error" {
-		t.Errorf("never, exit 42: %s", show(p))
+		t.Errorf("never, exit 42: %s", await.Show(p))
 	}
 	p, _ = c.finish(once("killed", "kill -9 $$; sleep 5")) // process 1 is deaf to its own signals
 	if p.Status.Phase != corev1.PodSucceeded {
-		t.Errorf("process 1 killed itself: %s", show(p))
+		t.Errorf("process 1 killed itself: %s", await.Show(p))
 	}
 
 	retried := pod("retried", "test -e /shared/second && exit 0; touch /shared/second; exit 1")
@@ -179,7 +182,7 @@ func TestRestartPolicies(t *testing.T) {
 	retried.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "shared", MountPath: "/shared"}}
 	p, _ = c.finish(retried)
 	if p.Status.Phase != corev1.PodSucceeded || mainStatus(p).RestartCount != 1 {
-		t.Errorf("on failure: %s", show(p))
+		t.Errorf("on failure: %s", await.Show(p))
 	}
 }
 
@@ -266,7 +269,7 @@ func TestActiveDeadline(t *testing.T) {
 	c.create(p)
 	p = c.awaitPod("slow", podEnded)
 	if p.Status.Phase != corev1.PodFailed || p.Status.Reason != "DeadlineExceeded" {
-		t.Errorf("status %s", show(p))
+		t.Errorf("status %s", await.Show(p))
 	}
 }
 

@@ -22,6 +22,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/skiff-sh/skiff/e2e/await"
+	"github.com/skiff-sh/skiff/e2e/box"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/netns"
 )
@@ -126,11 +128,11 @@ func (m *machine) launch() error {
 // ready waits until the server answers and its node has said, in this run of
 // the server, that it is Ready.
 func (m *machine) ready(ctx context.Context) error {
-	err := retry(ctx, func() error {
+	err := await.Try(ctx, func() error {
 		select {
 		case err := <-m.ended:
 			m.ended <- err
-			return fmt.Errorf("%w: server ended: %w: see %s", errGiveUp, err, m.log())
+			return fmt.Errorf("%w: server ended: %w: see %s", await.ErrGiveUp, err, m.log())
 		default:
 		}
 		if err := m.connect(); err != nil {
@@ -142,7 +144,7 @@ func (m *machine) ready(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("wait for /readyz: %w", err)
 	}
-	_, err = await(ctx, m.client.CoreV1().Nodes(), nil, "", func(n *corev1.Node) bool {
+	_, err = await.Object(ctx, m.client.CoreV1().Nodes(), nil, "", func(n *corev1.Node) bool {
 		return nodeReady(n) && m.nodeAnswers(ctx)
 	})
 	return err
@@ -150,7 +152,7 @@ func (m *machine) ready(ctx context.Context) error {
 
 // nodeAnswers says whether the node's own API is up.
 func (m *machine) nodeAnswers(ctx context.Context) bool {
-	return retry(ctx, func() error {
+	return await.Try(ctx, func() error {
 		conn, err := m.dial(ctx, "tcp", "127.0.0.1:10250")
 		if err == nil {
 			conn.Close()
@@ -239,7 +241,7 @@ func (m *machine) importBox() error {
 	defer archive.Close()
 	out, err := m.run(archive, skiff, "images", "import", "--data-dir", m.host.DataDir, "-")
 	if err != nil {
-		return fmt.Errorf("import %s: %w: %s", boxImage, err, out)
+		return fmt.Errorf("import %s: %w: %s", box.Image, err, out)
 	}
 	return nil
 }

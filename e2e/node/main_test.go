@@ -17,6 +17,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-sh/skiff/e2e/box"
 	"github.com/skiff-sh/skiff/internal/netns"
 )
 
@@ -155,5 +156,9 @@ func prepare() error {
 	if err := serveNames(); err != nil {
 		return fmt.Errorf("start the neighbour's DNS server: %w", err)
 	}
-	return buildImages()
+	_, err := box.Write(filepath.Dir(boxArchive()))
+	return err
 }
+
+// boxArchive is the image that the Pods run.
+func boxArchive() string { return filepath.Join(base, "images", "box.tar") }

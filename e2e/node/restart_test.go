@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skiff-sh/skiff/e2e/box"
 )
 
 // kills is how often the server dies in the midst of a rollout.
@@ -82,11 +84,11 @@ func same(before, after map[string]process) error {
 func moving(version string) string {
 	return deployment("moving", version, 3) + `
       - name: second
-        image: ` + boxImage + `
+        image: ` + box.Image + `
         command: [sh, -c, "trap exit TERM; while true; do sleep 0.1; done"]
         volumeMounts: [{name: memory, mountPath: /memory}]
       initContainers:
-      - {name: first, image: ` + boxImage + `, command: [sleep, "0.1"]}
+      - {name: first, image: ` + box.Image + `, command: [sleep, "0.1"]}
       volumes:
       - {name: memory, emptyDir: {medium: Memory}}
 `

@@ -10,6 +10,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/e2e/await"
+	"github.com/skiff-sh/skiff/e2e/box"
 )
 
 // deployment returns the manifest of one whose Pods tell their version.
@@ -30,7 +33,7 @@ spec:
         image: %[4]s
         env: [{name: VERSION, value: %[2]q}]
         readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
-`, name, version, replicas, boxImage)
+`, name, version, replicas, box.Image)
 }
 
 // versions are the values of VERSION in the Pods that are not going away.
@@ -113,7 +116,7 @@ func (c *cluster) awaitDeployment(name string, condition func(*appsv1.Deployment
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
-	d, err := await(ctx, c.client.AppsV1().Deployments(c.namespace), nil, name, condition)
+	d, err := await.Object(ctx, c.client.AppsV1().Deployments(c.namespace), nil, name, condition)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/containerd/console"
+
+	"github.com/skiff-sh/skiff/e2e/box"
 )
 
 func TestLogs(t *testing.T) {
@@ -203,7 +205,7 @@ func TestAttach(t *testing.T) {
 	if log := c.logs("listener"); log != "got hello\nend\n" {
 		t.Errorf("log %q", log)
 	}
-	out := c.kubectl("run", "oneoff", "--image="+boxImage, "--restart=Never", "--rm", "-i", "--quiet", "--", "sh", "-c", "sleep 1; echo one-off")
+	out := c.kubectl("run", "oneoff", "--image="+box.Image, "--restart=Never", "--rm", "-i", "--quiet", "--", "sh", "-c", "sleep 1; echo one-off")
 	c.mustContain(out, "one-off")
 }
 

@@ -1,5 +1,5 @@
 // Command box is what the tests' containers run where busybox does not do: a
-// server, and clients that look up names and speak TLS.
+// server, and clients that look up names, speak TLS, and send much at once.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 )
 
 func main() {
-	err := fmt.Errorf("usage: box serve|get|api|lookup|reverse|srv|udp|alloc")
+	err := fmt.Errorf("usage: box serve|get|api|lookup|reverse|srv|udp|reach|alloc")
 	if len(os.Args) > 1 {
 		err = run(os.Args[1], append(os.Args[2:], "", ""))
 	}
@@ -53,14 +53,16 @@ func run(command string, args []string) error {
 		return err
 	case "udp":
 		return udp(args[0], args[1])
+	case "reach":
+		return reach(args)
 	case "alloc":
 		return alloc(args[0])
 	}
 	return fmt.Errorf("unknown command %q", command)
 }
 
-// serve answers HTTP on 8080 and UDP on 8081: who it is and whom it sees.
-// /ok tells whether the file /tmp/broken is absent, /ready whether /tmp/ready
+// serve answers HTTP on 8080 and UDP on 8081: who it is and whom it sees. On TCP
+// 8082 it gives back what it gets. /ok tells whether the file /tmp/broken is absent, /ready whether /tmp/ready
 // is there.
 func serve() error {
 	name, err := os.Hostname()
@@ -71,8 +73,11 @@ func serve() error {
 	if err != nil {
 		return err
 	}
+	if err := echo(); err != nil {
+		return err
+	}
 	go func() {
-		buf := make([]byte, 1500)
+		buf := make([]byte, 1<<16)
 		for {
 			n, from, err := packets.ReadFrom(buf)
 			if err != nil {
@@ -147,7 +152,7 @@ func udp(address, text string) error {
 	if _, err := c.Write([]byte(text)); err != nil {
 		return err
 	}
-	buf := make([]byte, 1500)
+	buf := make([]byte, 1<<16)
 	n, err := c.Read(buf)
 	fmt.Println(string(buf[:n]))
 	return err

@@ -1,4 +1,11 @@
-package node
+// Package box makes the image that end-to-end tests run: busybox with all its
+// commands, and the program of package box/program, which serves and asks over
+// TCP, HTTP, UDP and DNS.
+//
+// Write makes the archive. The image is the same wherever it is made, for this
+// machine's architecture, and comes from no registry. The package knows nothing
+// of a cluster.
+package box
 
 import (
 	"archive/tar"
@@ -18,31 +25,32 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// boxImage has busybox, with all its commands, and box.
-const boxImage = "example.org/box:1"
+// Image is the image's name.
+const Image = "example.org/box:1"
 
-func boxArchive() string { return filepath.Join(base, "images", "box.tar") }
-
-// buildImages makes the image that the tests' Pods run.
-func buildImages() error {
-	box := filepath.Join(base, "images", "box")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", box, "./testdata/box")
+// Write builds the program and writes the image's archive, box.tar, into the
+// directory. It returns the archive's path.
+func Write(dir string) (string, error) {
+	program := filepath.Join(dir, "box")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", program,
+		"github.com/skiff-sh/skiff/e2e/box/program")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", build, err, out)
+		return "", fmt.Errorf("%s: %w: %s", build, err, out)
 	}
-	image, err := boxContents(box)
+	image, err := contents(program)
 	if err != nil {
-		return err
+		return "", err
 	}
-	tag, err := name.NewTag(boxImage)
+	tag, err := name.NewTag(Image)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return tarball.WriteToFile(boxArchive(), tag, image)
+	archive := filepath.Join(dir, "box.tar")
+	return archive, tarball.WriteToFile(archive, tag, image)
 }
 
-func boxContents(box string) (v1.Image, error) {
+func contents(program string) (v1.Image, error) {
 	list, err := exec.Command("busybox", "--list").Output()
 	if err != nil {
 		return nil, fmt.Errorf("list busybox's commands (install busybox-static): %w", err)
@@ -57,7 +65,7 @@ func boxContents(box string) (v1.Image, error) {
 		w.directory(dir)
 	}
 	w.copy("bin/busybox", busybox)
-	w.copy("bin/box", box)
+	w.copy("bin/box", program)
 	for _, command := range strings.Fields(string(list)) {
 		if command != "busybox" {
 			w.link("bin/"+command, "busybox")

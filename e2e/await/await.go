@@ -1,4 +1,9 @@
-package node
+// Package await waits for what a cluster does: Object watches until a condition
+// holds, Try repeats what tells nobody that it happened.
+//
+// Both end with the context, and then say what was seen last. The package only
+// reads.
+package await
 
 import (
 	"context"
@@ -14,17 +19,17 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// errGiveUp ends a retry at once.
-var errGiveUp = errors.New("hopeless")
+// ErrGiveUp ends a Try at once.
+var ErrGiveUp = errors.New("hopeless")
 
-// retry calls fn until it returns nil. It is for what tells nobody that it
-// happened, such as a port that opens; what the API knows is awaited.
-func retry(ctx context.Context, fn func() error) error {
+// Try calls fn until it returns nil. It is for what tells nobody that it
+// happened, such as a port that opens; what the API knows is for Object.
+func Try(ctx context.Context, fn func() error) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		err := fn()
-		if err == nil || errors.Is(err, errGiveUp) {
+		if err == nil || errors.Is(err, ErrGiveUp) {
 			return err
 		}
 		select {
@@ -41,9 +46,9 @@ type collection[L runtime.Object] interface {
 	Watch(context.Context, metav1.ListOptions) (watch.Interface, error)
 }
 
-// await watches until the condition holds for an object, of that name unless
+// Object watches until the condition holds for an object, of that name unless
 // it is empty, and returns it. A nil condition waits until there is none.
-func await[T runtime.Object, L runtime.Object](ctx context.Context, c collection[L], _ *T, name string, condition func(T) bool) (T, error) {
+func Object[T runtime.Object, L runtime.Object](ctx context.Context, c collection[L], _ *T, name string, condition func(T) bool) (T, error) {
 	var zero T
 	options := metav1.ListOptions{}
 	if name != "" {
@@ -51,9 +56,9 @@ func await[T runtime.Object, L runtime.Object](ctx context.Context, c collection
 	}
 	last := "nothing"
 	for ctx.Err() == nil {
-		found, seen, err := awaitOnce(ctx, c, options, condition)
+		found, seen, err := once(ctx, c, options, condition)
 		if seen != nil {
-			last = show(seen)
+			last = Show(seen)
 		}
 		if err == nil {
 			return found, nil
@@ -67,7 +72,7 @@ func await[T runtime.Object, L runtime.Object](ctx context.Context, c collection
 
 var errWatchEnded = errors.New("watch ended")
 
-func awaitOnce[T runtime.Object, L runtime.Object](ctx context.Context, c collection[L], options metav1.ListOptions, condition func(T) bool) (found T, seen runtime.Object, err error) {
+func once[T runtime.Object, L runtime.Object](ctx context.Context, c collection[L], options metav1.ListOptions, condition func(T) bool) (found T, seen runtime.Object, err error) {
 	list, err := c.List(ctx, options)
 	if err != nil {
 		return found, nil, err
@@ -122,7 +127,8 @@ func itemsOf[T runtime.Object](list runtime.Object) ([]T, error) {
 	return items, err
 }
 
-func show(o runtime.Object) string {
+// Show is an object as text, or why it has none.
+func Show(o runtime.Object) string {
 	text, err := yaml.Marshal(o)
 	if err != nil {
 		return err.Error()
