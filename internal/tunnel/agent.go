@@ -1,0 +1,96 @@
+package tunnel
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Agent is a node's end of its tunnel, which it opens again whenever it ends.
+type Agent struct {
+	// Connect opens a connection for HTTP/1.1 to a server, as the node.
+	Connect func(context.Context) (net.Conn, error)
+	// Dial connects to what the server asks for.
+	Dial Dialer
+	// Wake is called when the server wants the node's way for packets. nil: it
+	// has none.
+	Wake func()
+	// Renewed returns a channel that is closed when Connect would present another
+	// certificate: a new tunnel is opened then, and the old one ends when its
+	// streams have. nil: never.
+	Renewed func() <-chan struct{}
+	Log     *zap.Logger
+}
+
+// Run keeps the tunnel up until the context ends.
+func (a *Agent) Run(ctx context.Context) error {
+	var tunnels sync.WaitGroup
+	defer tunnels.Wait()
+	var wait backOff
+	troubled := false
+	for {
+		var renewed <-chan struct{}
+		if a.Renewed != nil {
+			renewed = a.Renewed()
+		}
+		conn, err := a.open(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if !troubled {
+				a.Log.Warn("no tunnel to a server: logs, exec and the like do not reach this node; trying on", zap.Error(err))
+			}
+			troubled = true
+			if !pause(ctx, wait.next()) {
+				return nil
+			}
+			continue
+		}
+		a.Log.Info("tunnel open", zap.Stringer("server", conn.RemoteAddr()))
+		troubled = false
+		began, ended := time.Now(), make(chan struct{})
+		tunnels.Go(func() {
+			defer close(ended)
+			Serve(ctx, conn, a.Dial, a.Wake, a.Log)
+		})
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-renewed:
+			a.Log.Info("certificate renewed: opening a new tunnel")
+		case <-ended:
+			if ctx.Err() != nil {
+				return nil
+			}
+			a.Log.Info("tunnel ended, opening another", zap.Duration("after", time.Since(began)))
+			wait.lived(time.Since(began))
+			if !pause(ctx, wait.next()) {
+				return nil
+			}
+		}
+	}
+}
+
+func (a *Agent) open(ctx context.Context) (net.Conn, error) {
+	conn, err := a.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ask(ctx, conn, forStreams)
+}
+
+// pause waits. It returns false when the context ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
