@@ -43,6 +43,11 @@ func headerOf(f Family) header {
 // the destination.
 func From(p netip.Prefix) []expr.Any { return match(p, headerOf(familyOf(p.Addr())).src, expr.CmpOpEq) }
 
+// FromNot matches packets whose source does not lie in the prefix.
+func FromNot(p netip.Prefix) []expr.Any {
+	return match(p, headerOf(familyOf(p.Addr())).src, expr.CmpOpNeq)
+}
+
 // To matches packets whose destination lies in the prefix.
 func To(p netip.Prefix) []expr.Any { return match(p, headerOf(familyOf(p.Addr())).dst, expr.CmpOpEq) }
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/network"
 	"github.com/skiff-sh/skiff/internal/nft"
 )
 
@@ -32,21 +33,44 @@ func (n *Network) prepareHost(pools []*pool) error {
 	if err := n.dropFormerGateways(lo, pools); err != nil {
 		return err
 	}
+	mtu := network.PodMTU()
 	for _, p := range pools {
 		if err := n.addGateway(lo, p.gateway()); err != nil {
 			return err
 		}
-		if err := n.addRoutes(lo, p.gateway()); err != nil {
+		if err := n.addRoutes(lo, p.gateway(), mtu); err != nil {
 			return err
 		}
 	}
+	n.mtu = mtu
 	return n.applyRules(pools)
+}
+
+// followMTU gives the routes the MTU that Pods get now.
+func (n *Network) followMTU() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	mtu := network.PodMTU()
+	if mtu == n.mtu {
+		return nil
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find loopback: %w", err)
+	}
+	for _, p := range n.pools {
+		if err := n.addRoutes(lo, p.gateway(), mtu); err != nil {
+			return err
+		}
+	}
+	n.mtu = mtu
+	return nil
 }
 
 // addGateway gives the host an address in the Pod range. Its scope keeps the
 // kernel from choosing it where no route of ours asks for it.
 func (n *Network) addGateway(lo netlink.Link, gw netip.Addr) error {
-	addr := &netlink.Addr{IPNet: single(gw), Scope: unix.RT_SCOPE_HOST}
+	addr := &netlink.Addr{IPNet: network.Single(gw), Scope: unix.RT_SCOPE_HOST}
 	if gw.Is4() {
 		addr.Label = label(n.cfg.Host)
 	}
@@ -59,7 +83,7 @@ func (n *Network) addGateway(lo netlink.Link, gw netip.Addr) error {
 // dropFormerGateways removes the addresses of a share that the node no longer
 // has.
 func (n *Network) dropFormerGateways(lo netlink.Link, pools []*pool) error {
-	have, err := listAddrs(lo, netlink.FAMILY_V4)
+	have, err := network.Addresses(lo, netlink.FAMILY_V4)
 	if err != nil {
 		return fmt.Errorf("list addresses of the loopback: %w", err)
 	}
@@ -88,11 +112,11 @@ func keeps(pools []*pool, a netlink.Addr) bool {
 // default route or not: the loopback, where what no Service takes is rejected.
 // Below it and below the Pods' routes lies an unreachable one for each range:
 // what is meant for the cluster never leaves by the default route.
-func (n *Network) addRoutes(lo netlink.Link, gw netip.Addr) error {
+func (n *Network) addRoutes(lo netlink.Link, gw netip.Addr, mtu int) error {
 	for _, c := range sameFamily(n.cfg.ServiceCIDRs, gw) {
 		r := &netlink.Route{
-			LinkIndex: lo.Attrs().Index, Dst: network(c), Scope: netlink.SCOPE_LINK,
-			Src: sourceFor(gw, preferred([]netip.Addr{gw})), Protocol: routeProtocol, MTU: uplinkMTU(),
+			LinkIndex: lo.Attrs().Index, Dst: network.Range(c), Scope: netlink.SCOPE_LINK,
+			Src: sourceFor(gw, preferred([]netip.Addr{gw})), Protocol: routeProtocol, MTU: mtu,
 		}
 		if err := netlink.RouteReplace(r); err != nil {
 			return fmt.Errorf("route Service range %s: %w", c, err)
@@ -100,7 +124,7 @@ func (n *Network) addRoutes(lo netlink.Link, gw netip.Addr) error {
 	}
 	ranges := append(sameFamily(n.cfg.ClusterCIDRs, gw), sameFamily(n.cfg.ServiceCIDRs, gw)...)
 	for _, c := range ranges {
-		r := &netlink.Route{Dst: network(c), Type: unix.RTN_UNREACHABLE, Priority: math.MaxUint32, Protocol: routeProtocol}
+		r := &netlink.Route{Dst: network.Range(c), Type: unix.RTN_UNREACHABLE, Priority: math.MaxUint32, Protocol: routeProtocol}
 		if err := netlink.RouteReplace(r); err != nil {
 			return fmt.Errorf("make %s unreachable: %w", c, err)
 		}
@@ -122,14 +146,14 @@ func sameFamily(cidrs []netip.Prefix, a netip.Addr) []netip.Prefix {
 // directory made: links, routes, addresses and the nftables table. It is for
 // killall; nothing that runs may still use them.
 func Cleanup(h config.Host) error {
-	links, err := listLinks()
+	links, err := network.Links()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
 	var errs []error
 	for _, l := range links {
 		if ours(h, l) {
-			errs = append(errs, deleteLink(l.Attrs().Name))
+			errs = append(errs, network.DeleteLink(l.Attrs().Name))
 		}
 	}
 	errs = append(errs, removeGateways(h), nft.Remove(h.Table))
@@ -143,7 +167,7 @@ func removeGateways(h config.Host) error {
 	if err != nil {
 		return fmt.Errorf("find loopback: %w", err)
 	}
-	have, err := listAddrs(lo, netlink.FAMILY_V4)
+	have, err := network.Addresses(lo, netlink.FAMILY_V4)
 	if err != nil {
 		return fmt.Errorf("list addresses of the loopback: %w", err)
 	}
@@ -165,7 +189,7 @@ func removeGateways(h config.Host) error {
 }
 
 func removeRoutes() error {
-	routes, err := listRoutes(netlink.FAMILY_ALL,
+	routes, err := network.Routes(netlink.FAMILY_ALL,
 		&netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)

@@ -15,16 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/network"
 )
 
 const (
 	podLink  = "eth0"
 	aliasTag = "pod " // an alias is this and the Pod's UID
 
-	// routeProtocol marks the routes that are skiff's, for people and for
-	// daemons that tidy away routes they do not know the origin of.
-	routeProtocol = netlink.RouteProtocol(0x53)
-	maxLinkName   = 15 // IFNAMSIZ less its NUL
+	routeProtocol = netlink.RouteProtocol(network.PodRoutes)
 )
 
 // hostMAC is the hardware address of the host's end of every Pod's link. It
@@ -50,21 +48,17 @@ func (n *Network) linkName(podUID string) string { return linkName(n.cfg.Host, p
 
 func linkName(h config.Host, podUID string) string {
 	sum := sha256.Sum256([]byte(podUID))
-	return h.LinkPrefix + hex.EncodeToString(sum[:])[:maxLinkName-len(h.LinkPrefix)]
+	return h.LinkPrefix + hex.EncodeToString(sum[:])[:network.MaxLinkName-len(h.LinkPrefix)]
 }
 
 // ours says whether a link is the host's end of a Pod's.
 func ours(h config.Host, l netlink.Link) bool {
-	name, is := strings.CutPrefix(l.Attrs().Name, h.LinkPrefix)
-	if !is || l.Type() != "veth" || len(l.Attrs().Name) != maxLinkName {
-		return false
-	}
-	return strings.Trim(name, "0123456789abcdef") == ""
+	return l.Type() == "veth" && network.IsPodLink(l.Attrs().Name, h.LinkPrefix)
 }
 
 // attached reads from the kernel which Pods have which addresses.
 func attached(h config.Host) (map[string][]netip.Addr, error) {
-	links, err := listLinks()
+	links, err := network.Links()
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
@@ -74,7 +68,7 @@ func attached(h config.Host) (map[string][]netip.Addr, error) {
 			byIndex[l.Attrs().Index] = uid
 		}
 	}
-	routes, err := listRoutes(netlink.FAMILY_ALL,
+	routes, err := network.Routes(netlink.FAMILY_ALL,
 		&netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
@@ -110,24 +104,24 @@ func (n *Network) wire(podUID, netnsPath string, addrs, gateways []netip.Addr) e
 	if whole(name, inside, addrs) {
 		return nil
 	}
-	if err := deleteLink(name); err != nil {
+	if err := network.DeleteLink(name); err != nil {
 		return err
 	}
-	mtu := uplinkMTU()
+	mtu := network.PodMTU()
 	host, err := addLink(name, podUID, ns, mtu, podMAC(addrs[0]))
 	if err != nil {
 		return err
 	}
 	if err := configurePod(inside, addrs); err != nil {
-		return errors.Join(err, deleteLink(name))
+		return errors.Join(err, network.DeleteLink(name))
 	}
 	carrier, stop, err := awaitCarrier(ns)
 	if err != nil {
-		return errors.Join(err, deleteLink(name))
+		return errors.Join(err, network.DeleteLink(name))
 	}
 	defer stop()
 	if err := configureHost(host, addrs, preferred(gateways)); err != nil {
-		return errors.Join(err, deleteLink(name))
+		return errors.Join(err, network.DeleteLink(name))
 	}
 	carrier()
 	return nil
@@ -178,8 +172,8 @@ func whole(name string, inside *netlink.Handle, addrs []netip.Addr) bool {
 		return false
 	}
 	for _, a := range addrs {
-		routes, err := listRoutes(family(a),
-			&netlink.Route{LinkIndex: host.Attrs().Index, Dst: single(a)}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
+		routes, err := network.Routes(network.Family(a),
+			&netlink.Route{LinkIndex: host.Attrs().Index, Dst: network.Single(a)}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
 		if err != nil || len(routes) == 0 {
 			return false
 		}
@@ -203,7 +197,7 @@ func addLink(name, podUID string, ns netns.NsHandle, mtu int, mac net.HardwareAd
 		return nil, fmt.Errorf("find link %s: %w", name, err)
 	}
 	if err := netlink.LinkSetAlias(host, aliasTag+podUID); err != nil {
-		return nil, errors.Join(fmt.Errorf("name link %s: %w", name, err), deleteLink(name))
+		return nil, errors.Join(fmt.Errorf("name link %s: %w", name, err), network.DeleteLink(name))
 	}
 	return host, nil
 }
@@ -219,7 +213,7 @@ func configurePod(inside *netlink.Handle, addrs []netip.Addr) error {
 	index := eth.Attrs().Index
 	for _, a := range addrs {
 		gw := podGateway(a)
-		addr := &netlink.Addr{IPNet: single(a)}
+		addr := &netlink.Addr{IPNet: network.Single(a)}
 		if a.Is6() {
 			addr.Flags = unix.IFA_F_NODAD // nobody else is on the link
 		}
@@ -229,7 +223,7 @@ func configurePod(inside *netlink.Handle, addrs []netip.Addr) error {
 		if err := inside.NeighSet(permanentNeighbour(index, gw, hostMAC())); err != nil {
 			return fmt.Errorf("add neighbour %s to the Pod: %w", gw, err)
 		}
-		if err := inside.RouteAdd(&netlink.Route{LinkIndex: index, Dst: single(gw), Scope: netlink.SCOPE_LINK}); err != nil {
+		if err := inside.RouteAdd(&netlink.Route{LinkIndex: index, Dst: network.Single(gw), Scope: netlink.SCOPE_LINK}); err != nil {
 			return fmt.Errorf("add route to %s to the Pod: %w", gw, err)
 		}
 		if err := inside.RouteAdd(&netlink.Route{LinkIndex: index, Dst: everything(a), Gw: gw.AsSlice()}); err != nil {
@@ -241,7 +235,8 @@ func configurePod(inside *netlink.Handle, addrs []netip.Addr) error {
 
 func configureHost(host netlink.Link, addrs, sources []netip.Addr) error {
 	name, index := host.Attrs().Name, host.Attrs().Index
-	if err := setLinkSysctls(name); err != nil {
+	// Strict: a Pod speaks with its own addresses only.
+	if err := network.PrepareLink(name, network.Strict); err != nil {
 		return err
 	}
 	if err := netlink.LinkSetUp(host); err != nil {
@@ -252,7 +247,7 @@ func configureHost(host netlink.Link, addrs, sources []netip.Addr) error {
 			return fmt.Errorf("add neighbour %s: %w", a, err)
 		}
 		r := &netlink.Route{
-			LinkIndex: index, Dst: single(a), Scope: netlink.SCOPE_LINK,
+			LinkIndex: index, Dst: network.Single(a), Scope: netlink.SCOPE_LINK,
 			Src: sourceFor(a, sources), Protocol: routeProtocol,
 		}
 		if err := netlink.RouteReplace(r); err != nil {
@@ -264,31 +259,14 @@ func configureHost(host netlink.Link, addrs, sources []netip.Addr) error {
 
 func permanentNeighbour(index int, a netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
 	return &netlink.Neigh{
-		LinkIndex: index, Family: family(a), State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: mac,
+		LinkIndex: index, Family: network.Family(a), State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: mac,
 	}
 }
-
-func deleteLink(name string) error {
-	l, err := netlink.LinkByName(name)
-	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("find link %s: %w", name, err)
-	}
-	if err := netlink.LinkDel(l); err != nil && !isGone(err) {
-		return fmt.Errorf("delete link %s: %w", name, err)
-	}
-	return nil
-}
-
-// isGone says whether a link vanished under an operation.
-func isGone(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETDOWN) }
 
 // deleteStrays deletes links of ours that are no Pod's: what a process killed in
 // the middle of Attach leaves has no alias yet.
 func (n *Network) deleteStrays() error {
-	links, err := listLinks()
+	links, err := network.Links()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
@@ -296,7 +274,7 @@ func (n *Network) deleteStrays() error {
 	keep := n.linkNames()
 	for _, l := range links {
 		if ours(n.cfg.Host, l) && !keep[l.Attrs().Name] {
-			if err := deleteLink(l.Attrs().Name); err != nil {
+			if err := network.DeleteLink(l.Attrs().Name); err != nil {
 				return err
 			}
 		}
@@ -315,33 +293,6 @@ func (n *Network) linkNames() map[string]bool {
 	return names
 }
 
-// uplinkMTU is that of the link with the default route; 1500 without one.
-func uplinkMTU() int {
-	routes, err := listRoutes(netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_DST)
-	if err != nil {
-		return 1500
-	}
-	for _, r := range routes {
-		if l, err := netlink.LinkByIndex(r.LinkIndex); err == nil && l.Attrs().MTU >= 576 {
-			return l.Attrs().MTU
-		}
-	}
-	return 1500
-}
-
-func family(a netip.Addr) int {
-	if a.Is4() {
-		return netlink.FAMILY_V4
-	}
-	return netlink.FAMILY_V6
-}
-
-func single(a netip.Addr) *net.IPNet { return network(netip.PrefixFrom(a, a.BitLen())) }
-
 func everything(a netip.Addr) *net.IPNet {
-	return network(netip.PrefixFrom(a, 0).Masked())
-}
-
-func network(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	return network.Range(netip.PrefixFrom(a, 0).Masked())
 }

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/network"
 )
 
 // MasqueradeMark is the mark bit of packets whose source is translated to one
@@ -48,6 +49,7 @@ type Network struct {
 
 	mu    sync.Mutex // guards what follows
 	pools []*pool    // one for each of the node's Pod CIDRs
+	mtu   int        // of the route to Services
 	pods  map[string][]netip.Addr
 	// former are those of pods that were attached before New and that nobody
 	// has asked for since.
@@ -134,7 +136,7 @@ func (n *Network) Attach(ctx context.Context, podUID, netns string) ([]netip.Add
 
 // Detach frees what Attach made. A Pod that is not attached is no error.
 func (n *Network) Detach(_ context.Context, podUID string) error {
-	if err := deleteLink(n.linkName(podUID)); err != nil {
+	if err := network.DeleteLink(n.linkName(podUID)); err != nil {
 		return fmt.Errorf("detach pod %s: %w", podUID, err)
 	}
 	n.mu.Lock()

@@ -314,6 +314,60 @@ func TestWithoutAnyNetwork(t *testing.T) {
 	waitSource(t, ip, "10.42.0.1")
 }
 
+// Packets of every Pod fit into VXLAN's on the uplink, also when its MTU changes.
+func TestMTULeavesRoomForVXLAN(t *testing.T) {
+	netnstest.Outside(t)
+	setMTU := func(mtu string) { run(t, "ip", "link", "set", "up0", "mtu", mtu) }
+	setMTU("1400")
+	n := newNetwork(t, testConfig(t))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	mtuOf := func(uid string) (mtu int) {
+		ns := netnstest.Namespace(t)
+		attach(t, n, uid, ns)
+		netnstest.In(t, ns, func() error {
+			eth, err := netlink.LinkByName("eth0")
+			mtu = eth.Attrs().MTU
+			return err
+		})
+		return mtu
+	}
+	if got := mtuOf("uid-a"); got != 1350 {
+		t.Errorf("Pod's MTU is %d", got)
+	}
+	for _, tc := range []struct{ uplink, services string }{{"1400", "mtu 1350"}, {"1300", "mtu 1250"}} {
+		setMTU(tc.uplink)
+		var got string
+		for deadline := time.Now().Add(netnstest.Timeout); time.Now().Before(deadline); {
+			if got = run(t, "ip", "route", "show", "10.43.0.0/16", "dev", "lo"); strings.Contains(got, tc.services) {
+				break
+			}
+		}
+		if !strings.Contains(got, tc.services) {
+			t.Errorf("uplink %s: the route to Services is %s", tc.uplink, got)
+		}
+	}
+	if got := mtuOf("uid-b"); got != 1250 {
+		t.Errorf("a later Pod's MTU is %d", got)
+	}
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
 // waitSource waits until the Pod sees the host with the address.
 func waitSource(t *testing.T, ip, want string) {
 	t.Helper()
@@ -378,6 +432,7 @@ func TestRules(t *testing.T) {
 		type nat hook postrouting priority srcnat; policy accept;
 		meta mark & 0x00004000 != 0x00000000 goto masquerade
 		ip saddr 10.42.0.0/24 ip daddr != 10.42.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random
+		ip saddr != 10.42.0.0/16 ip daddr 10.42.0.0/16 ip daddr != 10.42.0.0/24 snat to 10.42.0.1 fully-random
 	}
 }
 `

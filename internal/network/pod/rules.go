@@ -36,7 +36,14 @@ func tableFamily(a netip.Addr) nft.Family {
 
 // chains are this package's: what is marked gets a source of this node's (the
 // one in the Pod range towards Pods, so that it works whatever addresses the
-// machine has), and what Pods send out of the cluster gets the machine's.
+// machine has), and what Pods send out of the cluster gets the machine's. What
+// comes from outside of the Pod range and goes to another node's Pods gets this
+// node's address in the range, which the answer comes back to by the way the
+// packet went. Between Pods nothing is translated.
+//
+// The mark goes before the source is translated: a packet keeps its mark when
+// it is wrapped into another one, and the outer would be translated as well,
+// with a wrong checksum.
 func (n *Network) chains(p *pool) []nft.Chain {
 	gw := p.gateway()
 	clusters := sameFamily(n.cfg.ClusterCIDRs, gw)
@@ -49,13 +56,18 @@ func (n *Network) chains(p *pool) []nft.Chain {
 		},
 	}
 	out := nft.From(p.prefix)
+	var foreign []expr.Any
 	for _, c := range clusters {
 		masquerade.Rules = append(masquerade.Rules, nft.Rule(nft.To(c), nft.SNAT(gw)))
 		out = append(out, nft.ToNot(c)...)
+		foreign = append(foreign, nft.FromNot(c)...)
 	}
 	masquerade.Rules = append(masquerade.Rules, nft.Masquerade())
 	out = append(out, nft.ToNot(multicast(gw))...)
 	post.Rules = append(post.Rules, nft.Rule(out, nft.Masquerade()))
+	for _, c := range clusters {
+		post.Rules = append(post.Rules, nft.Rule(foreign, nft.To(c), nft.ToNot(p.prefix), nft.SNAT(gw)))
+	}
 	return []nft.Chain{masquerade, post}
 }
 

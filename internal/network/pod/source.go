@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/skiff-sh/skiff/internal/network"
 	"github.com/skiff-sh/skiff/internal/nft"
 )
 
@@ -28,7 +29,7 @@ func preferred(gateways []netip.Addr) []netip.Addr {
 // hasAddress says whether the machine has an address of the family that the
 // kernel may choose as a source.
 func hasAddress(gw netip.Addr) bool {
-	addrs, err := listAddrs(nil, family(gw))
+	addrs, err := network.Addresses(nil, network.Family(gw))
 	if err != nil {
 		return false
 	}
@@ -49,53 +50,49 @@ func sourceFor(dst netip.Addr, sources []netip.Addr) net.IP {
 
 // Run keeps what others may take away until the context ends. When the
 // machine's last address goes or its first one comes, the routes to Pods and
-// Services get or lose their preferred source. When somebody deletes the table,
-// as restarting a firewall does, its rules come back.
+// Services get or lose their preferred source; when the uplink's MTU changes,
+// so does that of the route to Services. Pods keep the one they started with.
+// When somebody deletes the table, as restarting a firewall does, its rules
+// come back.
 func (n *Network) Run(ctx context.Context) error {
-	// The group's context throughout: when the subscription ends with it, that
-	// it has ended can be seen.
-	group, ctx := errgroup.WithContext(ctx)
-	updates := make(chan netlink.AddrUpdate, 64)
-	if err := netlink.AddrSubscribe(updates, ctx.Done()); err != nil {
-		return fmt.Errorf("follow the machine's addresses: %w", err)
-	}
 	select {
 	case <-n.ready:
 	case <-ctx.Done():
 		return nil
 	}
-	lost := make(chan struct{}, 1)
-	group.Go(func() error {
-		return nft.Watch(ctx, n.cfg.Host.Table, func() {
-			select {
-			case lost <- struct{}{}:
-			default:
-			}
-		})
-	})
-	group.Go(func() error { return n.follow(ctx, updates, lost) })
+	changed, lost := make(chan struct{}, 1), make(chan struct{}, 1)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return network.Watch(ctx, n.cfg.Host.LinkPrefix, wake(changed)) })
+	group.Go(func() error { return nft.Watch(ctx, n.cfg.Host.Table, wake(lost)) })
+	group.Go(func() error { return n.follow(ctx, changed, lost) })
 	return group.Wait()
 }
 
-func (n *Network) follow(ctx context.Context, updates <-chan netlink.AddrUpdate, lost <-chan struct{}) error {
+func wake(c chan<- struct{}) func() {
+	return func() {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (n *Network) follow(ctx context.Context, changed, lost <-chan struct{}) error {
 	had := -1 // what the routes say is not known yet
 	for {
-		has, err := n.chooseSources(had)
-		if err != nil {
-			return err
-		}
-		had = has
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-lost:
-			if err := n.reapplyRules(); err != nil {
-				return err
+			err = n.reapplyRules()
+		case <-changed:
+			if had, err = n.chooseSources(had); err == nil {
+				err = n.followMTU()
 			}
-		case _, open := <-updates:
-			if !open && ctx.Err() == nil {
-				return fmt.Errorf("follow the machine's addresses: the kernel ended the subscription")
-			}
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -119,7 +116,7 @@ func (n *Network) chooseSources(had int) (int, error) {
 	if len(sources) == had {
 		return had, nil
 	}
-	routes, err := listRoutes(netlink.FAMILY_ALL,
+	routes, err := network.Routes(netlink.FAMILY_ALL,
 		&netlink.Route{Protocol: routeProtocol}, netlink.RT_FILTER_PROTOCOL)
 	if err != nil {
 		return had, fmt.Errorf("list routes: %w", err)
@@ -132,7 +129,7 @@ func (n *Network) chooseSources(had int) (int, error) {
 		if want := sourceFor(dst, sources); !want.Equal(r.Src) {
 			r.Src = want
 			// A Pod may be gone since the list: then so is its route.
-			if err := netlink.RouteReplace(&r); err != nil && !isGone(err) {
+			if err := netlink.RouteReplace(&r); err != nil && !network.IsGone(err) {
 				return had, fmt.Errorf("choose the source towards %s: %w", r.Dst, err)
 			}
 		}
