@@ -20,37 +20,25 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
-// How long certificates are good for. Leaves are judged when a server starts,
-// which may be years apart, so they last as long as their authority.
+// How long certificates are good for. An authority is in the hands of everyone who
+// knows the cluster, so changing it takes a person, and it lasts for ten years.
+// Leaves renew themselves. A year is upstream's life for them: a lost one does no
+// harm for ever, a kubeconfig that was copied away is good for the eight months
+// after which its original is replaced, and a machine may lie in a drawer for four.
 const (
-	authorityLife = 10 * 365 * 24 * time.Hour
-	leafLife      = authorityLife
-	renewBefore   = 90 * 24 * time.Hour
+	authorityLife = 10 * 365 * day
+	leafLife      = 365 * day
+	renewBefore   = leafLife / 3
 )
 
 // Pair is a certificate with its key.
 type Pair struct {
 	Certificate *x509.Certificate
 	Key         crypto.Signer
-}
-
-// Clock judges time for certificates. A machine without a battery starts in
-// 1970 or at its image's date, so no certificate has a beginning that a clock
-// could miss, and none ends counted from a time before the build.
-type Clock struct {
-	Now   func() time.Time
-	Build time.Time // when this build was made
-}
-
-// Latest returns the latest time known to be past.
-func (c Clock) Latest() time.Time {
-	if now := c.Now(); now.After(c.Build) {
-		return now
-	}
-	return c.Build
 }
 
 // beginning is when every certificate begins: before any clock's time.
@@ -102,11 +90,20 @@ func (p Pair) Issue(s Subject, clock Clock) (Pair, error) {
 	if s.Server {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
-	end := clock.Latest().Add(leafLife)
-	if end.After(p.Certificate.NotAfter) {
-		end = p.Certificate.NotAfter
+	return sign(template, p.Certificate, key, p.Key, p.end(leafLife, clock))
+}
+
+// end is when a certificate ends that the authority signs now: after a life, or
+// with the authority. The life counts from the latest time that anyone may have
+// from this server, a wrong one too, or those would refuse it who believed that.
+// Where the clock is known to be slow nobody knows how slow, and others may have a
+// right one: what would last a year lasts as long as it can then.
+func (p Pair) end(life time.Duration, clock Clock) time.Time {
+	end := later(clock.Latest(), clock.Past.Time()).Add(life)
+	if end.After(p.Certificate.NotAfter) || life >= leafLife && clock.Slow() {
+		return p.Certificate.NotAfter
 	}
-	return sign(template, p.Certificate, key, p.Key, end)
+	return end
 }
 
 func newKey() (*ecdsa.PrivateKey, error) {
@@ -152,11 +149,16 @@ func certify(template, parent *x509.Certificate, key crypto.PublicKey, signer cr
 	return certificate, nil
 }
 
+// unfitFor is how much longer a leaf may last than one that is issued now: more
+// has one from the time when the clock was slow.
+const unfitFor = 30 * day
+
 // fits says whether the certificate still does for the subject: signed by the
 // authority, with the subject's names, and not about to end.
 func (p Pair) fits(authority Pair, s Subject, clock Clock) bool {
 	c := p.Certificate
-	if c.Subject.CommonName != s.CommonName || c.CheckSignatureFrom(authority.Certificate) != nil {
+	if c.Subject.CommonName != s.CommonName || !slices.Equal(c.Subject.Organization, s.Organizations) ||
+		c.CheckSignatureFrom(authority.Certificate) != nil {
 		return false
 	}
 	for _, name := range s.Names {
@@ -169,5 +171,7 @@ func (p Pair) fits(authority Pair, s Subject, clock Clock) bool {
 			return false
 		}
 	}
-	return clock.Latest().Add(renewBefore).Before(c.NotAfter)
+	end := authority.end(leafLife, clock)
+	ends := c.NotAfter.Before(clock.Latest().Add(renewBefore)) && end.After(c.NotAfter.Add(day))
+	return !ends && !c.NotAfter.After(end.Add(unfitFor))
 }

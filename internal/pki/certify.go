@@ -18,9 +18,5 @@ func (p Pair) Certify(key crypto.PublicKey, template x509.Certificate, life time
 		return nil, fmt.Errorf("the certificate authority %s ended at %s: make a new one, or set the clock right",
 			p.Certificate.Subject.CommonName, p.Certificate.NotAfter.Format(time.RFC3339))
 	}
-	end := now.Add(life)
-	if end.After(p.Certificate.NotAfter) {
-		end = p.Certificate.NotAfter
-	}
-	return certify(&template, p.Certificate, key, p.Key, end)
+	return certify(&template, p.Certificate, key, p.Key, p.end(life, clock))
 }

@@ -48,13 +48,21 @@ func (f *Files) Authority(name, commonName string) (Pair, error) {
 }
 
 // Leaf returns the named certificate of the subject, reissued where the old one
-// is missing, unreadable, about to end, or made for other names.
+// is missing, unreadable, made for other names, or has lived two thirds of its life.
 func (f *Files) Leaf(name string, authority Pair, s Subject) (Pair, error) {
 	p, err := f.read(name)
 	if err == nil && p.fits(authority, s, f.clock) {
 		return p, nil
 	}
-	p, err = authority.Issue(s, f.clock)
+	return f.Reissue(name, authority, s)
+}
+
+// Fits says whether a certificate still does for the subject.
+func (f *Files) Fits(p, authority Pair, s Subject) bool { return p.fits(authority, s, f.clock) }
+
+// Reissue replaces the named certificate, and its key.
+func (f *Files) Reissue(name string, authority Pair, s Subject) (Pair, error) {
+	p, err := authority.Issue(s, f.clock)
 	if err != nil {
 		return Pair{}, err
 	}
