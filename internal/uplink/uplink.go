@@ -3,8 +3,10 @@
 //
 // An Uplink is an http.RoundTripper that presents the node's Identity, which may
 // be replaced at any time, and Dial opens a connection of its own for what takes
-// one over. The invariant: nothing is sent to a server whose certificate does
-// not lead to the cluster's authority. The package knows nothing of what is asked.
+// one over. Its Time is what the servers' answers tell of their clock, and it has
+// the pki.Clock hear of it. The invariant: nothing is sent to, and nothing believed
+// of, a server whose certificate does not lead to the cluster's authority. The
+// package knows nothing of what is asked.
 package uplink
 
 import (
@@ -28,7 +30,9 @@ type Config struct {
 	Servers   []string // https://HOST:PORT, tried in turn
 	Authority *x509.CertPool
 	Identity  *pki.Identity // nil: none is presented
-	Clock     pki.Clock     // certificates are judged by it
+	Clock     pki.Clock     // certificates are judged by it, and its Past hears the servers' time
+	// Connect is optional: it opens a TCP connection to HOST:PORT.
+	Connect func(ctx context.Context, address string) (net.Conn, error)
 }
 
 // How long a connection attempt may take, and after how long without a word a
@@ -43,6 +47,7 @@ const (
 // Uplink is the way to the servers. It is safe for concurrent use.
 type Uplink struct {
 	Config
+	time  *Time
 	hosts []string     // host:port of the servers
 	last  atomic.Int64 // index of the server that answered last
 
@@ -56,7 +61,10 @@ func New(c Config) (*Uplink, error) {
 	if len(c.Servers) == 0 {
 		return nil, errors.New("there is no server to connect to: name one with --server")
 	}
-	u := &Uplink{Config: c}
+	if c.Connect == nil {
+		c.Connect = connect
+	}
+	u := &Uplink{Config: c, time: NewTime(c.Clock.Now)}
 	for _, text := range c.Servers {
 		server, err := url.Parse(text)
 		if err != nil {
@@ -70,13 +78,36 @@ func New(c Config) (*Uplink, error) {
 // URL is what clients name as the server; any of them may answer.
 func (u *Uplink) URL() string { return u.Servers[0] }
 
+// Time is what is known of the servers' clock.
+func (u *Uplink) Time() *Time { return u.time }
+
 // RoundTrip implements http.RoundTripper.
 func (u *Uplink) RoundTrip(r *http.Request) (*http.Response, error) {
-	return u.current().RoundTrip(r)
+	sent := time.Now()
+	answer, err := u.current().RoundTrip(r)
+	if err == nil {
+		u.listen(answer, sent)
+	}
+	return answer, err
+}
+
+// listen notes the time that an answer tells.
+func (u *Uplink) listen(answer *http.Response, sent time.Time) {
+	if answer.TLS == nil || len(answer.TLS.PeerCertificates) == 0 {
+		return
+	}
+	date, err := http.ParseTime(answer.Header.Get("Date"))
+	if err != nil {
+		return
+	}
+	u.time.Hear(date, sent, time.Now())
+	u.Clock.Past.Hear(date, answer.TLS.PeerCertificates[0].NotAfter)
 }
 
 // current returns the transport for new requests. After the identity was replaced
-// that is a new one; what is under way on the old one ends there.
+// that is a new one: on the connections of the old one the server knows us by the
+// old certificate, and would refuse what comes when that ends. What is under way
+// on them ends there, however long it takes.
 func (u *Uplink) current() *http.Transport {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -135,6 +166,20 @@ func (u *Uplink) dialOne(ctx context.Context, host string, protocols []string) (
 	if u.Identity != nil {
 		config.GetClientCertificate = u.Identity.GetClientCertificate
 	}
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTimeout}, Config: config}
-	return dialer.DialContext(ctx, "tcp", host)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	raw, err := u.Connect(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, u.Clock.Explain(err)
+	}
+	return conn, nil
+}
+
+func connect(ctx context.Context, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", address)
 }
