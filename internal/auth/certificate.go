@@ -29,7 +29,8 @@ type Certificates struct {
 type validity struct{ from, until time.Time }
 
 // NewCertificates believes certificates for client authentication that lead to
-// one of roots and are valid by the clock now.
+// one of roots and are valid at the time that now returns when a request begins:
+// one that lasts is not cut off when its certificate ends.
 func NewCertificates(roots *x509.CertPool, now func() time.Time) *Certificates {
 	return &Certificates{roots: roots, now: now}
 }
