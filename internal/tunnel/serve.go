@@ -122,9 +122,9 @@ func (e *end) connect(w http.ResponseWriter, r *http.Request) {
 	}
 	defer conn.Close()
 	w.WriteHeader(http.StatusOK)
-	if err := http.NewResponseController(w).Flush(); err != nil {
-		return
-	}
+	// Where this fails the server may have written and closed already: what it
+	// wrote has to go out all the same.
+	_ = http.NewResponseController(w).Flush()
 	if err := splice(r.Context(), conn, r.Body, w); err != nil {
 		panic(http.ErrAbortHandler) // the server must see that the stream is cut off
 	}
