@@ -15,9 +15,8 @@ type Agent struct {
 	Connect func(context.Context) (net.Conn, error)
 	// Dial connects to what the server asks for.
 	Dial Dialer
-	// Wake is called when the server wants the node's way for packets. nil: it
-	// has none.
-	Wake func()
+	// Packets is the node's way for packets (optional).
+	Packets *Packets
 	// Renewed returns a channel that is closed when Connect would present another
 	// certificate: a new tunnel is opened then, and the old one ends when its
 	// streams have. nil: never.
@@ -41,6 +40,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
+			a.opened(false)
 			if !troubled {
 				a.Log.Warn("no tunnel to a server: logs, exec and the like do not reach this node; trying on", zap.Error(err))
 			}
@@ -55,8 +55,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		began, ended := time.Now(), make(chan struct{})
 		tunnels.Go(func() {
 			defer close(ended)
-			Serve(ctx, conn, a.Dial, a.Wake, a.Log)
+			a.serve(ctx, conn)
 		})
+		a.opened(true)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -66,12 +67,27 @@ func (a *Agent) Run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
+			a.opened(false)
 			a.Log.Info("tunnel ended, opening another", zap.Duration("after", time.Since(began)))
 			wait.lived(time.Since(began))
 			if !pause(ctx, wait.next()) {
 				return nil
 			}
 		}
+	}
+}
+
+func (a *Agent) serve(ctx context.Context, conn net.Conn) {
+	var wake func()
+	if a.Packets != nil {
+		wake = a.Packets.wake
+	}
+	Serve(ctx, conn, a.Dial, wake, a.Log)
+}
+
+func (a *Agent) opened(open bool) {
+	if a.Packets != nil {
+		a.Packets.outlet.setOpen(open)
 	}
 }
 

@@ -151,28 +151,78 @@ func keepShort(conn net.Conn) {
 // concurrent use.
 type Packets struct {
 	connect func(context.Context) (net.Conn, error)
-	receive func(packet []byte)
 	log     *zap.Logger
 	queue   queue
 	woken   chan struct{}
+	outlet  outlet
 }
 
 // NewPackets returns a way over connections for HTTP/1.1 that connect opens to a
-// server, as the node. receive is called with each packet that comes, one after
-// the other, and has it only during the call; it must not block.
-func NewPackets(connect func(context.Context) (net.Conn, error), receive func(packet []byte), log *zap.Logger) *Packets {
-	return &Packets{connect: connect, receive: receive, log: log, queue: newQueue(), woken: make(chan struct{}, 1)}
+// server, as the node. It counts as open while the node's Agent has a tunnel.
+func NewPackets(connect func(context.Context) (net.Conn, error), log *zap.Logger) *Packets {
+	return &Packets{connect: connect, log: log, queue: newQueue(), woken: make(chan struct{}, 1)}
 }
 
 // Send queues a copy of a packet. Where it cannot go, or others wait already, it
 // is dropped: Send never blocks.
 func (p *Packets) Send(packet []byte) { p.queue.put(packet) }
 
-// Wake opens the connection: a server has packets for this node.
-func (p *Packets) Wake() {
+// Connect says who takes what other nodes sent here, and who is told whether
+// there is a way: once at first, then whenever that changes. Both must return
+// soon, and are not called any more once disconnect has returned. The packet is
+// the callee's only until it returns.
+func (p *Packets) Connect(receive func(packet []byte), open func(bool)) (disconnect func()) {
+	return p.outlet.connect(receive, open)
+}
+
+// wake opens the connection: a server has packets for this node.
+func (p *Packets) wake() {
 	select {
 	case p.woken <- struct{}{}:
 	default:
+	}
+}
+
+// outlet is where packets leave for the machine's own network.
+type outlet struct {
+	mu      sync.RWMutex // guards what follows, and that nothing is called once it is nil
+	isOpen  bool
+	receive func(packet []byte)
+	open    func(bool)
+}
+
+func (o *outlet) connect(receive func(packet []byte), open func(bool)) (disconnect func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.receive, o.open = receive, open
+	open(o.isOpen)
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.receive, o.open = nil, nil
+	}
+}
+
+// take hands a packet over. It returns false when nobody takes any.
+func (o *outlet) take(packet []byte) bool {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.receive == nil {
+		return false
+	}
+	o.receive(packet)
+	return true
+}
+
+// setOpen says whether there is a way.
+func (o *outlet) setOpen(open bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.isOpen == open {
+		return
+	}
+	if o.isOpen = open; o.open != nil {
+		o.open(open)
 	}
 }
 
@@ -237,7 +287,7 @@ func (p *Packets) carry(ctx context.Context, conn net.Conn) error {
 		ended <- readPackets(conn, func(packet []byte) {
 			if len(packet) > 0 {
 				used.Store(true)
-				p.receive(packet)
+				p.outlet.take(packet)
 			}
 		})
 		conn.Close() // a write that is stuck fails

@@ -38,13 +38,13 @@ type Port struct {
 	node    string
 	ranges  []netip.Prefix // guarded by relay.mu
 	accused atomic.Bool    // of sending under another's address
+	queue   queue
+	outlet  outlet // of this process's own node
 
 	mu      sync.Mutex // guards what follows
 	carrier net.Conn   // nil: none
-	receive func([]byte)
 	woken   time.Time
 	awaited bool // the node was told, and will come
-	queue   queue
 }
 
 // SetPodCIDRs says which addresses are a node's Pods', none when it is gone.
@@ -130,17 +130,18 @@ func (r *relay) owner(a netip.Addr) *Port {
 	return nil
 }
 
-// Attach gives this process's own node its port: receive is called with each
-// packet for it, perhaps several at once, has it only during the call, and must
-// not block.
-func (h *Hub) Attach(node string, receive func(packet []byte)) *Port {
+// Attach returns the port of this process's own node, which needs no connection.
+func (h *Hub) Attach(node string) *Port {
 	h.relay.mu.Lock()
+	defer h.relay.mu.Unlock()
 	p := h.relay.port(h, node)
-	h.relay.mu.Unlock()
-	p.mu.Lock()
-	p.receive = receive
-	p.mu.Unlock()
+	p.outlet.setOpen(true)
 	return p
+}
+
+// Connect is as Packets.Connect is. receive may be called by several at once.
+func (p *Port) Connect(receive func(packet []byte), open func(bool)) (disconnect func()) {
+	return p.outlet.connect(receive, open)
 }
 
 // Send hands a packet on to the node that owns its destination. It keeps no part
@@ -177,21 +178,21 @@ func addresses(packet []byte) (from, to netip.Addr, ok bool) {
 
 // deliver sends a packet to the port's node.
 func (p *Port) deliver(packet []byte) {
+	if p.outlet.take(packet) {
+		return
+	}
 	p.mu.Lock()
-	receive, ready := p.receive, p.carrier != nil
-	if receive == nil && !ready {
+	ready := p.carrier != nil
+	if !ready {
 		if now := time.Now(); now.Sub(p.woken) >= wakePause {
 			p.woken, p.awaited = now, p.hub.wake(p.node)
 		}
 		ready = p.awaited
 	}
 	p.mu.Unlock()
-	switch {
-	case receive != nil:
-		receive(packet)
-	case ready:
+	if ready {
 		p.queue.put(packet)
-	default:
+	} else {
 		p.queue.dropped.Add(1)
 	}
 }
@@ -272,7 +273,7 @@ func (p *Port) detach(conn net.Conn) {
 func (p *Port) used() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.carrier != nil || p.receive != nil
+	return p.carrier != nil || p.outlet.isOpen
 }
 
 // write sends what waits for the port's node.
