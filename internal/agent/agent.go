@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -37,8 +38,9 @@ type Agent struct {
 	nodeChanged chan struct{}
 	nodeUID     atomic.Pointer[types.UID]
 	images      atomic.Pointer[[]corev1.ContainerImage]
-	runtimeErr  atomic.Pointer[error] // why the node is not ready
-	panics      atomic.Int64          // recovered in workers
+	addresses   atomic.Pointer[[]netip.Addr] // nil: NodeIPs
+	runtimeErr  atomic.Pointer[error]        // why the node is not ready
+	panics      atomic.Int64                 // recovered in workers
 }
 
 // cgroups are the Pods' control groups; *cgroup.Tree is the real one.

@@ -22,7 +22,7 @@ import (
 type Config struct {
 	Client   kubernetes.Interface
 	NodeName string
-	NodeIPs  []netip.Addr
+	NodeIPs  []netip.Addr // until SetAddresses tells others
 	Host     config.Host
 
 	Runtime Runtime

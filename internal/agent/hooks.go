@@ -88,10 +88,11 @@ func (w *worker) execOutput(ctx context.Context, id string, command []string) (s
 func (w *worker) podAddress() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.box.IPs) == 0 {
+	box := w.standing()
+	if len(box.IPs) == 0 {
 		return ""
 	}
-	return w.box.IPs[0].String()
+	return box.IPs[0].String()
 }
 
 // target is a container as probes and hooks see it.

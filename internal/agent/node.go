@@ -217,7 +217,7 @@ func (a *Agent) nodeStatus(known *corev1.Node) corev1.NodeStatus {
 	s.Allocatable = a.machine.allocatable()
 	s.NodeInfo = a.machine.Info
 	s.Addresses = nil
-	for _, ip := range a.NodeIPs {
+	for _, ip := range a.nodeIPs() {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip.String()})
 	}
 	s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: a.NodeName})

@@ -97,7 +97,7 @@ func (a *Agent) setUpNamespaces(ctx context.Context, pod *corev1.Pod) ([]netip.A
 		}
 	}
 	if pod.Spec.HostNetwork {
-		return a.NodeIPs, nil
+		return a.nodeIPs(), nil
 	}
 	hostname, err := kernelHostname(pod, a.ClusterDomain)
 	if err != nil {

@@ -240,7 +240,7 @@ func (w *worker) end(ctx context.Context) {
 	if !v.Gone {
 		// The final status must be with the API before the containers that
 		// prove it are gone.
-		w.status.want(podStatus(v, w.NodeIPs))
+		w.status.want(podStatus(v, w.nodeIPs()))
 		w.status.flush(ctx)
 	}
 	delay := newRetry(time.Second, time.Minute)

@@ -124,7 +124,7 @@ func (w *worker) view(now time.Time) view {
 		}
 	}
 	v := view{
-		Pod: w.withStart(), Now: now, Refused: w.refused, Box: w.box, Ending: w.ending,
+		Pod: w.withStart(), Now: now, Refused: w.refused, Box: w.standing(), Ending: w.ending,
 		Gone: w.gone, Stopped: w.stopped, Ended: w.ended, Deleted: w.deleted,
 		Records: make(map[string]record, len(w.records)),
 	}
@@ -316,7 +316,7 @@ func (w *worker) panicked(r any) {
 // report hands the present status to the writer and announces what is new.
 func (w *worker) report(v view) {
 	if !v.Gone {
-		w.status.want(podStatus(v, w.NodeIPs))
+		w.status.want(podStatus(v, w.nodeIPs()))
 	}
 	if v.stopping() {
 		return
@@ -357,6 +357,6 @@ func findContainer(pod *corev1.Pod, name string) *corev1.Container {
 func (w *worker) livePod() (*corev1.Pod, sandbox) {
 	v := w.view(time.Now())
 	pod := *v.Pod
-	pod.Status = podStatus(v, w.NodeIPs)
+	pod.Status = podStatus(v, w.nodeIPs())
 	return &pod, v.Box
 }
