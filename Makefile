@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop test test-kubectl vm-test soak damage powercut powercut-proof powercut-deps bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop cluster cluster-stop test test-kubectl vm-test soak damage powercut powercut-proof powercut-deps bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -43,6 +43,12 @@ demo: test-deps build ## start a server, deploy the hello application, get its p
 
 demo-stop: ## stop what the demo started and remove all of it
 	scripts/demo.sh stop
+
+cluster: test-deps build ## make a cluster of NODES (3) in namespaces of this machine; NAT=1: one of them behind a NAT
+	go run -tags $(TAGS) ./e2e/cluster/run start -nodes $(or $(NODES),3) $(if $(NAT),-nat)
+
+cluster-stop: build-deps ## stop that cluster and remove all of it
+	go run -tags $(TAGS) ./e2e/cluster/run stop
 
 test: test-deps build check-fmt vet ## run all tests that belong to a change
 	scripts/test.sh
