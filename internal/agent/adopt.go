@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -38,12 +37,7 @@ func (w *worker) adopt(left []ContainerState) {
 	w.adoptRunning()
 	if w.boxStands(w.uid) {
 		// Its containers go on as if nothing had happened.
-		w.box = sandbox{Ready: true, Stale: true}
-		for _, ip := range w.pod.Status.PodIPs {
-			if addr, err := netip.ParseAddr(ip.IP); err == nil {
-				w.box.IPs = append(w.box.IPs, addr)
-			}
-		}
+		w.box = sandbox{Ready: true, Stale: true, IPs: reportedIPs(w.pod)}
 	}
 }
 

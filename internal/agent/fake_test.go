@@ -237,17 +237,19 @@ func (f *fakeImages) List(context.Context) ([]Image, error) { return []Image{f.i
 type fakeNetwork struct {
 	mu       sync.Mutex
 	attached map[string]string
+	former   []netip.Addr // of the Pod attached last
 	retained []string
 	onAttach func()
 }
 
-func (f *fakeNetwork) Attach(_ context.Context, uid, ns string) ([]netip.Addr, error) {
+func (f *fakeNetwork) Attach(_ context.Context, uid, ns string, former []netip.Addr) ([]netip.Addr, error) {
 	if f.onAttach != nil {
 		f.onAttach()
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.attached[uid] = ns
+	f.former = former
 	return []netip.Addr{netip.MustParseAddr("10.42.0.9")}, nil
 }
 

@@ -60,8 +60,9 @@ type Images interface {
 type Network interface {
 	// Attach gives the namespace pinned at netns its link and addresses. It is
 	// idempotent by Pod UID: a Pod that has addresses keeps them, also across
-	// a restart of skiff.
-	Attach(ctx context.Context, podUID, netns string) ([]netip.Addr, error)
+	// a restart of skiff. One that has none gets those that it had formerly,
+	// if nobody has them now.
+	Attach(ctx context.Context, podUID, netns string, former []netip.Addr) ([]netip.Addr, error)
 	// Detach frees what Attach made. A Pod that is not attached is no error.
 	Detach(ctx context.Context, podUID string) error
 	// Retain detaches every Pod that is not in the list and that no Attach has

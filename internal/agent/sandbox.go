@@ -109,7 +109,7 @@ func (a *Agent) setUpNamespaces(ctx context.Context, pod *corev1.Pod) ([]netip.A
 	if err := a.Namespaces.Create(a.netPin(uid)); err != nil {
 		return nil, err
 	}
-	ips, err := a.Network.Attach(ctx, uid, a.netPin(uid))
+	ips, err := a.Network.Attach(ctx, uid, a.netPin(uid), reportedIPs(pod))
 	if err != nil {
 		return nil, fmt.Errorf("attach to the network: %w", err)
 	}
@@ -117,6 +117,17 @@ func (a *Agent) setUpNamespaces(ctx context.Context, pod *corev1.Pod) ([]netip.A
 		return nil, errors.New("attach to the network: the Pod got no address")
 	}
 	return ips, nil
+}
+
+// reportedIPs are the addresses that the API has of a Pod.
+func reportedIPs(pod *corev1.Pod) []netip.Addr {
+	var out []netip.Addr
+	for _, ip := range pod.Status.PodIPs {
+		if addr, err := netip.ParseAddr(ip.IP); err == nil {
+			out = append(out, addr)
+		}
+	}
+	return out
 }
 
 // tearDown removes everything of a Pod but its logs. It is idempotent and goes

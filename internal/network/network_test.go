@@ -108,7 +108,7 @@ func (n *node) start(t *testing.T) {
 func (n *node) attach(t *testing.T, name string) (ns, ip string) {
 	t.Helper()
 	ns = netnstest.Namespace(t)
-	addrs, err := n.pods.Attach(context.Background(), "uid-"+name, ns)
+	addrs, err := n.pods.Attach(context.Background(), "uid-"+name, ns, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,14 +116,16 @@ func (n *Network) SetPodCIDRs(cidrs []netip.Prefix) error {
 
 // Attach gives the namespace pinned at netns its link and addresses. It is
 // idempotent by Pod UID: a Pod that has addresses keeps them, also across a
-// restart of skiff. It waits for the node's Pod CIDRs until the context ends.
-func (n *Network) Attach(ctx context.Context, podUID, netns string) ([]netip.Addr, error) {
+// restart of skiff. After a restart of the machine none has, and a Pod gets those
+// that it had formerly, if nobody has them now: as long as no server answers,
+// Services lead there. It waits for the node's Pod CIDRs until the context ends.
+func (n *Network) Attach(ctx context.Context, podUID, netns string, former []netip.Addr) ([]netip.Addr, error) {
 	select {
 	case <-n.ready:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("attach pod %s: the node has no Pod CIDR yet: %w", podUID, ctx.Err())
 	}
-	addrs, gateways, err := n.allocate(podUID)
+	addrs, gateways, err := n.allocate(podUID, former)
 	if err != nil {
 		return nil, fmt.Errorf("attach pod %s: %w", podUID, err)
 	}
@@ -175,9 +177,9 @@ func (n *Network) isFormer(uid string) bool {
 	return n.former[uid]
 }
 
-// allocate returns the Pod's addresses, taking new ones if it has none, and
-// the node's own address in the Pod range of each one's family.
-func (n *Network) allocate(podUID string) (addrs, gateways []netip.Addr, err error) {
+// allocate returns the Pod's addresses, taking the former or new ones if it has
+// none, and the node's own address in the Pod range of each one's family.
+func (n *Network) allocate(podUID string, former []netip.Addr) (addrs, gateways []netip.Addr, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.former, podUID)
@@ -188,7 +190,7 @@ func (n *Network) allocate(podUID string) (addrs, gateways []netip.Addr, err err
 		return addrs, gateways, nil
 	}
 	for _, p := range n.pools {
-		a, err := p.next(podUID)
+		a, err := p.again(podUID, former)
 		if err != nil {
 			p.release(podUID)
 			return nil, nil, err

@@ -56,7 +56,7 @@ func attach(t *testing.T, n *Network, uid, ns string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), netnstest.Timeout)
 	defer cancel()
-	addrs, err := n.Attach(ctx, uid, ns)
+	addrs, err := n.Attach(ctx, uid, ns, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestAttachWaitsForThePodCIDR(t *testing.T) {
 	ns := netnstest.Namespace(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	if _, err := n.Attach(ctx, "uid-a", ns); err == nil || !strings.Contains(err.Error(), "no Pod CIDR yet") {
+	if _, err := n.Attach(ctx, "uid-a", ns, nil); err == nil || !strings.Contains(err.Error(), "no Pod CIDR yet") {
 		t.Errorf("error %v", err)
 	}
 	done := make(chan error, 1)

@@ -39,6 +39,18 @@ func (p *pool) take(a netip.Addr, uid string) {
 	}
 }
 
+// again hands out the first of some addresses that can be had, or else the next.
+func (p *pool) again(uid string, former []netip.Addr) (netip.Addr, error) {
+	for _, a := range former {
+		_, used := p.taken[a]
+		if !used && p.gateway().Less(a) && p.prefix.Contains(a) && !p.broadcast(a) {
+			p.take(a, uid)
+			return a, nil
+		}
+	}
+	return p.next(uid)
+}
+
 // next hands out an address.
 func (p *pool) next(uid string) (netip.Addr, error) {
 	a := p.last

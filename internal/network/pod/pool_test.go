@@ -48,6 +48,32 @@ func TestPoolGoesOnAfterRestart(t *testing.T) {
 	}
 }
 
+// A Pod gets the address back that it had, where it can.
+func TestPoolGivesFormerAddresses(t *testing.T) {
+	p, err := newPool(netip.MustParsePrefix("10.42.3.0/24"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.take(netip.MustParseAddr("10.42.3.9"), "other")
+	for _, tc := range []struct{ former, want string }{
+		{"10.42.3.77", "10.42.3.77"},
+		{"10.42.3.9", "10.42.3.78"},   // is another's
+		{"10.42.4.9", "10.42.3.79"},   // of a former share
+		{"10.42.3.0", "10.42.3.80"},   // the network
+		{"10.42.3.1", "10.42.3.81"},   // the node's own
+		{"10.42.3.255", "10.42.3.82"}, // for all
+		{"fd00::9", "10.42.3.83"},
+	} {
+		a, err := p.again("of "+tc.former, []netip.Addr{netip.MustParseAddr(tc.former)})
+		if err != nil || a.String() != tc.want {
+			t.Errorf("former %s: got %v, %v; want %s", tc.former, a, err, tc.want)
+		}
+		if p.taken[a] != "of "+tc.former {
+			t.Errorf("%s is noted as %q's", a, p.taken[a])
+		}
+	}
+}
+
 func TestPoolSizes(t *testing.T) {
 	for _, tc := range []struct {
 		prefix string
