@@ -95,17 +95,17 @@ func (p *Past) trusts(t time.Time) bool {
 	return p == nil || p.own && (p.until.IsZero() || !t.After(p.until))
 }
 
+// note takes a time that is past.
 func (p *Past) note(t time.Time) {
 	p.mu.Lock()
 	ahead := t.Sub(p.now())
-	if ahead <= 0 {
-		p.mu.Unlock()
-		return
+	if ahead > 0 {
+		p.latest, p.at = t.Round(0), time.Now()
 	}
-	p.latest, p.at = t.Round(0), time.Now()
 	if ahead > jump {
 		p.leap()
 	}
+	t = p.now()
 	store := t.Sub(p.stored) >= day
 	if store {
 		p.stored = t // also where that fails: the next attempt is tomorrow's
