@@ -27,12 +27,13 @@ func (a *Agent) runLease(ctx context.Context) error {
 	case <-a.registered:
 	}
 	var lease *coordinationv1.Lease
+	away := false // the last renewal failed
 	delay := newRetry(200*time.Millisecond, 7*time.Second)
 	for {
 		renewed, err := a.renewLease(ctx, lease)
 		if err != nil {
 			// What is known of it may be old: read it anew.
-			lease = nil
+			lease, away = nil, true
 			a.log.Debug("renew lease", zap.Error(err))
 			if !delay.wait(ctx) {
 				return nil
@@ -40,6 +41,10 @@ func (a *Agent) runLease(ctx context.Context) error {
 			continue
 		}
 		lease = renewed
+		if away {
+			a.pokeNode() // it may be Unknown by now
+		}
+		away = false
 		delay.reset()
 		select {
 		case <-ctx.Done():

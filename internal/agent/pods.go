@@ -59,7 +59,7 @@ func (a *Agent) runPods(ctx context.Context) error {
 			// What ended between the first list and the first Follow is
 			// known now at the latest.
 			a.catchUp(ctx)
-			a.clean(ctx, store.List())
+			a.clean(ctx, store.List)
 		}
 	})
 	controller.RunWithContext(ctx)
@@ -92,15 +92,14 @@ func (a *Agent) findLeft(ctx context.Context) bool {
 }
 
 func (a *Agent) podListWatch() cache.ListerWatcher {
-	mine := fields.OneTermEqualSelector("spec.nodeName", a.NodeName).String()
 	client := a.Client.CoreV1().Pods(metav1.NamespaceAll)
 	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-			opts.FieldSelector = mine
+			opts.FieldSelector = a.mine()
 			return client.List(ctx, opts)
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-			opts.FieldSelector = mine
+			opts.FieldSelector = a.mine()
 			return client.Watch(ctx, opts)
 		},
 	}, a.Client)
@@ -173,12 +172,20 @@ func (a *Agent) workerOf(namespace, name string) *worker {
 }
 
 // clean ends what is left of Pods that the API does not know any more, once
-// everything it knows has been seen.
-func (a *Agent) clean(ctx context.Context, known []any) {
+// everything it knows has been seen. The server is asked itself: what the watch
+// brought may be what was remembered from a time before these Pods.
+func (a *Agent) clean(ctx context.Context, watched func() []any) {
+	known := a.askPods(ctx)
+	if known == nil {
+		return
+	}
+	for _, obj := range watched() {
+		known = append(known, *obj.(*corev1.Pod))
+	}
 	keep := map[string]bool{}
 	var uids []string
-	for _, obj := range known {
-		uid := string(obj.(*corev1.Pod).UID)
+	for i := range known {
+		uid := string(known[i].UID)
 		keep[uid] = true
 		uids = append(uids, uid)
 	}
@@ -219,6 +226,27 @@ func (a *Agent) clean(ctx context.Context, known []any) {
 			}
 		}
 	}
+}
+
+// askPods lists the Pods bound to this node. It waits for a server, and returns
+// nil if the context ends first.
+func (a *Agent) askPods(ctx context.Context) []corev1.Pod {
+	delay := newRetry(500*time.Millisecond, 10*time.Second)
+	for {
+		list, err := a.Client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: a.mine()})
+		if err == nil {
+			return append([]corev1.Pod{}, list.Items...)
+		}
+		a.log.Debug("list pods of this node", zap.Error(err))
+		if !delay.wait(ctx) {
+			return nil
+		}
+	}
+}
+
+// mine selects the Pods bound to this node.
+func (a *Agent) mine() string {
+	return fields.OneTermEqualSelector("spec.nodeName", a.NodeName).String()
 }
 
 // orphan stands in for a Pod of which only containers are left.
