@@ -59,6 +59,9 @@ type Request struct {
 	Body   any
 	DryRun bool
 	Warn   func(text string) // may be nil
+	// May tells whether the user has a right besides that to make the request.
+	// Nil: every right.
+	May func(context.Context, Permission) bool
 }
 
 // is reports whether the request is for a resource of the given kind and part.
@@ -132,6 +135,9 @@ func New(s *state.State) Chain {
 		taintNewNodes(),
 		priority(s),
 		defaultTolerations(),
+		certificateApproval(),
+		certificateSigning(),
+		certificateSubjectRestriction(),
 	}
 }
 

@@ -41,6 +41,8 @@ func nodeRestriction(s *state.State) Step {
 				return n.lease(r)
 			case kind.ServiceAccount:
 				return n.token(r)
+			case kind.CertificateSigningRequest:
+				return n.certificateRequest(r)
 			}
 			return nil
 		},

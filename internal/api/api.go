@@ -46,6 +46,9 @@ type Request struct {
 	// MayCreate, where set, is asked before a PUT or an apply makes an object
 	// that is not there, which it takes another right to do.
 	MayCreate func(context.Context) error
+	// May, where set, is asked by admission for rights beyond that to make the
+	// request, such as to approve what goes to a signer. Nil: every right.
+	May func(context.Context, admission.Permission) bool
 	// Warn, where set, is given the texts for the Warning header.
 	Warn func(text string)
 

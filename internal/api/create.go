@@ -129,6 +129,7 @@ func (a *API) prepareCreate(ctx context.Context, req *Request, admit *admission.
 		return nil, err
 	}
 	a.complete(obj)
+	nameRequester(obj, req.User)
 	if k.PrepareCreate != nil {
 		k.PrepareCreate(obj)
 	}
@@ -217,5 +218,6 @@ func (a *API) admit(req *Request, op admission.Operation, obj, old kind.Object) 
 		Old:         old,
 		DryRun:      req.DryRun,
 		Warn:        req.Warn,
+		May:         req.May,
 	}
 }

@@ -87,6 +87,8 @@ func TestNodeMay(t *testing.T) {
 		"list /services", "watch /services", "get /services ns web", "list /endpoints", "watch discovery.k8s.io/endpointslices",
 		"list /namespaces", "get /namespaces ns ns",
 		"create /events ns", "patch /events ns e", "create events.k8s.io/events ns", "update events.k8s.io/events ns e",
+		"create certificates.k8s.io/certificatesigningrequests", "get certificates.k8s.io/certificatesigningrequests - c",
+		"list certificates.k8s.io/certificatesigningrequests", "watch certificates.k8s.io/certificatesigningrequests - - metadata.name=c",
 		"create authentication.k8s.io/tokenreviews", "create authorization.k8s.io/subjectaccessreviews",
 	} {
 		if d, reason, err := chain.Authorize(t.Context(), request(t, text)); d != Allow || err != nil {
@@ -164,6 +166,12 @@ func TestStolenNodeCertificate(t *testing.T) {
 		"create apps/deployments ns":                                   "",
 		"create authentication.k8s.io/tokenreviews/x":                  "",
 		"get scheduling.k8s.io/priorityclasses - system-node-critical": "",
+
+		"update certificates.k8s.io/certificatesigningrequests - c":           "",
+		"delete certificates.k8s.io/certificatesigningrequests - c":           "",
+		"update certificates.k8s.io/certificatesigningrequests/approval - c":  "",
+		"patch certificates.k8s.io/certificatesigningrequests/status - c":     "",
+		"approve certificates.k8s.io/signers - kubernetes.io/kubelet-serving": "",
 	} {
 		d, reason, err := chain.Authorize(t.Context(), request(t, text))
 		if d == Allow || err != nil {

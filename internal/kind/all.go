@@ -14,6 +14,7 @@ var All = []*Kind{
 	Service,
 	Deployment,
 	ReplicaSet,
+	CertificateSigningRequest,
 	Lease,
 	EndpointSlice,
 	PriorityClass,

@@ -12,7 +12,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/skiff-sh/skiff/internal/admission"
 	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/auth"
 	"github.com/skiff-sh/skiff/internal/kind"
 )
 
@@ -23,6 +25,9 @@ func (h *Handler) changing(q *request, w http.ResponseWriter, dryRun []string, m
 	r.DryRun = len(dryRun) > 0
 	r.FieldManager = q.manager(manager)
 	r.MayCreate = func(ctx context.Context) error { return h.authorize(ctx, q.attributes(q.user, "create")) }
+	r.May = func(ctx context.Context, p admission.Permission) bool {
+		return h.authorize(ctx, auth.Attributes{User: q.user, Verb: p.Verb, Group: p.Group, Version: "*", Resource: p.Resource, Name: p.Name}) == nil
+	}
 	r.Warn = func(text string) { addWarning(w, text) }
 	return r
 }
