@@ -19,7 +19,8 @@ func (w *worker) adopt(left []ContainerState) {
 			w.leftovers = append(w.leftovers, s.ID)
 			continue
 		}
-		r.Last, r.Current = r.Current, &run{ContainerState: s}
+		r.Last, r.Current = r.Current, &run{ContainerState: s, Began: beganAt(s.StartedAt, time.Now())}
+		r.Current.StartedAt = w.Time.Theirs(s.StartedAt)
 		r.NextAttempt = s.Attempt + 1
 		w.exits[s.ID] = make(chan struct{})
 		if s.Phase == ContainerExited {
@@ -39,6 +40,11 @@ func (w *worker) adopt(left []ContainerState) {
 		// Its containers go on as if nothing had happened.
 		w.box = sandbox{Ready: true, Stale: true, IPs: reportedIPs(w.pod)}
 	}
+}
+
+// beganAt is when something started, on the monotonic clock of now.
+func beganAt(started, now time.Time) time.Time {
+	return now.Add(-max(now.Round(0).Sub(started), 0))
 }
 
 // adoptRunning completes the records of containers whose start the earlier run
@@ -84,6 +90,12 @@ func (w *worker) adoptStatus(s *corev1.ContainerStatus) {
 		return
 	}
 	r.Current.ImageRef, r.Current.ImageID, r.Current.Image = s.Image, s.ImageID, s.Image
+	switch { // what was told stays so, although the clock may have been set since
+	case s.State.Running != nil:
+		r.Current.StartedAt = s.State.Running.StartedAt.Time
+	case s.State.Terminated != nil && r.Current.exited():
+		r.Current.StartedAt, r.Current.FinishedAt = s.State.Terminated.StartedAt.Time, s.State.Terminated.FinishedAt.Time
+	}
 	if t := s.LastTerminationState.Terminated; t != nil && r.Last == nil {
 		r.Last = runFromStatus(s.Name, r.Current.Attempt-1, t)
 	}
@@ -128,9 +140,9 @@ func (w *worker) observe(s ContainerState) {
 func (w *worker) setEnded(r *record, s ContainerState) {
 	next := *r.Current
 	next.Phase, next.ExitCode, next.OOMKilled = ContainerExited, s.ExitCode, s.OOMKilled
-	next.FinishedAt, next.SeenEnd = s.FinishedAt, time.Now()
+	next.FinishedAt, next.SeenEnd = w.Time.Theirs(s.FinishedAt), time.Now()
 	if !s.StartedAt.IsZero() {
-		next.StartedAt = s.StartedAt
+		next.StartedAt = w.Time.Theirs(s.StartedAt)
 	}
 	next.Reason = endReason(s)
 	next.Message = w.terminationMessage(&next)

@@ -39,8 +39,9 @@ type Agent struct {
 	nodeUID     atomic.Pointer[types.UID]
 	images      atomic.Pointer[[]corev1.ContainerImage]
 	addresses   atomic.Pointer[[]netip.Addr] // nil: NodeIPs
-	runtimeErr  atomic.Pointer[error]        // why the node is not ready
-	panics      atomic.Int64                 // recovered in workers
+	runtimeErr  atomic.Pointer[error] // why the node is not ready
+	skew        skew                  // what the Node says of the clock; for who writes it
+	panics      atomic.Int64          // recovered in workers
 }
 
 // cgroups are the Pods' control groups; *cgroup.Tree is the real one.
@@ -105,9 +106,9 @@ func newAgent(c Config, tree cgroups, logs rotator) (*Agent, error) {
 // Run runs the node until the context ends; its Pods go on. It does not end
 // because the API server or the runtime is away.
 func (a *Agent) Run(ctx context.Context) error {
-	sink := a.announcer.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: a.Client.CoreV1().Events("")})
+	recording := a.announcer.StartRecordingToSink(sink{&typedcorev1.EventSinkImpl{Interface: a.Client.CoreV1().Events("")}, a.Time})
 	defer a.announcer.Shutdown()
-	defer sink.Stop()
+	defer recording.Stop()
 	g, ctx := errgroup.WithContext(ctx)
 	a.Informers.Start(ctx.Done())
 	g.Go(func() error { return a.objects.Run(ctx) })
@@ -117,6 +118,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.runPods(ctx) })
 	g.Go(func() error { return a.runNode(ctx) })
 	g.Go(func() error { return a.runLease(ctx) })
+	g.Go(func() error { return a.runClock(ctx) })
 	if a.listener != nil {
 		g.Go(func() error { return a.serve(ctx) })
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/netns"
+	"github.com/skiff-sh/skiff/internal/uplink"
 )
 
 // Config is what an Agent needs. Everything but the fields marked optional
@@ -40,10 +42,17 @@ type Config struct {
 	// Informers gives the Services; Run starts it.
 	Informers informers.SharedInformerFactory
 
+	// Time is optional: what is known of the servers' clock. Without it this
+	// machine's is taken for the same.
+	Time *uplink.Time
+
 	// Listen is where the node API is served, ":10250"; "" serves none.
 	Listen      string
 	ServingCert func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	ClientCA    *x509.CertPool // of those who may call the node API
+	// Latest is optional: the latest time known to be past, by which certificates
+	// of callers are judged; nil: this machine's clock.
+	Latest func() time.Time
 
 	Log *zap.Logger
 }

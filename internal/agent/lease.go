@@ -83,7 +83,7 @@ func (a *Agent) renewLease(ctx context.Context, lease *coordinationv1.Lease) (*c
 }
 
 func (a *Agent) fillLease(lease *coordinationv1.Lease) {
-	now, seconds := metav1.NowMicro(), int32(leaseDuration/time.Second)
+	now, seconds := metav1.NewMicroTime(a.now()), int32(leaseDuration/time.Second)
 	lease.Spec.HolderIdentity = &a.NodeName
 	lease.Spec.LeaseDurationSeconds = &seconds
 	lease.Spec.RenewTime = &now

@@ -152,7 +152,7 @@ func (a *Agent) register(ctx context.Context) (*corev1.Node, error) {
 func (a *Agent) patchNodeStatus(ctx context.Context, old *corev1.Node, want corev1.NodeStatus) (*corev1.Node, error) {
 	updated := old.DeepCopy()
 	updated.Status = want
-	now := metav1.Now()
+	now := metav1.NewTime(a.now())
 	for i := range updated.Status.Conditions {
 		if ownCondition(updated.Status.Conditions[i].Type) {
 			updated.Status.Conditions[i].LastHeartbeatTime = now
@@ -227,7 +227,7 @@ func (a *Agent) nodeStatus(known *corev1.Node) corev1.NodeStatus {
 	if images := a.images.Load(); images != nil {
 		s.Images = *images
 	}
-	s.Conditions = nodeConditions(s.Conditions, a.health(), metav1.Now())
+	s.Conditions = nodeConditions(s.Conditions, a.health(), metav1.NewTime(a.now()))
 	return s
 }
 
@@ -235,12 +235,14 @@ func (a *Agent) nodeStatus(known *corev1.Node) corev1.NodeStatus {
 type health struct {
 	Memory, Disk, PIDs bool  // under pressure
 	Err                error // why the node is not ready
+	Clock              skew
 }
 
 func (a *Agent) health() health {
 	h := health{
 		Memory: meminfo("MemAvailable") < minMemoryAvailable,
 		PIDs:   pidsPressure(firstFile("/proc/loadavg"), firstFile("/proc/sys/kernel/pid_max")),
+		Clock:  a.lookAtClock(),
 	}
 	if d, err := readDisk(a.Host.DataDir); err == nil {
 		h.Disk = d.pressure()
@@ -253,14 +255,14 @@ func (a *Agent) health() health {
 
 func ownCondition(t corev1.NodeConditionType) bool {
 	switch t {
-	case corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure, corev1.NodeReady:
+	case corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure, corev1.NodeReady, clockSkew:
 		return true
 	}
 	return false
 }
 
-// nodeConditions returns old with this node's four conditions brought up to
-// date; those of others stay.
+// nodeConditions returns old with this node's own conditions brought up to date;
+// those of others stay.
 func nodeConditions(old []corev1.NodeCondition, h health, now metav1.Time) []corev1.NodeCondition {
 	out := slices.Clone(old)
 	set := func(c corev1.NodeCondition) {
@@ -297,6 +299,9 @@ func nodeConditions(old []corev1.NodeCondition, h health, now metav1.Time) []cor
 		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "KubeletNotReady", h.Err.Error()
 	}
 	set(ready)
+	if h.Clock.known {
+		set(h.Clock.condition())
+	}
 	return out
 }
 

@@ -13,7 +13,9 @@ import (
 type view struct {
 	Pod     *corev1.Pod
 	Now     time.Time
-	Refused string // the field that is not implemented, "" if all are
+	Clock   time.Time // now by the servers' clock, for what is reported
+	Active  time.Time // when the Pod's start time was, on the clock of Now; zero: it has none
+	Refused string    // the field that is not implemented, "" if all are
 	Box     sandbox
 	Records map[string]record
 	Ending  *ending // why the Pod is being ended by the node itself
@@ -50,9 +52,7 @@ func decide(v view) plan {
 		return plan{}
 	}
 	p := v.next()
-	if deadline := activeDeadline(v.Pod); !deadline.IsZero() {
-		p.wakeBy(deadline)
-	}
+	p.wakeBy(activeDeadline(v.Pod, v.Active))
 	return p
 }
 
@@ -168,17 +168,18 @@ func finished(v view) bool {
 	return true
 }
 
-// activeDeadline is when the Pod has been active for as long as it may.
-func activeDeadline(pod *corev1.Pod) time.Time {
-	if pod.Spec.ActiveDeadlineSeconds == nil || pod.Status.StartTime == nil {
+// activeDeadline is when a Pod that became active at that time has been so for as
+// long as it may; zero is never.
+func activeDeadline(pod *corev1.Pod, active time.Time) time.Time {
+	if pod.Spec.ActiveDeadlineSeconds == nil || active.IsZero() {
 		return time.Time{}
 	}
-	return pod.Status.StartTime.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second)
+	return active.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second)
 }
 
 // overdue is the ending of a Pod past its active deadline, or nil.
-func overdue(pod *corev1.Pod, now time.Time) *ending {
-	if d := activeDeadline(pod); d.IsZero() || now.Before(d) {
+func overdue(pod *corev1.Pod, active, now time.Time) *ending {
+	if d := activeDeadline(pod, active); d.IsZero() || now.Before(d) {
 		return nil
 	}
 	return &ending{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"}

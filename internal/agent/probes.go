@@ -68,7 +68,7 @@ func (w *worker) startProbe(ctx context.Context, pod *corev1.Pod, c *corev1.Cont
 	ctx, cancel := context.WithCancel(ctx)
 	w.probes[key] = cancel
 	w.probesWG.Go(w.guarded(func() {
-		probe.Run(ctx, key.kind, p, w.target(pod, c, key.id), r.StartedAt, func(report probe.Report) {
+		probe.Run(ctx, key.kind, p, w.target(pod, c, key.id), r.Began, func(report probe.Report) {
 			if ctx.Err() == nil {
 				w.probed(c, p, key, report)
 			}

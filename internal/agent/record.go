@@ -8,7 +8,10 @@ import (
 
 // run is one attempt of a container and why it ended.
 type run struct {
+	// ContainerState has times of the servers' clock, unlike the runtime's.
 	ContainerState
+	// Began is when the process started, on this machine's monotonic clock.
+	Began   time.Time
 	Reason  string // of the end: Completed, Error, OOMKilled, StartError, …
 	Message string // termination message
 	// SeenEnd is when we learnt of the end: waits count from then, since

@@ -39,6 +39,7 @@ func (a *Agent) serve(ctx context.Context) error {
 			GetCertificate: a.ServingCert,
 			ClientAuth:     tls.VerifyClientCertIfGiven,
 			ClientCAs:      a.ClientCA,
+			Time:           a.Latest,
 			NextProtos:     []string{"http/1.1"}, // streams take connections over
 		},
 	}
@@ -120,6 +121,9 @@ func (a *Agent) serveLogs(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 		return
+	}
+	if r.URL.Query().Has("sinceTime") { // of who asks; the log has this machine's times
+		o.Since = a.Time.Ours(o.Since)
 	}
 	c := containerOf(r)
 	path, done, err := a.logOf(c, previous)

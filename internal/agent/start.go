@@ -141,8 +141,9 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 // has succeeded the container does not count as started.
 func (w *worker) started(ctx context.Context, pod *corev1.Pod, c *corev1.Container, id string) error {
 	state, ok, err := w.Runtime.State(ctx, id)
+	began := time.Now()
 	if err != nil || !ok {
-		state = ContainerState{StartedAt: time.Now()}
+		state = ContainerState{StartedAt: began}
 	}
 	w.setRun(c.Name, id, func(r *record) {
 		r.Wait = corev1.ContainerStateWaiting{}
@@ -150,7 +151,8 @@ func (w *worker) started(ctx context.Context, pod *corev1.Pod, c *corev1.Contain
 			return
 		}
 		running := *r.Current
-		running.Phase, running.StartedAt, running.PID = ContainerRunning, state.StartedAt, state.PID
+		running.Phase, running.StartedAt, running.PID = ContainerRunning, w.Time.Theirs(state.StartedAt), state.PID
+		running.Began = began
 		r.Current = &running
 		if state.Phase == ContainerExited {
 			w.setEnded(r, state)

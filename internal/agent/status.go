@@ -22,7 +22,7 @@ func podStatus(v view, hostIPs []netip.Addr) corev1.PodStatus {
 	}
 	s.ObservedGeneration = v.Pod.Generation
 	if s.StartTime == nil {
-		start := stamp(v.Now)
+		start := stamp(v.Clock)
 		s.StartTime = &start
 	}
 	if s.QOSClass == "" {
@@ -218,7 +218,7 @@ func podConditions(v view, s corev1.PodStatus) []corev1.PodCondition {
 	out := slices.Clone(v.Pod.Status.Conditions)
 	set := func(t corev1.PodConditionType, ok bool, reason, message string) bool {
 		c := corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, Reason: reason, Message: message,
-			ObservedGeneration: v.Pod.Generation, LastTransitionTime: stamp(v.Now)}
+			ObservedGeneration: v.Pod.Generation, LastTransitionTime: stamp(v.Clock)}
 		if !ok {
 			c.Status = corev1.ConditionFalse
 		}

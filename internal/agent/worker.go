@@ -42,7 +42,8 @@ type worker struct {
 	refused string
 	box     sandbox
 	boxWait time.Duration
-	news    int // how often an object that the Pod refers to has changed
+	active  time.Time // see activeSince
+	news    int       // how often an object that the Pod refers to has changed
 	records map[string]*record
 	exits   map[string]chan struct{} // by container ID, closed at its end
 	hurry   chan struct{}            // closed when the grace period gets shorter
@@ -118,13 +119,13 @@ func (w *worker) view(now time.Time) view {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ending == nil {
-		w.ending = overdue(w.withStart(), now)
+		w.ending = overdue(w.pod, w.activeSince(now), now)
 		if w.ending != nil {
 			w.eventPod(corev1.EventTypeNormal, w.ending.Reason, "%s", w.ending.Message)
 		}
 	}
 	v := view{
-		Pod: w.withStart(), Now: now, Refused: w.refused, Box: w.standing(), Ending: w.ending,
+		Pod: w.withStart(), Now: now, Clock: w.Time.Theirs(now), Active: w.activeSince(now), Refused: w.refused, Box: w.standing(), Ending: w.ending,
 		Gone: w.gone, Stopped: w.stopped, Ended: w.ended, Deleted: w.deleted,
 		Records: make(map[string]record, len(w.records)),
 	}
@@ -144,6 +145,16 @@ func (w *worker) withStart() *corev1.Pod {
 	pod := *w.pod
 	pod.Status.StartTime = start
 	return &pod
+}
+
+// activeSince is when the Pod's start time was, on this machine's monotonic clock:
+// however clocks are set afterwards, the Pod gets the time it may run. It is zero
+// as long as the Pod has not started; w.mu is held.
+func (w *worker) activeSince(now time.Time) time.Time {
+	if start := w.withStart().Status.StartTime; w.active.IsZero() && start != nil {
+		w.active = now.Add(-max(w.Time.Theirs(now).Sub(start.Time), 0))
+	}
+	return w.active
 }
 
 // record returns the record of a container, made if need be; w.mu is held.

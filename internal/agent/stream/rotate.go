@@ -202,7 +202,10 @@ func (r *Rotator) look(ctx context.Context, file *os.File, id string) time.Time 
 
 // rotate puts a log aside and has its writer begin a new one.
 func (r *Rotator) rotate(ctx context.Context, id, path string) error {
-	aside := path + "." + time.Now().UTC().Format("20060102-150405.000")
+	aside, err := asideName(path, time.Now())
+	if err != nil {
+		return err
+	}
 	if err := os.Rename(path, aside); err != nil {
 		return fmt.Errorf("put log aside: %w", err)
 	}
@@ -216,11 +219,30 @@ func (r *Rotator) rotate(ctx context.Context, id, path string) error {
 	return prune(path)
 }
 
-// prune deletes the oldest files of a log beyond those to keep.
-func prune(path string) error {
+// asideFormat is the time in the names of logs put aside, which are in its order.
+const asideFormat = "20060102-150405.000"
+
+// asideName is where to put a log aside: behind the others, also when the clock
+// was set back since.
+func asideName(path string, now time.Time) (string, error) {
+	old, err := aside(path)
+	if err != nil {
+		return "", err
+	}
+	if len(old) > 0 {
+		_, text, _ := strings.Cut(old[len(old)-1], filepath.Base(path)+".")
+		if last, err := time.Parse(asideFormat, text); err == nil && !now.After(last) {
+			now = last.Add(time.Millisecond)
+		}
+	}
+	return path + "." + now.UTC().Format(asideFormat), nil
+}
+
+// aside lists the files of a log that were put aside, the oldest first.
+func aside(path string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
-		return fmt.Errorf("list logs: %w", err)
+		return nil, fmt.Errorf("list logs: %w", err)
 	}
 	var old []string
 	for _, e := range entries {
@@ -229,6 +251,15 @@ func prune(path string) error {
 		}
 	}
 	slices.Sort(old)
+	return old, nil
+}
+
+// prune deletes the oldest files of a log beyond those to keep.
+func prune(path string) error {
+	old, err := aside(path)
+	if err != nil {
+		return err
+	}
 	for len(old) > maxLogFiles-1 {
 		if err := os.Remove(filepath.Join(filepath.Dir(path), old[0])); err != nil {
 			return fmt.Errorf("remove old log: %w", err)

@@ -86,6 +86,16 @@ func (t *tokens) request(ctx context.Context, pod *corev1.Pod, key tokenKey) (to
 	return token{token: got.Status.Token, refresh: asked.Add(min(life*8/10, maxTokenAge))}, nil
 }
 
+// expire makes all tokens due.
+func (t *tokens) expire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, known := range t.known {
+		known.refresh = time.Time{}
+		t.known[key] = known
+	}
+}
+
 func (t *tokens) forget(podUID string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

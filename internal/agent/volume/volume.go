@@ -49,6 +49,7 @@ type Volumes struct {
 	mu      sync.Mutex
 	pods    map[string]*mounted // by UID
 	changed map[Ref]bool        // since Run last looked
+	expired bool                // all tokens have, since then
 }
 
 // mounted is a Pod whose volumes are up.
@@ -187,6 +188,15 @@ func (v *Volumes) Update(pod *corev1.Pod) {
 	}
 }
 
+// RenewTokens has all tokens renewed at once: the time they end by was set.
+func (v *Volumes) RenewTokens() {
+	v.tokens.expire()
+	v.mu.Lock()
+	v.expired = true
+	v.mu.Unlock()
+	v.poke()
+}
+
 // Unmount takes down all of a Pod's volumes and removes what was in them. A Pod
 // that has none is no error.
 func (v *Volumes) Unmount(podUID string) error {
@@ -247,8 +257,8 @@ const retryUpdate = 10 * time.Second
 // refresh rewrites what has changed or is due and returns when the next is.
 func (v *Volumes) refresh(ctx context.Context, now time.Time) time.Time {
 	v.mu.Lock()
-	changed := v.changed
-	v.changed = map[Ref]bool{}
+	changed, expired := v.changed, v.expired
+	v.changed, v.expired = map[Ref]bool{}, false
 	all := make([]*mounted, 0, len(v.pods))
 	for _, m := range v.pods {
 		all = append(all, m)
@@ -263,6 +273,9 @@ func (v *Volumes) refresh(ctx context.Context, now time.Time) time.Time {
 			m.skipped = true
 			v.mu.Unlock()
 			continue
+		}
+		if expired && !m.refresh.IsZero() {
+			m.refresh = now
 		}
 		at := v.refreshPod(ctx, m, changed, now)
 		m.mu.Unlock()
