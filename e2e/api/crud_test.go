@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -47,6 +48,7 @@ var samples = map[schema.GroupVersionResource]runtime.Object{
 	kind.ReplicaSet.Resource: &appsv1.ReplicaSet{Spec: appsv1.ReplicaSetSpec{
 		Selector: &metav1.LabelSelector{MatchLabels: podTemplate.Labels}, Template: podTemplate,
 	}},
+	kind.CertificateSigningRequest.Resource: userRequest("sample", time.Hour),
 	kind.Event.Resource: &corev1.Event{
 		InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "p"}, Reason: "R", Type: "Normal",
 	},

@@ -27,6 +27,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/controller"
 	"github.com/skiff-sh/skiff/internal/controller/bootstrap"
+	"github.com/skiff-sh/skiff/internal/controller/certificate"
 	"github.com/skiff-sh/skiff/internal/controller/deployment"
 	"github.com/skiff-sh/skiff/internal/controller/endpointslice"
 	"github.com/skiff-sh/skiff/internal/controller/eventttl"
@@ -40,6 +41,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/controller/serviceaccount"
 	"github.com/skiff-sh/skiff/internal/controller/tainteviction"
 	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/pki"
 	"github.com/skiff-sh/skiff/internal/scheduler"
 	"github.com/skiff-sh/skiff/internal/state"
 	"github.com/skiff-sh/skiff/internal/store/bolt"
@@ -54,6 +56,7 @@ type plane struct {
 	env   controller.Environment
 	chain admission.Chain // what a test adds to the API's own
 	ring  state.Ring
+	ca    pki.Pair               // signs certificates
 	log   *observer.ObservedLogs // all that is not for debugging
 }
 
@@ -109,6 +112,7 @@ func (p *plane) open() (stop func()) {
 	})
 	p.must(bootstrap.Ensure(p.ctx, p.env, bootstrapConfig))
 	for _, c := range []controller.Runner{
+		certificate.New(p.env, p.certificates()),
 		bootstrap.New(p.env, bootstrapConfig), serviceaccount.New(p.env), rootca.New(p.env, []byte("authority")),
 		namespace.New(p.env, kind.All), garbage.New(p.env, kind.All), deployment.New(p.env), replicaset.New(p.env),
 		endpointslice.New(p.env), nodeipam.New(p.env, []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/controller"
 	"github.com/skiff-sh/skiff/internal/controller/bootstrap"
+	"github.com/skiff-sh/skiff/internal/controller/certificate"
 	"github.com/skiff-sh/skiff/internal/controller/deployment"
 	"github.com/skiff-sh/skiff/internal/controller/endpointslice"
 	"github.com/skiff-sh/skiff/internal/controller/eventttl"
@@ -99,6 +101,7 @@ func (s *server) controllers() []controller.Runner {
 		bootstrap.New(s.env, s.bootstrapConfig()),
 		serviceaccount.New(s.env),
 		rootca.New(s.env, s.keys.authority.CertificatePEM()),
+		certificate.New(s.env, s.certificateConfig()),
 		namespace.New(s.env, kind.All),
 		garbage.New(s.env, kind.All),
 		deployment.New(s.env),
@@ -109,6 +112,14 @@ func (s *server) controllers() []controller.Runner {
 		tainteviction.New(s.env),
 		podgc.New(s.env),
 		eventttl.New(s.env),
+	}
+}
+
+func (s *server) certificateConfig() certificate.Config {
+	return certificate.Config{
+		Authority: s.keys.authority, API: s.keys.serving, Clock: s.keys.clock,
+		Node: s.settings.NodeName, Domain: s.settings.ClusterDomain,
+		Ranges: slices.Concat(s.settings.ClusterCIDRs, s.settings.ServiceCIDRs),
 	}
 }
 

@@ -1,0 +1,354 @@
+package controller_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skiff-sh/skiff/internal/admission"
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/auth"
+	"github.com/skiff-sh/skiff/internal/controller/certificate"
+	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/pki"
+	"github.com/skiff-sh/skiff/internal/state"
+)
+
+const (
+	clientSigner  = certificatesv1.KubeAPIServerClientKubeletSignerName
+	servingSigner = certificatesv1.KubeletServingSignerName
+	userSigner    = certificatesv1.KubeAPIServerClientSignerName
+)
+
+// certificates makes an authority, and the API server's certificate.
+func (p *plane) certificates() certificate.Config {
+	p.Helper()
+	clock := pki.Clock{Now: time.Now}
+	var err error
+	p.ca, err = pki.NewAuthority("ca", clock)
+	p.must(err)
+	serving, err := p.ca.Issue(pki.Subject{
+		CommonName: "server", Names: []string{"kubernetes"}, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Server: true,
+	}, clock)
+	p.must(err)
+	return certificate.Config{Authority: p.ca, API: pki.NewIdentity(serving), Node: "box", Domain: "cluster.local", Clock: clock}
+}
+
+// joiner is a machine that has a key and, maybe, a token or a certificate.
+type joiner struct {
+	*plane
+	name        string // of the node
+	key         crypto.Signer
+	certificate *x509.Certificate // nil: it has a token
+}
+
+func (p *plane) joiner(name string) *joiner {
+	return &joiner{plane: p, name: name, key: p.newKey()}
+}
+
+func (p *plane) newKey() crypto.Signer {
+	p.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	p.must(err)
+	return key
+}
+
+// user is whom the API server takes the machine for.
+func (j *joiner) user() auth.User {
+	if j.certificate == nil {
+		return auth.User{Name: "system:bootstrap:abcdef", Groups: []string{"system:bootstrappers", auth.GroupAuthenticated}}
+	}
+	sum := sha256.Sum256(j.certificate.Raw)
+	return auth.User{
+		Name: j.certificate.Subject.CommonName, Groups: append([]string{auth.GroupAuthenticated}, j.certificate.Subject.Organization...),
+		Extra: map[string][]string{"authentication.kubernetes.io/credential-id": {"X509SHA256=" + hex.EncodeToString(sum[:])}},
+	}
+}
+
+// request makes a request for the machine's key and returns its name.
+func (j *joiner) request(signer string, addresses ...string) string {
+	j.Helper()
+	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "system:node:" + j.name, Organization: []string{"system:nodes"}}}
+	usages := []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}
+	if signer == servingSigner {
+		usages[1] = certificatesv1.UsageServerAuth
+		template.DNSNames = []string{j.name}
+		for _, a := range addresses {
+			template.IPAddresses = append(template.IPAddresses, net.ParseIP(a))
+		}
+	}
+	return j.submit(j.user(), signer, template, j.key, usages...)
+}
+
+// submit makes a request and returns its name.
+func (p *plane) submit(user auth.User, signer string, template *x509.CertificateRequest, key crypto.Signer, usages ...certificatesv1.KeyUsage) string {
+	p.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, key)
+	p.must(err)
+	made, err := p.env.API.Create(p.ctx, api.Request{User: user, Kind: kind.CertificateSigningRequest}, &certificatesv1.CertificateSigningRequest{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "csr-"},
+		Spec: certificatesv1.CertificateSigningRequestSpec{
+			Request:    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
+			SignerName: signer, Usages: usages,
+			Username: "system:admin", Groups: []string{"system:masters"}, // which nobody may say of himself
+		},
+	})
+	p.must(err)
+	return made.GetName()
+}
+
+// answer returns what a request is, as kubectl shows it, with the reason of the
+// last condition and its certificate.
+func (p *plane) answer(request string) (text string, certificate *x509.Certificate) {
+	p.Helper()
+	p.settle()
+	r := get[*certificatesv1.CertificateSigningRequest](p, kind.CertificateSigningRequest, request)
+	cells := kind.CertificateSigningRequest.Row(r, time.Now())
+	text = cells[len(cells)-1].(string)
+	if n := len(r.Status.Conditions); n > 0 {
+		text += " " + r.Status.Conditions[n-1].Reason
+	}
+	if len(r.Status.Certificate) == 0 {
+		return text, nil
+	}
+	block, _ := pem.Decode(r.Status.Certificate)
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	p.must(err)
+	return text, certificate
+}
+
+// join gets the machine a client certificate, or fails the test.
+func (j *joiner) join() *joiner {
+	j.Helper()
+	text, certificate := j.answer(j.request(clientSigner))
+	equal(j.plane, "join of "+j.name, text, "Approved,Issued AutoApproved")
+	j.certificate = certificate
+	return j
+}
+
+// remembered returns the Secret of a node's name.
+func (p *plane) remembered(node string) (*corev1.Secret, bool) {
+	return state.Get[*corev1.Secret](p.env.State, kind.Secret, "kube-system", node+".node-key.skiff")
+}
+
+func (p *plane) nodeAt(name, address string) *corev1.Node {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: address}}
+	return p.create(n).(*corev1.Node)
+}
+
+func TestNodeJoins(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		a := p.joiner("a").join()
+		c := a.certificate
+		if c.Subject.String() != "CN=system:node:a,O=system:nodes" || !a.key.Public().(*ecdsa.PublicKey).Equal(c.PublicKey) || c.IsCA ||
+			len(c.ExtKeyUsage) != 1 || c.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth {
+			t.Errorf("certificate: %+v", c)
+		}
+		if !c.NotBefore.Equal(time.Unix(0, 0)) || !c.NotAfter.Equal(time.Now().AddDate(0, 0, 365)) {
+			t.Errorf("it is valid from %s to %s", c.NotBefore, c.NotAfter)
+		}
+		p.must(c.CheckSignatureFrom(p.ca.Certificate))
+
+		text, serving := a.answer(a.request(servingSigner, "198.51.100.7"))
+		equal(p, "serving certificate", text, "Approved,Issued AutoApproved")
+		p.must(serving.VerifyHostname("198.51.100.7"))
+		secret, _ := p.remembered("a")
+		if len(secret.OwnerReferences) != 0 {
+			t.Errorf("the Secret is owned by %v", secret.OwnerReferences)
+		}
+		node := p.nodeAt("a", "198.51.100.7")
+		if secret, _ = p.remembered("a"); len(secret.OwnerReferences) != 1 || secret.OwnerReferences[0].UID != node.UID {
+			t.Errorf("the Secret is owned by %v", secret.OwnerReferences)
+		}
+		a.key = p.newKey()
+		a.join() // renewed, with another key
+		a.join()
+		secret, _ = p.remembered("a")
+		spki := sha256.Sum256(a.certificate.RawSubjectPublicKeyInfo)
+		equal(p, "remembered key", string(secret.Data["spki-sha256"]), hex.EncodeToString(spki[:]))
+	})
+}
+
+func TestNamesAreNotTakenOver(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		a := p.joiner("a").join()
+		p.nodeAt("a", "198.51.100.7")
+		thief := p.joiner("a")
+		text, _ := p.answer(thief.request(clientSigner))
+		equal(p, "the name of another", text, "Denied NodeNameTaken")
+		again := &joiner{plane: p, name: "a", key: a.key} // has lost its certificate
+		again.join()
+
+		p.delete(kind.Node, "a", metav1.DeletePropagationBackground)
+		if _, ok := p.remembered("a"); ok {
+			t.Error("the key is remembered after the Node was deleted")
+		}
+		thief.join() // now it is the rightful owner
+		p.nodeAt("a", "198.51.100.8")
+		for _, signer := range []string{clientSigner, servingSigner} {
+			text, _ = p.answer(a.request(signer, "198.51.100.8"))
+			equal(p, "the former owner's "+signer, text, "Denied NodeNameTaken")
+		}
+		thief.join()
+	})
+}
+
+// Whatever happens between remembering a key and approving it, the name goes to
+// that key.
+func TestKeyIsRememberedFirst(t *testing.T) {
+	fail := true
+	broken := admission.Step{Name: "broken", Validate: func(_ context.Context, r *admission.Request) error {
+		if fail && r.Subresource == "approval" {
+			return errors.New("the disk is full")
+		}
+		return nil
+	}}
+	inPlane(t, func(p *plane) {
+		first, second := p.joiner("a"), p.joiner("a")
+		request := first.request(clientSigner)
+		text, _ := p.answer(request)
+		equal(p, "request", text, "Pending")
+		if _, ok := p.remembered("a"); !ok {
+			t.Error("the key is not remembered")
+		}
+		fail = false
+		text, _ = p.answer(second.request(clientSigner))
+		equal(p, "second", text, "Denied NodeNameTaken")
+		p.pass(time.Minute)
+		text, _ = p.answer(request)
+		equal(p, "first", text, "Approved,Issued AutoApproved")
+	}, broken)
+}
+
+// Of many that want one name at once, one gets it.
+func TestRaceForAName(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		var requests []string
+		for range 10 {
+			requests = append(requests, p.joiner("a").request(clientSigner))
+		}
+		p.pass(time.Minute)
+		won := 0
+		for _, r := range requests {
+			if text, _ := p.answer(r); strings.HasPrefix(text, "Approved,Issued") {
+				won++
+			}
+		}
+		equal(p, "winners", won, 1)
+	})
+}
+
+// A node that has moved gets its certificate when its Node says so.
+func TestServingWaitsForTheNode(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		a := p.joiner("a").join()
+		p.nodeAt("a", "198.51.100.7")
+		p.nodeAt("b", "198.51.100.8")
+		request := a.request(servingSigner, "198.51.100.9")
+		text, _ := p.answer(request)
+		equal(p, "before", text, "Pending")
+		_, err := p.env.API.Modify(p.ctx, func() api.Request {
+			r := p.to(kind.Node, "a")
+			r.Subresource = "status"
+			return r
+		}(), func(obj kind.Object) error {
+			obj.(*corev1.Node).Status.Addresses[0].Address = "198.51.100.9"
+			return nil
+		})
+		p.must(err)
+		p.settle()
+		text, _ = p.answer(request)
+		equal(p, "after", text, "Approved,Issued AutoApproved")
+		text, _ = p.answer(a.request(servingSigner, "198.51.100.8"))
+		equal(p, "another node's address", text, "Denied SubjectAltNameNotAllowed")
+	})
+}
+
+func TestApprovalByHand(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		me := auth.User{Name: "me", UID: "7", Groups: []string{"people"}, Extra: map[string][]string{"k": {"v"}}}
+		template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "me", Organization: []string{"people"}}}
+		ask := func(usages ...certificatesv1.KeyUsage) string {
+			return p.submit(me, userSigner, template, p.newKey(), usages...)
+		}
+		decide := func(name string, t certificatesv1.RequestConditionType) {
+			p.Helper()
+			request := p.to(kind.CertificateSigningRequest, name)
+			request.Subresource = "approval"
+			_, err := p.env.API.Modify(p.ctx, request, func(obj kind.Object) error {
+				r := obj.(*certificatesv1.CertificateSigningRequest)
+				r.Status.Conditions = append(r.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{Type: t, Status: "True", Reason: "ByHand"})
+				return nil
+			})
+			p.must(err)
+			p.settle()
+		}
+		good, bad, refused := ask("client auth"), ask("client auth", "server auth"), ask("client auth")
+		spec := get[*certificatesv1.CertificateSigningRequest](p, kind.CertificateSigningRequest, good).Spec
+		if spec.Username != "me" || spec.UID != "7" || strings.Join(spec.Groups, " ") != "people" || spec.Extra["k"][0] != "v" {
+			t.Errorf("requester: %+v", spec)
+		}
+		text, _ := p.answer(good)
+		equal(p, "undecided", text, "Pending")
+		decide(good, certificatesv1.CertificateApproved)
+		decide(bad, certificatesv1.CertificateApproved)
+		decide(refused, certificatesv1.CertificateDenied)
+		text, certificate := p.answer(good)
+		equal(p, "approved", text, "Approved,Issued ByHand")
+		equal(p, "subject", certificate.Subject.String(), "CN=me,O=people")
+		text, _ = p.answer(bad)
+		equal(p, "approved but malformed", text, "Approved,Failed SignerValidationFailure")
+		text, _ = p.answer(refused)
+		equal(p, "denied", text, "Denied ByHand")
+
+		// A node that is approved by hand is one like others from then on.
+		odd := p.joiner("odd")
+		request := p.submit(me, clientSigner, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "system:node:odd", Organization: []string{"system:nodes"}}},
+			odd.key, "client auth", "digital signature")
+		decide(request, certificatesv1.CertificateApproved)
+		if _, odd.certificate = p.answer(request); odd.certificate == nil {
+			t.Fatal("no certificate")
+		}
+		odd.join()
+		text, _ = p.answer(p.joiner("odd").request(clientSigner))
+		equal(p, "its name", text, "Denied NodeNameTaken")
+	})
+}
+
+func TestRequestsAreCleared(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		a := p.joiner("a").join()
+		p.joiner("a").request(clientSigner) // denied
+		pending := a.submit(a.user(), "example.com/other", &x509.CertificateRequest{Subject: pkix.Name{CommonName: "x"}}, p.newKey(), "client auth")
+		equal(p, "requests", len(p.names(kind.CertificateSigningRequest)), 3)
+		p.pass(59 * time.Minute)
+		equal(p, "requests after 59 minutes", len(p.names(kind.CertificateSigningRequest)), 3)
+		p.pass(2 * time.Minute)
+		equal(p, "requests after an hour", strings.Join(p.names(kind.CertificateSigningRequest), " "), pending)
+		p.pass(22 * time.Hour)
+		equal(p, "requests after 23 hours", len(p.names(kind.CertificateSigningRequest)), 1)
+		p.pass(time.Hour)
+		equal(p, "requests after a day", len(p.names(kind.CertificateSigningRequest)), 0)
+		if _, ok := p.remembered("a"); !ok {
+			t.Error("the key was forgotten with the request")
+		}
+	})
+}
