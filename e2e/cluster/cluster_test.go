@@ -142,7 +142,7 @@ func (c *cluster) startAgent(name string, place lab.Place, args ...string) (*lab
 // settle waits until every node is Ready and gives each the tests' image.
 func (c *cluster) settle() error {
 	for _, n := range c.nodes {
-		if err := c.awaitNode(n.Name, nodeReady); err != nil {
+		if err := c.awaitNode(n, nodeReady); err != nil {
 			return err
 		}
 		if err := importBox(n); err != nil {
@@ -152,11 +152,16 @@ func (c *cluster) settle() error {
 	return nil
 }
 
-// awaitNode waits until the condition holds for a node; nil is for its end.
-func (c *cluster) awaitNode(name string, condition func(*corev1.Node) bool) error {
+// awaitNode waits until the condition holds for a node whose skiff runs.
+func (c *cluster) awaitNode(n *lab.Node, condition func(*corev1.Node) bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	_, err := await.Object(ctx, c.client.CoreV1().Nodes(), nil, name, condition)
+	ctx, stop := n.While(ctx)
+	defer stop()
+	_, err := await.Object(ctx, c.client.CoreV1().Nodes(), nil, n.Name, condition)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
 	return err
 }
 

@@ -167,7 +167,7 @@ func TestForbiddenCertificates(t *testing.T) {
 	c := ownCluster(t, "--disable-agent")
 	n, err := c.startAgent("near", lab.Near)
 	if err == nil {
-		err = c.awaitNode("near", nodeReady)
+		err = c.awaitNode(n, nodeReady)
 	}
 	if err != nil {
 		t.Fatal(err)

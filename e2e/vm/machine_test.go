@@ -4,6 +4,7 @@ package vm
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"iter"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/skiff-sh/skiff/e2e/cluster/lab"
 )
 
 // machine is a disk that is booted again and again.
@@ -21,6 +24,9 @@ type machine struct {
 	base         string   // kernel and pristine disk, kept between runs
 	dir          string   // this run's disk, and the consoles
 	acknowledged []string // what the API said was done before a power cut
+
+	outside *lab.Node         // where the emulator runs and has a network; nil: here, without one
+	files   map[string]string // further ones for the second disk, with their text
 }
 
 func newMachine(t *testing.T) *machine {
@@ -77,21 +83,29 @@ type guest struct {
 	wait    func() error // until the guest has powered off
 }
 
-// start boots the machine: one processor, no network.
+// start boots the machine: one processor, and no network unless it is to have
+// one.
 func (m *machine) start(name string, memory int, rtc string) (*guest, error) {
 	if rtc == "" {
 		rtc = "utc"
 	}
 	g := &guest{console: filepath.Join(m.dir, name+".console")}
-	g.process = exec.Command("qemu-system-x86_64",
+	network := []string{"-nic", "none"}
+	command := exec.CommandContext
+	if m.outside != nil {
+		// All that is outside the guest is a process that makes connections.
+		network = []string{"-netdev", "user,id=out,ipv6=off", "-device", "virtio-net-pci,netdev=out,romfile="}
+		command = m.outside.Command
+	}
+	g.process = command(context.Background(), "qemu-system-x86_64", append(network,
 		"-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", strconv.Itoa(memory),
-		"-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot", "-rtc", "base="+rtc,
+		"-display", "none", "-monitor", "none", "-no-reboot", "-rtc", "base="+rtc,
 		"-kernel", filepath.Join(m.base, "vmlinuz"), "-initrd", filepath.Join(m.base, "initrd.img"),
 		"-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.show_status=0 steps="+name,
 		"-drive", "if=virtio,format=raw,file="+filepath.Join(m.dir, "disk.img"),
 		"-drive", "if=virtio,format=raw,readonly=on,file="+filepath.Join(m.dir, "steps.img"),
 		"-device", "virtio-rng-pci",
-		"-serial", "file:"+g.console, "-serial", "stdio")
+		"-serial", "file:"+g.console, "-serial", "stdio")...)
 	g.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	g.process.Stderr = os.Stderr
 	out, err := g.process.StdoutPipe()

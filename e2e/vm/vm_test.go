@@ -48,6 +48,11 @@ func TestMachine(t *testing.T) {
 
 // boot runs one boot and turns what the guest reports into subtests.
 func (m *machine) boot(t *testing.T, name string, memory int, rtc, cut string) {
+	m.bootUntil(t, name, memory, rtc, cut, func() {})
+}
+
+// bootUntil is boot, and does something between the mark and the power cut.
+func (m *machine) bootUntil(t *testing.T, name string, memory int, rtc, cut string, before func()) {
 	if err := m.fillSteps(); err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +80,7 @@ func (m *machine) boot(t *testing.T, name string, memory int, rtc, cut string) {
 			m.acknowledged = append(m.acknowledged, step)
 		case "mark":
 			if step == cut {
+				before()
 				return // guest.end is the power cut
 			}
 		case "done":
@@ -116,6 +122,11 @@ func (m *machine) fillSteps() error {
 	known := []byte(strings.Join(append(m.acknowledged, ""), "\n"))
 	if err := os.WriteFile(filepath.Join(dir, "acknowledged"), known, 0o644); err != nil {
 		return err
+	}
+	for name, text := range m.files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
 	}
 	return makeFileSystem(dir, filepath.Join(m.dir, "steps.img"))
 }

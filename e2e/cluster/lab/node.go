@@ -36,8 +36,9 @@ type Node struct {
 	space  space
 	subnet subnet
 
-	process *os.Process // of the skiff last started
-	ended   chan error  // gets its end
+	process *os.Process   // of the skiff last started
+	ended   chan struct{} // closed at its end
+	outcome *error        // what came of it, once it has ended
 }
 
 // Log is where what its skiffs write is kept.
@@ -77,21 +78,36 @@ func (n *Node) Start(args ...string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	n.process, n.ended = cmd.Process, ended
-	go func() { ended <- cmd.Wait() }()
+	ended, outcome := make(chan struct{}), new(error)
+	n.process, n.ended, n.outcome = cmd.Process, ended, outcome
+	go func() {
+		*outcome = cmd.Wait()
+		close(ended)
+	}()
 	return nil
 }
 
 // Ended says whether what Start started has ended, and how.
 func (n *Node) Ended() (bool, error) {
 	select {
-	case err := <-n.ended:
-		n.ended <- err
-		return true, err
+	case <-n.ended:
+		return true, *n.outcome
 	default:
 		return n.ended == nil, nil
 	}
+}
+
+// While returns a context that ends when what Start started does, too.
+func (n *Node) While(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-n.ended:
+			cancel(fmt.Errorf("%s: skiff has ended: see %s", n.Name, n.Log()))
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // Stop ends what Start started with a signal. Being killed by SIGKILL is no error.
@@ -103,12 +119,11 @@ func (n *Node) Stop(s syscall.Signal) error {
 		return err
 	}
 	select {
-	case err := <-n.ended:
-		n.ended <- nil
-		if exit := new(exec.ExitError); s == unix.SIGKILL && errors.As(err, &exit) {
-			err = nil
+	case <-n.ended:
+		if exit := new(exec.ExitError); s == unix.SIGKILL && errors.As(*n.outcome, &exit) {
+			return nil
 		}
-		return err
+		return *n.outcome
 	case <-time.After(ending):
 		return fmt.Errorf("%s: skiff does not end after %v", n.Name, s)
 	}

@@ -196,6 +196,8 @@ func (c *cluster) startAgents(ctx context.Context) error {
 }
 
 func (c *cluster) awaitReady(ctx context.Context, n *lab.Node) error {
+	ctx, stop := n.While(ctx)
+	defer stop()
 	_, err := await.Object(ctx, c.client.CoreV1().Nodes(), nil, n.Name, func(n *corev1.Node) bool {
 		for _, condition := range n.Status.Conditions {
 			if condition.Type == corev1.NodeReady {
@@ -204,6 +206,9 @@ func (c *cluster) awaitReady(ctx context.Context, n *lab.Node) error {
 		}
 		return false
 	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return err
 }
 

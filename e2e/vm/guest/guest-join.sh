@@ -1,0 +1,38 @@
+# A boot with a network, no way in, and a clock that is two years behind: the
+# machine becomes a node of the server outside.
+
+boot_join() {
+	step in_the_past
+	step network
+	step start_agent
+	step import_box
+	report mark joined
+	sleep 600 # the power is cut when the server has seen enough
+}
+
+in_the_past() {
+	[ "$(date +%Y)" = 2024 ]
+	note "$(date)"
+}
+
+# network is QEMU's: it lets every connection out, and none in.
+network() {
+	printf '[Match]\nType=ether\n[Network]\nAddress=10.0.2.15/24\nGateway=10.0.2.2\n' >/etc/systemd/network/10-ether.network
+	systemctl start systemd-networkd
+	until_true 60 reached "$(cat /mnt/server)" 6443
+}
+
+# reached says whether a port takes connections.
+reached() { (exec 4<>"/dev/tcp/$1/$2"); }
+
+start_agent() {
+	install -m 755 /mnt/skiff /usr/local/bin/skiff
+	systemd-run --unit=agent --property=KillMode=process --property=Delegate=yes \
+		skiff agent --server "https://$(cat /mnt/server):6443" --token-file /mnt/token
+	until_true 240 test -s /var/lib/skiff/agent/tls/serving.crt
+	journalctl -u agent -o short-monotonic --no-pager | tail -20
+}
+
+import_box() {
+	until_true 120 skiff images import /mnt/box.tar
+}
