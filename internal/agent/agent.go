@@ -39,9 +39,9 @@ type Agent struct {
 	nodeUID     atomic.Pointer[types.UID]
 	images      atomic.Pointer[[]corev1.ContainerImage]
 	addresses   atomic.Pointer[[]netip.Addr] // nil: NodeIPs
-	runtimeErr  atomic.Pointer[error] // why the node is not ready
-	skew        skew                  // what the Node says of the clock; for who writes it
-	panics      atomic.Int64          // recovered in workers
+	runtimeErr  atomic.Pointer[error]        // why the node is not ready
+	skew        skew                         // what the Node says of the clock; for who writes it
+	panics      atomic.Int64                 // recovered in workers
 }
 
 // cgroups are the Pods' control groups; *cgroup.Tree is the real one.

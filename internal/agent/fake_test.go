@@ -18,11 +18,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	ktesting "k8s.io/client-go/testing"
 
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
 	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/uplink"
 )
 
 // fakeRuntime keeps containers in memory. A test ends them with exit.
@@ -299,10 +301,13 @@ func (fakeCgroups) UIDs() ([]string, error)    { return nil, nil }
 type bench struct {
 	*testing.T
 	client  *fake.Clientset
+	server  kubernetes.Interface // what the agent uses; nil: client
+	labels  map[string]string    // of the Node
 	runtime *fakeRuntime
 	images  *fakeImages
 	network *fakeNetwork
 	host    config.Host
+	time    *uplink.Time // nil: this machine's
 	agent   *Agent
 	stop    func()
 }
@@ -323,6 +328,7 @@ func newBench(t *testing.T, objects ...runtime.Object) *bench {
 			absent: map[string]error{},
 			image:  Image{ID: "sha256:abc", Names: []string{"hello:1"}, Entrypoint: []string{"/bin/app"}, Env: []string{"A=image"}},
 		},
+		labels:  map[string]string{"node-role.kubernetes.io/control-plane": ""},
 		network: &fakeNetwork{attached: map[string]string{}},
 		host:    config.NewHost(t.TempDir()),
 	}
@@ -333,12 +339,15 @@ func newBench(t *testing.T, objects ...runtime.Object) *bench {
 // start runs an agent until the test ends or stop is called.
 func (b *bench) start() {
 	b.Helper()
+	if b.server == nil {
+		b.server = b.client
+	}
 	a, err := newAgent(Config{
-		Client: b.client, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
+		Client: b.server, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
 		Runtime: b.runtime, Images: b.images, Network: b.network, Namespaces: fakeNamespaces{},
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.43.0.10")}, ClusterDomain: "cluster.local",
-		Labels: map[string]string{"node-role.kubernetes.io/control-plane": ""}, Version: "v1.36.3+skiff1",
-		Informers: informers.NewSharedInformerFactory(b.client, 0), Log: zaptest.NewLogger(b.T),
+		Labels: b.labels, Version: "v1.36.3+skiff1",
+		Informers: informers.NewSharedInformerFactory(b.server, 0), Time: b.time, Log: zaptest.NewLogger(b.T),
 	}, fakeCgroups{}, fakeRotator{})
 	if err != nil {
 		b.Fatal(err)

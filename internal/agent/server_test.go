@@ -59,10 +59,13 @@ func (a authority) client(t *testing.T, subject pkix.Name) tls.Certificate {
 
 // nodeAPI serves the node API of an agent with one Pod whose container "c" has
 // run twice.
-func nodeAPI(t *testing.T) (*httptest.Server, authority) {
+func nodeAPI(t *testing.T, change ...func(*Agent)) (*httptest.Server, authority) {
 	t.Helper()
 	host := config.NewHost(t.TempDir())
 	a := &Agent{Config: Config{Host: host, NodeName: "n1"}, log: zaptest.NewLogger(t)}
+	for _, fn := range change {
+		fn(a)
+	}
 	pod := webPod()
 	dir := filepath.Join(a.logDir("default", "web", string(pod.UID)), "c")
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -194,3 +194,26 @@ func TestRotator(t *testing.T) {
 		t.Errorf("kept are %q", files)
 	}
 }
+
+// Logs put aside are in the order of their names, whatever is done to the clock.
+func TestAsideNames(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "0.log")
+	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		now  time.Time
+		want string
+	}{
+		{noon, "20260101-120000.000"},
+		{noon, "20260101-120000.001"},
+		{noon.AddDate(-2, 0, 0), "20260101-120000.002"},
+		{noon.Add(time.Hour), "20260101-130000.000"},
+	} {
+		got, err := asideName(path, c.now)
+		if err != nil || got != path+"."+c.want {
+			t.Errorf("%s: %s, %v", c.now, got, err)
+		}
+		if err := os.WriteFile(got, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -231,6 +231,22 @@ func TestToken(t *testing.T) {
 	})
 }
 
+// The servers' clock was set: by it the tokens of before have ended.
+func TestTokensAreRenewedAtOnce(t *testing.T) {
+	r := newRoom(t)
+	paths := r.mount(pod(source("api", corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+		{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}},
+	}}})))
+	if got := r.read(paths["api"], "token"); got != "token1 of p" {
+		t.Fatalf("token is %q", got)
+	}
+	r.RenewTokens()
+	r.until("a fresh token", func() bool {
+		data, _ := os.ReadFile(filepath.Join(paths["api"], "token"))
+		return string(data) == "token2 of p"
+	})
+}
+
 func TestDownwardAPIFollowsLabels(t *testing.T) {
 	r := newRoom(t)
 	p := pod(source("down", corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{Items: []corev1.DownwardAPIVolumeFile{
