@@ -17,6 +17,9 @@ import (
 // nodeUser begins the name of every node's user.
 const nodeUser = "system:node:"
 
+// tunnelPath is where a node opens its own tunnel.
+const tunnelPath = "/v1-skiff/tunnel"
+
 // Node lets a node do what it needs for the Pods bound to it, and no more, so
 // that one stolen node does not give away the others. What an authorizer cannot
 // see, the body of a request (the name of a Node that is created, the Pod that a
@@ -50,11 +53,14 @@ var nodeRules = []rule{
 // Authorize tells whether the request may be made.
 func (n *Node) Authorize(_ context.Context, a Attributes) (Decision, string, error) {
 	node, ok := strings.CutPrefix(a.User.Name, nodeUser)
-	if !ok || !a.User.in(GroupNodes) || a.Resource == "" {
+	if !ok || !a.User.in(GroupNodes) {
 		return NoOpinion, "", nil
 	}
 	if node == "" {
 		return NoOpinion, fmt.Sprintf("unknown node for user %q", a.User.Name), nil
+	}
+	if a.Resource == "" {
+		return allowIf(a.Path == tunnelPath && a.Verb == "get"), "", nil
 	}
 	q := nodeQuestion{Attributes: a, state: n.state, node: node}
 	decision, reason := q.answer()
