@@ -266,7 +266,7 @@ func TestDirectDial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := &corev1.Node{}
+	at := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: host}} // what the certificate is for
 	at.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: host}}
 	_, _ = fmt.Sscan(port, &at.Status.DaemonEndpoints.KubeletEndpoint.Port)
 	connection, err := rest.Direct{TLS: &tls.Config{RootCAs: p.ca.Pool()}}.Dial(t.Context(), at)

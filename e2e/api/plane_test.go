@@ -98,7 +98,7 @@ func (p *plane) open() {
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")},
 		NodePorts:    config.PortRange{First: 30000, Last: 32767},
 	})
-	p.handler = rest.New(rest.Config{
+	settings := rest.Config{
 		API: p.api, Kinds: kind.All, Log: log,
 		Authenticator: auth.Union{auth.NewCertificates(p.ca.Pool(), time.Now), p.tokens},
 		Authorizer:    auth.NewAuthorizer(p.state),
@@ -110,7 +110,11 @@ func (p *plane) open() {
 		Panicked: func(value any, stack []byte) {
 			p.t.Errorf("a request panicked: %v\n%s", value, stack)
 		},
-	})
+	}
+	if way, ok := p.nodes.(rest.Tunnels); ok {
+		settings.Inside, settings.Tunnel = way.Inside, way.Hub.Serve
+	}
+	p.handler = rest.New(settings)
 	p.listen()
 }
 

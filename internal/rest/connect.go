@@ -2,11 +2,14 @@ package rest
 
 import (
 	"context"
+	stderrors "errors"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,15 +155,27 @@ func hasContainer(spec *corev1.PodSpec, name string) bool {
 	return false
 }
 
-// forward passes a request on to a node, upgrades included, and its answer back.
+// forward passes a request on to a node, and its answer back.
 func (h *Handler) forward(w http.ResponseWriter, q *request, location *url.URL) error {
+	if !upgrades(q.Request) {
+		return errors.NewBadRequest("Upgrade request required")
+	}
 	if h.Nodes == nil {
-		return errors.NewServiceUnavailable("this server has no way to reach nodes")
+		return errNoNodes()
 	}
 	return h.forwardOver(w, q, h.proxy.transport, location)
 }
 
-// forwardOver passes a request on over a transport.
+func errNoNodes() error {
+	return errors.NewServiceUnavailable("this server has no way to reach nodes")
+}
+
+// upgrades tells requests that take their connection over.
+func upgrades(r *http.Request) bool {
+	return slices.ContainsFunc(r.Header["Connection"], func(v string) bool { return strings.Contains(strings.ToLower(v), "upgrade") })
+}
+
+// forwardOver passes a request on over a transport, upgrades included.
 func (h *Handler) forwardOver(w http.ResponseWriter, q *request, transport http.RoundTripper, location *url.URL) error {
 	ctx, done := h.longRunning(q.Context(), w, maxStream)
 	defer done()
@@ -169,25 +184,42 @@ func (h *Handler) forwardOver(w http.ResponseWriter, q *request, transport http.
 		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL = location
-			p.Out.Host = location.Host
-			// Who asked has been decided here; the node knows only the server.
-			p.Out.Header.Del("Authorization")
-			for name := range p.Out.Header {
-				if strings.HasPrefix(name, "Impersonate-") {
-					p.Out.Header.Del(name)
-				}
-			}
+			p.Out.Host = p.In.Host // as upstream: what is behind may make links of it
+			rewriteHeaders(p)
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			if s, ok := w.(*statusWriter); ok && s.wrote {
 				return
 			}
-			h.fail(w, q.Request, fmt.Errorf("error dialing backend: %w", err))
+			if status := errors.APIStatus(nil); !stderrors.As(err, &status) {
+				err = fmt.Errorf("error dialing backend: %w", err)
+			}
+			h.fail(w, q.Request, err)
 		},
 		ErrorLog: log.New(zapWriter{h.Log}, "", 0),
 	}
 	reverse.ServeHTTP(w, q.WithContext(ctx))
 	return nil
+}
+
+// rewriteHeaders makes the headers those that upstream sends on.
+func rewriteHeaders(p *httputil.ProxyRequest) {
+	// Who asked has been decided here; the node knows only the server.
+	p.Out.Header.Del("Authorization")
+	for name := range p.Out.Header {
+		if strings.HasPrefix(name, "Impersonate-") {
+			p.Out.Header.Del(name)
+		}
+	}
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if values := p.In.Header[name]; values != nil {
+			p.Out.Header[name] = slices.Clone(values)
+		}
+	}
+	if client, _, err := net.SplitHostPort(p.In.RemoteAddr); err == nil {
+		way := append(p.Out.Header["X-Forwarded-For"], client)
+		p.Out.Header["X-Forwarded-For"] = []string{strings.Join(way, ", ")}
+	}
 }
 
 // zapWriter gives httputil, which knows only the standard logger, a way to ours.

@@ -14,6 +14,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/auth"
 	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/tunnel"
 )
 
 // request is one HTTP request for a resource, on its way through the handler.
@@ -57,6 +58,10 @@ func (h *Handler) servePath(w http.ResponseWriter, r *http.Request, user auth.Us
 		return
 	}
 	p := r.URL.Path
+	if p == tunnel.Path && h.Tunnel != nil {
+		h.takeTunnel(w, r, user)
+		return
+	}
 	serve := h.paths[p]
 	if serve == nil && len(p) > 1 && strings.HasSuffix(p, "/") {
 		serve = h.paths[strings.TrimSuffix(p, "/")]

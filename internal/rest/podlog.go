@@ -45,7 +45,7 @@ func (h *Handler) podLog(w http.ResponseWriter, q *request) error {
 		return nil
 	}
 	if h.Nodes == nil {
-		return errors.NewServiceUnavailable("this server has no way to reach nodes")
+		return errNoNodes()
 	}
 	location := &url.URL{
 		Scheme: "https", Host: pod.Spec.NodeName + ":10250",

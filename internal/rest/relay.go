@@ -2,15 +2,14 @@ package rest
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
@@ -19,18 +18,6 @@ import (
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/kind"
 )
-
-// newInside returns the transport to Pods. Their certificates are their own
-// affair, as they are to upstream.
-func newInside() *http.Transport {
-	return &http.Transport{
-		DialContext:        (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
-		DisableCompression: true,
-		MaxIdleConns:       4,
-		IdleConnTimeout:    30 * time.Second,
-	}
-}
 
 // relay serves the proxy subresource: any request, for a node's API, a Pod, or
 // an endpoint of a Service.
@@ -49,12 +36,12 @@ func (h *Handler) relay(w http.ResponseWriter, q *request) error {
 	if q.res.kind == kind.Node {
 		return h.relayToNode(w, q, name, port)
 	}
-	var host string
+	var to inNetwork
 	var err error
 	if q.res.kind == kind.Pod {
-		host, err = h.podHost(q.Context(), q, name, port)
+		to, err = h.podHost(q.Context(), q, name, port)
 	} else {
-		host, err = h.serviceHost(q.Context(), q, name, port)
+		to, err = h.serviceHost(q.Context(), q, name, port)
 	}
 	if err != nil {
 		return err
@@ -62,7 +49,19 @@ func (h *Handler) relay(w http.ResponseWriter, q *request) error {
 	if scheme == "" {
 		scheme = "http"
 	}
-	return h.forwardOver(w, q, h.proxy.inside, q.target(scheme, host))
+	return h.relayOver(w, q, h.proxy.into(to.node), q.target(scheme, to.host))
+}
+
+// inNetwork is an address in a node's network; no node: in the server's own.
+type inNetwork struct{ node, host string }
+
+// relayOver passes a request on over a transport to what appears below a path of
+// this server.
+func (h *Handler) relayOver(w http.ResponseWriter, q *request, transport http.RoundTripper, location *url.URL) error {
+	if !upgrades(q.Request) {
+		transport = published{transport, strings.TrimSuffix(q.URL.Path, location.Path)}
+	}
+	return h.forwardOver(w, q, transport, location)
 }
 
 // target is where a relayed request goes on.
@@ -76,28 +75,29 @@ func (h *Handler) relayToNode(w http.ResponseWriter, q *request, name, port stri
 	if err != nil {
 		return err
 	}
-	own := int(node.Status.DaemonEndpoints.KubeletEndpoint.Port)
-	if own == 0 {
-		own = defaultNodePort
+	own := nodePort(node)
+	if port != "" && port != own {
+		return errors.NewBadRequest(fmt.Sprintf("node %s is reached at port %s only", name, own))
 	}
-	if port != "" && port != strconv.Itoa(own) {
-		return errors.NewBadRequest(fmt.Sprintf("node %s is reached at port %d only", name, own))
+	if h.Nodes == nil {
+		return errNoNodes()
 	}
-	return h.forward(w, q, q.target("https", name+":"+strconv.Itoa(own)))
+	return h.relayOver(w, q, h.proxy.transport, q.target("https", net.JoinHostPort(name, own)))
 }
 
 // podHost returns the address of a Pod: at the port that is named, or at the
 // first that its containers name.
-func (h *Handler) podHost(ctx context.Context, q *request, name, port string) (string, error) {
+func (h *Handler) podHost(ctx context.Context, q *request, name, port string) (inNetwork, error) {
 	obj, err := h.API.Get(ctx, api.Request{User: q.user, Kind: kind.Pod, Namespace: q.namespace, Name: name})
 	if err != nil {
-		return "", err
+		return inNetwork{}, err
 	}
 	pod := obj.(*corev1.Pod)
 	if port == "" {
 		port = firstPort(pod)
 	}
-	return proxyable(pod.Status.PodIP, port)
+	host, err := proxyable(pod.Status.PodIP, port)
+	return inNetwork{pod.Spec.NodeName, host}, err
 }
 
 func firstPort(pod *corev1.Pod) string {
@@ -116,6 +116,9 @@ func proxyable(address, port string) (string, error) {
 	if ip == nil || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsInterfaceLocalMulticast() || ip.IsUnspecified() {
 		return "", errors.NewBadRequest("address not allowed")
 	}
+	if port == "" && ip.To4() == nil {
+		return "[" + address + "]", nil
+	}
 	if port == "" {
 		return address, nil
 	}
@@ -123,39 +126,51 @@ func proxyable(address, port string) (string, error) {
 }
 
 // serviceHost returns one of the ready endpoints of a Service's port.
-func (h *Handler) serviceHost(ctx context.Context, q *request, name, port string) (string, error) {
+func (h *Handler) serviceHost(ctx context.Context, q *request, name, port string) (inNetwork, error) {
 	r := api.Request{User: q.user, Kind: kind.Service, Namespace: q.namespace, Name: name}
 	obj, err := h.API.Get(ctx, r)
 	if err != nil {
-		return "", err
+		return inNetwork{}, err
 	}
 	if port, err = portName(obj.(*corev1.Service), port); err != nil {
-		return "", err
+		return inNetwork{}, err
 	}
 	r.Kind = kind.Endpoints
 	obj, err = h.API.Get(ctx, r)
 	if err != nil {
-		return "", err
+		return inNetwork{}, err
 	}
-	var hosts []string
+	var found []corev1.EndpointAddress
+	var ports []int32 // of each
 	for _, subset := range obj.(*corev1.Endpoints).Subsets {
 		for _, p := range subset.Ports {
-			if p.Name != port {
-				continue
-			}
-			for _, a := range subset.Addresses {
-				host, err := proxyable(a.IP, strconv.Itoa(int(p.Port)))
-				if err != nil {
-					return "", err
-				}
-				hosts = append(hosts, host)
+			if p.Name == port {
+				found = append(found, subset.Addresses...)
+				ports = append(ports, slices.Repeat([]int32{p.Port}, len(subset.Addresses))...)
 			}
 		}
 	}
-	if len(hosts) == 0 {
-		return "", errors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
+	if len(found) == 0 {
+		return inNetwork{}, errors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
 	}
-	return hosts[rand.IntN(len(hosts))], nil
+	i := rand.IntN(len(found))
+	host, err := proxyable(found[i].IP, strconv.Itoa(int(ports[i])))
+	return inNetwork{h.nodeOf(ctx, q, &found[i]), host}, err
+}
+
+// nodeOf returns in which node's network an endpoint is, "" where nothing says so.
+func (h *Handler) nodeOf(ctx context.Context, q *request, a *corev1.EndpointAddress) string {
+	if a.NodeName != nil {
+		return *a.NodeName
+	}
+	if a.TargetRef == nil || a.TargetRef.Kind != kind.Pod.Kind {
+		return ""
+	}
+	obj, err := h.API.Get(ctx, api.Request{User: q.user, Kind: kind.Pod, Namespace: q.namespace, Name: a.TargetRef.Name})
+	if err != nil {
+		return "" // then nobody knows, and the address has to do
+	}
+	return obj.(*corev1.Pod).Spec.NodeName
 }
 
 // portName returns the name of a Service's port that is given by name or number.

@@ -40,6 +40,10 @@ type Config struct {
 	// Nodes reaches the nodes' own API (optional: logs, exec, attach and
 	// port-forward then answer 503).
 	Nodes Nodes
+	// Inside reaches Pods, for the proxy (optional: Outside).
+	Inside Inside
+	// Tunnel takes the tunnel of a node that asks for one (optional).
+	Tunnel func(w http.ResponseWriter, r *http.Request, node string)
 	// OpenAPI holds the documents of /openapi/v3 (optional).
 	OpenAPI OpenAPI
 	// Checks are asked by /healthz, /livez and /readyz, in this order.

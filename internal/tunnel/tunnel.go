@@ -73,9 +73,9 @@ type DisconnectedError struct {
 
 func (e *DisconnectedError) Error() string {
 	if e.Lost < 0 {
-		return fmt.Sprintf("node %q has not connected to this server: see whether skiff runs there and reaches port 6443 here", e.Node)
+		return fmt.Sprintf("node %q has not connected to this server: see whether skiff runs there and reaches this server", e.Node)
 	}
-	return fmt.Sprintf("node %q lost its connection to this server %s ago: see whether skiff runs there and reaches port 6443 here",
+	return fmt.Sprintf("node %q lost its connection to this server %s ago: see whether skiff runs there and reaches this server",
 		e.Node, e.Lost.Round(time.Second))
 }
 
