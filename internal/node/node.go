@@ -33,6 +33,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/network/pod"
 	"github.com/skiff-sh/skiff/internal/network/service"
 	"github.com/skiff-sh/skiff/internal/pki"
+	"github.com/skiff-sh/skiff/internal/tunnel"
 	"github.com/skiff-sh/skiff/internal/uplink"
 	"github.com/skiff-sh/skiff/internal/version"
 )
@@ -52,6 +53,7 @@ type Config struct {
 	ServiceCIDRs  []netip.Prefix
 	ClusterDNS    []netip.Addr
 	ClusterDomain string
+	Packets       Packets // to other nodes, of a node beside its server; nil: it opens tunnels
 	Log           *zap.Logger
 }
 
@@ -74,6 +76,8 @@ type node struct {
 	runtime   *containerd.Runtime
 	images    carried
 	network   *pod.Network
+	policy    *tunnel.Policy
+	tunnels   *tunnels
 	closers   []func() error
 }
 
@@ -168,13 +172,14 @@ func (n *node) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.openTunnels()
 	pods, err := agent.New(n.agentConfig())
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		pods.Run, n.followPodCIDRs, n.network.Run, services.Run, names.Run,
+		pods.Run, n.followPodCIDRs, n.network.Run, services.Run, names.Run, n.runTunnels,
 		func(ctx context.Context) error { return serveLocal(ctx, n.Host, n.images) },
 	} {
 		group.Go(func() error { return part(ctx) })

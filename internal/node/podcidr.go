@@ -59,6 +59,7 @@ func (n *node) setPodCIDRs(node *corev1.Node) error {
 		}
 		prefixes = append(prefixes, p)
 	}
+	n.policy.SetPodCIDRs(prefixes)
 	if err := n.network.SetPodCIDRs(prefixes); err != nil {
 		return fmt.Errorf("prepare Pod network: %w", err)
 	}

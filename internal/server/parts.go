@@ -60,12 +60,18 @@ func (s *server) openAPI(context.Context) error {
 	})
 	s.events = s.env.API.NewRecorder("skiff-server", controller.User("skiff-server"))
 	host := net.JoinHostPort(s.advertised().String(), strconv.Itoa(s.settings.HTTPSListenPort))
+	way, err := s.openTunnels(rest.Direct{TLS: clientTLS(s.keys.toNodes, s.keys.authority.Pool())})
+	if err != nil {
+		return err
+	}
 	s.handler = rest.New(rest.Config{
 		API: s.env.API, Kinds: kind.All, Log: s.log.Named("rest"),
 		Authenticator: auth.Union{auth.NewCertificates(s.keys.authority.Pool(), time.Now), tokens},
 		Authorizer:    auth.NewAuthorizer(s.state),
 		Tokens:        tokens.Review,
-		Nodes:         rest.Direct{TLS: clientTLS(s.keys.toNodes, s.keys.authority.Pool())},
+		Nodes:         way,
+		Inside:        way.Inside,
+		Tunnel:        s.tunnels.Serve,
 		OpenAPI:       openapi.New(),
 		Version:       version.API(),
 		Checks: []rest.Check{
@@ -112,6 +118,7 @@ func (s *server) controllers() []controller.Runner {
 		tainteviction.New(s.env),
 		podgc.New(s.env),
 		eventttl.New(s.env),
+		s.followPodCIDRs(),
 	}
 }
 
@@ -149,6 +156,7 @@ func (s *server) runNode(ctx context.Context) error {
 		ServiceCIDRs:  s.settings.ServiceCIDRs,
 		ClusterDNS:    s.settings.ClusterDNS,
 		ClusterDomain: s.settings.ClusterDomain,
+		Packets:       s.tunnels.Attach(s.settings.NodeName),
 		Log:           s.log,
 	})
 }

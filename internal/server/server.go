@@ -31,6 +31,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/rest"
 	"github.com/skiff-sh/skiff/internal/state"
 	"github.com/skiff-sh/skiff/internal/store/bolt"
+	"github.com/skiff-sh/skiff/internal/tunnel"
 )
 
 // drainTime is how long requests under way may take after the end was asked
@@ -61,6 +62,7 @@ type server struct {
 	env       controller.Environment
 	events    *api.Recorder // what the server itself has to tell
 	handler   *rest.Handler
+	tunnels   *tunnel.Hub
 	listener  net.Listener
 	panics    atomic.Int64
 	running   atomic.Bool
