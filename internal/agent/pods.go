@@ -185,9 +185,10 @@ func (a *Agent) clean(ctx context.Context, watched func() []any) {
 	keep := map[string]bool{}
 	var uids []string
 	for i := range known {
-		uid := string(known[i].UID)
-		keep[uid] = true
-		uids = append(uids, uid)
+		if uid := string(known[i].UID); !keep[uid] {
+			keep[uid] = true
+			uids = append(uids, uid)
+		}
 	}
 	a.pods.mu.Lock()
 	for uid := range a.pods.workers {
