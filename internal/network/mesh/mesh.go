@@ -25,7 +25,6 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -43,22 +42,15 @@ type Config struct {
 	NodeName     string
 	Host         config.Host
 	ClusterCIDRs []netip.Prefix // of all Pods
-	// Packets makes the way by the servers, given what takes the packets that
-	// come by it: that may be called by several at a time, and has a packet only
-	// until it returns. nil: nothing goes by way of the servers.
-	Packets func(receive func(packet []byte)) Packets
-	Log     *zap.Logger
+	Packets      Packets        // nil: nothing goes by way of the servers
+	Log          *zap.Logger
 }
 
 // Mesh connects a node's Pods with those of the other nodes.
 type Mesh struct {
-	cfg     Config
-	pace    pace
-	packets Packets               // nil: none
-	taker   atomic.Pointer[relay] // of what comes by the servers; nil while there is none
-	shut    atomic.Bool           // the relay is
-	opened  chan struct{}         // it may have opened or shut
-	nodes   chan struct{}         // the Nodes have changed
+	cfg   Config
+	pace  pace
+	nodes chan struct{} // the Nodes have changed
 
 	mu    sync.Mutex // guards paths
 	paths map[string]Path
@@ -66,26 +58,7 @@ type Mesh struct {
 
 // New returns a mesh that does nothing before Run.
 func New(cfg Config) *Mesh {
-	m := &Mesh{cfg: cfg, pace: usualPace(), opened: make(chan struct{}, 1), nodes: make(chan struct{}, 1)}
-	if cfg.Packets != nil {
-		m.packets = cfg.Packets(m.receive)
-	}
-	return m
-}
-
-// SetRelay tells whether packets pass by way of the servers; they do as long as
-// nobody says otherwise. When it opens, better paths are tested as well: the
-// machine may have got another network.
-func (m *Mesh) SetRelay(open bool) {
-	m.shut.Store(!open)
-	poke(m.opened)
-}
-
-// receive takes a packet that came by way of the servers.
-func (m *Mesh) receive(packet []byte) {
-	if r := m.taker.Load(); r != nil {
-		r.receive(packet)
-	}
+	return &Mesh{cfg: cfg, pace: usualPace(), nodes: make(chan struct{}, 1)}
 }
 
 func poke(c chan<- struct{}) {

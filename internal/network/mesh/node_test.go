@@ -96,13 +96,12 @@ func runNode(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	wire, err := dialSwitch(s.Switch, s.PodCIDR)
-	if err != nil {
+	if n.wire, err = dialSwitch(s.Switch, s.PodCIDR); err != nil {
 		return err
 	}
-	defer wire.Close()
+	defer n.wire.Close()
 	n.mesh = New(Config{
-		Client: n.client, NodeName: s.Name, Host: n.host, ClusterCIDRs: cidrs("10.42.0.0/16"), Log: log, Packets: wire.packets,
+		Client: n.client, NodeName: s.Name, Host: n.host, ClusterCIDRs: cidrs("10.42.0.0/16"), Log: log, Packets: n.wire,
 	})
 	n.mesh.pace = quick()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -133,6 +132,7 @@ type nodeInTest struct {
 	client *fake.Clientset
 	pods   *pod.Network
 	mesh   *Mesh
+	wire   *wire
 }
 
 func (n *nodeInTest) obey(ctx context.Context, o order) (r report) {
@@ -146,7 +146,7 @@ func (n *nodeInTest) obey(ctx context.Context, o order) (r report) {
 			r.Address = addrs[0].String()
 		}
 	case o.Relay != nil:
-		n.mesh.SetRelay(*o.Relay)
+		n.wire.open(*o.Relay)
 	case o.Cleanup:
 		err = errors.Join(Cleanup(n.host), pod.Cleanup(n.host))
 	}
@@ -188,19 +188,26 @@ func (n *nodeInTest) update(nodes []*corev1.Node) error {
 }
 
 // wire is a node's connection to the switch, which stands for the tunnel.
-type wire struct{ *net.UnixConn }
+type wire struct {
+	*net.UnixConn
+	open func(bool) // set by Connect
+}
 
 // dialSwitch connects and says which Pods are behind the connection.
-func dialSwitch(path string, podCIDR netip.Prefix) (wire, error) {
+func dialSwitch(path string, podCIDR netip.Prefix) (*wire, error) {
 	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err == nil {
 		_, err = c.Write([]byte(podCIDR.String()))
 	}
-	return wire{c}, err
+	return &wire{UnixConn: c}, err
 }
 
-func (w wire) packets(receive func([]byte)) Packets {
-	go func() {
+func (w *wire) Connect(receive func([]byte), open func(bool)) func() {
+	open(true)
+	w.open = open
+	var reading sync.WaitGroup
+	_ = w.SetReadDeadline(time.Time{})
+	reading.Go(func() {
 		b := make([]byte, maxPacket)
 		for {
 			n, err := w.Read(b)
@@ -209,11 +216,14 @@ func (w wire) packets(receive func([]byte)) Packets {
 			}
 			receive(b[:n])
 		}
-	}()
-	return w
+	})
+	return func() {
+		_ = w.SetReadDeadline(time.Unix(1, 0))
+		reading.Wait()
+	}
 }
 
-func (w wire) Send(packet []byte) { _, _ = w.Write(packet) }
+func (w *wire) Send(packet []byte) { _, _ = w.Write(packet) }
 
 // packetSwitch forwards packets between nodes by their destinations.
 type packetSwitch struct {

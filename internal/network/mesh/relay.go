@@ -15,6 +15,13 @@ type Packets interface {
 	// destination. It does not block for long and drops what it cannot pass on.
 	// The slice is the caller's again when it returns.
 	Send(packet []byte)
+
+	// Connect says who takes what other nodes sent here, and who is told
+	// whether there is a way: once at first, then whenever that changes. Both
+	// return soon, may be called by several at a time, and are not called any
+	// more once disconnect has returned. The packet is the callee's only until
+	// it returns.
+	Connect(receive func(packet []byte), open func(bool)) (disconnect func())
 }
 
 // relay is the link whose packets go by way of the servers.
@@ -27,6 +34,14 @@ type relay struct {
 
 // maxPacket is as large as an IP packet may be.
 const maxPacket = 64 << 10
+
+// run carries packets both ways until the context ends; open is told whether
+// there is a way.
+func (r *relay) run(ctx context.Context, open func(bool)) error {
+	disconnect := r.packets.Connect(r.receive, open)
+	defer disconnect()
+	return r.send(ctx)
+}
 
 // send passes on what the kernel routes into the link.
 func (r *relay) send(ctx context.Context) error {

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,7 +37,7 @@ func (m *member) view() view {
 }
 
 // session is the mesh while this node has one share of the Pod range. All but
-// open belongs to loop.
+// up belongs to loop.
 type session struct {
 	*Mesh
 	own     netip.Prefix
@@ -49,10 +50,12 @@ type session struct {
 	found   map[netip.Prefix]hop   // what a former process left; nil once it is adopted
 	said    map[string]bool        // claims that the log has
 
-	seen time.Time // when the relay was last seen open
-	open bool      // it is, as the courses have it
+	up   atomic.Bool // the relay is open
+	seen time.Time   // when it was last seen open
+	open bool        // it is, as the courses have it
 
 	changed chan struct{} // the machine's links may have
+	opened  chan struct{} // the relay may have opened or shut
 	heard   chan echo
 
 	lookAt  time.Time // when to look at the machine's links and routes again; zero: not
@@ -71,7 +74,7 @@ const (
 func (m *Mesh) session(ctx context.Context, own netip.Prefix, list func() []*corev1.Node) error {
 	s := &session{
 		Mesh: m, own: own, list: list, members: map[netip.Addr]*member{}, said: map[string]bool{}, dirty: true,
-		changed: make(chan struct{}, 1), heard: make(chan echo, 256),
+		changed: make(chan struct{}, 1), opened: make(chan struct{}, 1), heard: make(chan echo, 256),
 	}
 	defer s.close()
 	if err := s.start(); err != nil {
@@ -83,9 +86,9 @@ func (m *Mesh) session(ctx context.Context, own netip.Prefix, list func() []*cor
 		group.Go(func() error { return s.echoes.receive(ctx, s.heard) })
 	}
 	if s.relay != nil {
-		m.taker.Store(s.relay)
-		defer m.taker.Store(nil)
-		group.Go(func() error { return s.relay.send(ctx) })
+		group.Go(func() error {
+			return s.relay.run(ctx, func(open bool) { s.up.Store(open); poke(s.opened) })
+		})
 	}
 	group.Go(func() error { return s.loop(ctx) })
 	return group.Wait()
@@ -108,13 +111,13 @@ func (s *session) start() (err error) {
 	if s.links.vxlan, err = ensureVXLAN(s.cfg.Host, s.own, s.mtu); err != nil {
 		s.cfg.Log.Warn("other nodes are not reached by VXLAN", zap.Error(err))
 	}
-	if s.packets != nil {
+	if s.cfg.Packets != nil {
 		file, index, err := openRelay(s.cfg.Host, s.own, s.mtu)
 		if err != nil {
 			s.cfg.Log.Warn("other nodes are not reached by way of the servers", zap.Error(err))
 		} else {
 			s.links.relay = index
-			s.relay = &relay{link: file, packets: s.packets, own: s.own, ranges: s.cfg.ClusterCIDRs}
+			s.relay = &relay{link: file, packets: s.cfg.Packets, own: s.own, ranges: s.cfg.ClusterCIDRs}
 		}
 	}
 	if s.echoes, err = openEchoes(gateway(s.own)); err != nil {
@@ -198,7 +201,7 @@ func (s *session) followRelay(now time.Time) {
 	if s.relay == nil {
 		return
 	}
-	if !s.shut.Load() {
+	if s.up.Load() {
 		s.seen = now
 	}
 	open := now.Sub(s.seen) < s.pace.linger
@@ -255,7 +258,7 @@ func (s *session) next(now time.Time) time.Time {
 	}
 	earlier(s.lookAt)
 	earlier(s.retryAt)
-	if s.open && s.shut.Load() {
+	if s.open && !s.up.Load() {
 		earlier(s.seen.Add(s.pace.linger))
 	}
 	for _, p := range s.members {
