@@ -19,6 +19,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/agent/containerd"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/dns"
+	"github.com/skiff-sh/skiff/internal/network/mesh"
 	"github.com/skiff-sh/skiff/internal/network/pod"
 	"github.com/skiff-sh/skiff/internal/network/service"
 	"github.com/skiff-sh/skiff/internal/store/bolt"
@@ -42,6 +43,7 @@ func KillAll(ctx context.Context, host config.Host) error {
 	}{
 		{"end containers", endContainers},
 		{"unmount", unmountAll},
+		{"remove paths to other nodes", func(_ context.Context, h config.Host) error { return mesh.Cleanup(h) }},
 		{"remove links and routes", func(_ context.Context, h config.Host) error { return pod.Cleanup(h) }},
 		{"remove firewall table", func(_ context.Context, h config.Host) error { return service.Cleanup(h) }},
 		{"remove DNS address", func(_ context.Context, h config.Host) error { return dns.Cleanup(h) }},

@@ -30,6 +30,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/agent/image"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/dns"
+	"github.com/skiff-sh/skiff/internal/network/mesh"
 	"github.com/skiff-sh/skiff/internal/network/pod"
 	"github.com/skiff-sh/skiff/internal/network/service"
 	"github.com/skiff-sh/skiff/internal/pki"
@@ -53,7 +54,7 @@ type Config struct {
 	ServiceCIDRs  []netip.Prefix
 	ClusterDNS    []netip.Addr
 	ClusterDomain string
-	Packets       Packets // to other nodes, of a node beside its server; nil: it opens tunnels
+	Packets       mesh.Packets // to other nodes, of a node beside its server; nil: it opens tunnels
 	Log           *zap.Logger
 }
 
@@ -177,9 +178,13 @@ func (n *node) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	others := mesh.New(mesh.Config{
+		Client: n.client, NodeName: n.Settings.NodeName, Host: n.Host, ClusterCIDRs: n.ClusterCIDRs,
+		Packets: n.Packets, Log: n.Log.Named("mesh"),
+	})
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		pods.Run, n.followPodCIDRs, n.network.Run, services.Run, names.Run, n.runTunnels,
+		pods.Run, n.followPodCIDRs, n.network.Run, others.Run, services.Run, names.Run, n.runTunnels,
 		func(ctx context.Context) error { return serveLocal(ctx, n.Host, n.images) },
 	} {
 		group.Go(func() error { return part(ctx) })

@@ -8,13 +8,6 @@ import (
 	"github.com/skiff-sh/skiff/internal/tunnel"
 )
 
-// Packets carries packets to other nodes by way of the servers, as package mesh
-// wants it done.
-type Packets interface {
-	Send(packet []byte)
-	Connect(receive func(packet []byte), open func(bool)) (disconnect func())
-}
-
 // tunnels are what lets servers and other nodes reach a node that cannot be
 // dialed: nil where the node runs beside its only server.
 type tunnels struct {
