@@ -1,8 +1,8 @@
 // Package auth answers two questions about a request: who is it, and may they.
 //
 // User is the answer to the first, Attributes is the second question. An
-// Authenticator turns credentials into a User: Certificates and Tokens are the
-// two, a Union asks several. An Authorizer decides; NewAuthorizer lists them.
+// Authenticator turns credentials into a User: Certificates, Tokens and Bootstrap
+// are the three, a Union asks several. An Authorizer decides; NewAuthorizer lists them.
 // Tokens also issues what it recognizes. The invariant: all are pure reads of
 // the state and of keys given at construction. The package never writes.
 package auth

@@ -15,7 +15,7 @@ type Chain []Authorizer
 // NewAuthorizer returns the authorizers of a cluster. The cheapest come first,
 // and Masters before the rest, so that nothing can lock the administrator out.
 func NewAuthorizer(s *state.State) Chain {
-	return Chain{Masters{}, Public{}, Discovery{}, NewNode(s)}
+	return Chain{Masters{}, Public{}, Discovery{}, NewNode(s), NewBootstrappers(s)}
 }
 
 // Authorize returns the first opinion. Without one, the reasons of all are
@@ -46,8 +46,9 @@ func (Masters) Authorize(_ context.Context, a Attributes) (Decision, string, err
 	return allowIf(a.User.in(GroupMasters)), "", nil
 }
 
-// Public lets everyone, also without credentials, ask for health and version:
-// a balancer has to know where to send before anyone can log in.
+// Public lets everyone, also without credentials, ask for health, version and
+// the cluster's authority: a balancer has to know where to send before anyone can
+// log in, and a machine whom to trust before it shows its token.
 type Public struct{}
 
 // Authorize tells whether the request may be made.
@@ -58,7 +59,7 @@ func (Public) Authorize(_ context.Context, a Attributes) (Decision, string, erro
 	switch a.Path {
 	case "/healthz", "/livez", "/readyz":
 		return Allow, "", nil
-	case "/version", "/version/":
+	case "/version", "/version/", "/cacerts":
 		return allowIf(a.Verb == "get"), "", nil
 	}
 	return NoOpinion, "", nil

@@ -71,6 +71,8 @@ func TestAuthorizer(t *testing.T) {
 		{path("get", "/version"), true, true, true, true, true},
 		{path("get", "/version/"), true, true, true, true, true},
 		{path("post", "/version"), false, false, false, true, false},
+		{path("get", "/cacerts"), true, true, true, true, true},
+		{path("post", "/cacerts"), false, false, false, true, false},
 		{path("get", "/readyz/etcd"), false, false, false, true, false},
 		{path("get", "/metrics"), false, false, false, true, false},
 		{path("get", "/"), false, false, false, true, false},

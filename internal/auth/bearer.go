@@ -12,11 +12,7 @@ var errToken = errors.New("invalid bearer token")
 // Authenticate tells whose the request's bearer token is, and takes the token
 // out of the request: nobody behind the API server needs to see it.
 func (t *Tokens) Authenticate(r *http.Request) (User, bool, error) {
-	scheme, token, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return User{}, false, nil
-	}
-	token, _, _ = strings.Cut(token, " ")
+	token := bearer(r)
 	if token == "" {
 		return User{}, false, nil
 	}
@@ -29,4 +25,14 @@ func (t *Tokens) Authenticate(r *http.Request) (User, bool, error) {
 	}
 	r.Header.Del("Authorization")
 	return user, true, nil
+}
+
+// bearer returns a request's bearer token, "" if it has none.
+func bearer(r *http.Request) string {
+	scheme, token, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	token, _, _ = strings.Cut(token, " ")
+	return token
 }

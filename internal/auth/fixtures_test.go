@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -66,6 +67,8 @@ func kindOf(obj kind.Object) *kind.Kind {
 		return kind.ServiceAccount
 	case *corev1.Node:
 		return kind.Node
+	case *certificatesv1.CertificateSigningRequest:
+		return kind.CertificateSigningRequest
 	}
 	return nil
 }

@@ -102,9 +102,12 @@ func (q nodeQuestion) answer() (Decision, string) {
 	return NoOpinion, ""
 }
 
-// read allows one object that a Pod of the node refers to.
+// read allows one object that a Pod of the node refers to, and the settings of
+// the whole cluster.
 func (q nodeQuestion) read() (Decision, string) {
 	switch {
+	case q.readsClusterSettings():
+		return Allow, ""
 	case !q.reads():
 		return NoOpinion, "can only read resources of this type"
 	case q.Subresource != "":
@@ -196,8 +199,8 @@ func (q nodeQuestion) ownLease() (Decision, string) {
 	return Allow, ""
 }
 
-func (q nodeQuestion) reads() bool {
-	return q.Verb == "get" || q.Verb == "list" || q.Verb == "watch"
+func (a Attributes) reads() bool {
+	return a.Verb == "get" || a.Verb == "list" || a.Verb == "watch"
 }
 
 func (q nodeQuestion) changes() bool { return q.Verb == "update" || q.Verb == "patch" }
@@ -211,11 +214,11 @@ func (q nodeQuestion) pods(fn func(*corev1.Pod) bool) {
 
 // selectedName is the name in the path or else the only one that the field
 // selector lets through.
-func (q nodeQuestion) selectedName() string {
-	if q.Name != "" {
-		return q.Name
+func (a Attributes) selectedName() string {
+	if a.Name != "" {
+		return a.Name
 	}
-	for _, term := range q.selector() {
+	for _, term := range a.selector() {
 		if term.Field == "metadata.name" && equals(term) {
 			return term.Value
 		}
@@ -230,8 +233,8 @@ func (q nodeQuestion) selects(label, value string) bool {
 }
 
 // selector is empty for one that cannot be parsed: it narrows nothing then.
-func (q nodeQuestion) selector() fields.Requirements {
-	selector, err := fields.ParseSelector(q.FieldSelector)
+func (a Attributes) selector() fields.Requirements {
+	selector, err := fields.ParseSelector(a.FieldSelector)
 	if err != nil {
 		return nil
 	}

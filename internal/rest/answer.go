@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/skiff-sh/skiff/internal/auth"
 )
 
 var statusGVK = schema.GroupVersionKind{Version: "v1", Kind: "Status"}
@@ -51,6 +53,19 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		f = form{}
 	}
 	writeStatus(w, r, f, status)
+}
+
+// unauthorized answers who cannot be told by what it showed, as upstream's server
+// does; a Refusal is told, for it gives nothing away.
+func (h *Handler) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
+	h.Log.Debug("credentials refused", zap.String("method", r.Method), zap.String("path", r.URL.Path),
+		zap.String("from", r.RemoteAddr), zap.Error(err))
+	message := "Unauthorized"
+	var refusal auth.Refusal
+	if stderrors.As(err, &refusal) {
+		message = refusal.Error()
+	}
+	h.fail(w, r, errors.NewUnauthorized(message))
 }
 
 // writeStatus answers with a Status in the form's media type.

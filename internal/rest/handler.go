@@ -33,7 +33,7 @@ func (h *Handler) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
 	defer h.recovered(w, r)
 	user, ok, err := h.Authenticator.Authenticate(r)
 	if err != nil {
-		h.fail(w, r, errors.NewUnauthorized("Unauthorized"))
+		h.unauthorized(w, r, err)
 		return
 	}
 	if !ok {
