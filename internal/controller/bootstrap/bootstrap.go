@@ -1,7 +1,7 @@
 // Package bootstrap keeps the objects that every client expects to find: the
 // system namespaces and priority classes, the Services default/kubernetes and
-// kube-system/kube-dns with their endpoints, and the ConfigMap
-// extension-apiserver-authentication.
+// kube-system/kube-dns with their endpoints, and the ConfigMaps
+// extension-apiserver-authentication and skiff-cluster.
 //
 // Ensure makes them before the API opens; New returns the controller that keeps
 // them. The invariant: what was deleted comes back, and what states a fact

@@ -2,7 +2,9 @@ package bootstrap
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -10,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/skiff-sh/skiff/internal/auth"
 	"github.com/skiff-sh/skiff/internal/kind"
 )
 
@@ -22,6 +25,12 @@ type Config struct {
 	FrontProxyCA     []byte // PEM
 	FrontProxyNames  []string
 	Node             string // the server's own, "" if it has none
+
+	// What every node of the cluster has to know.
+	ClusterCIDRs, ServiceCIDRs []netip.Prefix
+	ClusterDomain              string
+	Servers                    []string // URLs of the API, the likeliest first
+	Version                    string
 }
 
 // wanted is an object that must exist. adopt carries over what must be true
@@ -52,11 +61,14 @@ func objects(c Config) []wanted {
 			h, f := have.(*discoveryv1.EndpointSlice), fresh.(*discoveryv1.EndpointSlice)
 			h.Endpoints, h.Ports = f.Endpoints, f.Ports
 		}},
-		wanted{kind: kind.ConfigMap, make: c.authentication, adopt: func(have, fresh kind.Object) {
-			have.(*corev1.ConfigMap).Data = fresh.(*corev1.ConfigMap).Data
-		}},
+		wanted{kind: kind.ConfigMap, make: c.authentication, adopt: adoptData},
+		wanted{kind: kind.ConfigMap, make: c.settings, adopt: adoptData},
 	)
 	return list
+}
+
+func adoptData(have, fresh kind.Object) {
+	have.(*corev1.ConfigMap).Data = fresh.(*corev1.ConfigMap).Data
 }
 
 func priorityClass(name string, value int32, description string) wanted {
@@ -65,10 +77,10 @@ func priorityClass(name string, value int32, description string) wanted {
 	}}
 }
 
-func texts(addresses []netip.Addr) []string {
-	list := make([]string, len(addresses))
-	for i, a := range addresses {
-		list[i] = a.String()
+func texts[T fmt.Stringer](values []T) []string {
+	list := make([]string, len(values))
+	for i, v := range values {
+		list[i] = v.String()
 	}
 	return list
 }
@@ -155,6 +167,23 @@ func (c Config) authentication() kind.Object {
 			"requestheader-username-headers":     list("X-Remote-User"),
 			"requestheader-group-headers":        list("X-Remote-Group"),
 			"requestheader-extra-headers-prefix": list("X-Remote-Extra-"),
+		},
+	}
+}
+
+// settings is how nodes, and machines that want to become one, learn what is the
+// same for the whole cluster. The keys are those of the server's settings; lists
+// have commas.
+func (c Config) settings() kind.Object {
+	return &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: auth.ClusterSettings, Namespace: metav1.NamespaceSystem},
+		Data: map[string]string{
+			"cluster-cidr":   strings.Join(texts(c.ClusterCIDRs), ","),
+			"service-cidr":   strings.Join(texts(c.ServiceCIDRs), ","),
+			"cluster-dns":    strings.Join(texts(c.DNSAddresses), ","),
+			"cluster-domain": c.ClusterDomain,
+			"servers":        strings.Join(c.Servers, ","),
+			"version":        c.Version,
 		},
 	}
 }
