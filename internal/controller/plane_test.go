@@ -40,6 +40,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/controller/rootca"
 	"github.com/skiff-sh/skiff/internal/controller/serviceaccount"
 	"github.com/skiff-sh/skiff/internal/controller/tainteviction"
+	"github.com/skiff-sh/skiff/internal/controller/tokencleaner"
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/pki"
 	"github.com/skiff-sh/skiff/internal/scheduler"
@@ -117,6 +118,7 @@ func (p *plane) open() (stop func()) {
 		namespace.New(p.env, kind.All), garbage.New(p.env, kind.All), deployment.New(p.env), replicaset.New(p.env),
 		endpointslice.New(p.env), nodeipam.New(p.env, []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}),
 		nodelifecycle.New(p.env), tainteviction.New(p.env), podgc.New(p.env), eventttl.New(p.env),
+		tokencleaner.New(p.env),
 	} {
 		p.group.Go(func() error { return c.Run(p.ctx, p.env) })
 	}
