@@ -25,6 +25,9 @@ func (h *Handler) newPaths() map[string]http.HandlerFunc {
 	if h.OpenIDConfiguration != nil {
 		paths["/.well-known/openid-configuration"] = h.document(h.OpenIDConfiguration, "application/json")
 	}
+	if h.CACerts != nil {
+		paths["/cacerts"] = h.document(h.CACerts, "text/plain; charset=utf-8")
+	}
 	index := slices.Sorted(maps.Keys(paths))
 	paths["/"] = func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, struct {

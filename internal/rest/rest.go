@@ -53,6 +53,9 @@ type Config struct {
 	// JWKS and OpenIDConfiguration give the documents with which others verify
 	// service-account tokens (optional).
 	JWKS, OpenIDConfiguration func() ([]byte, error)
+	// CACerts gives the PEM of the cluster's authority, by which a machine that
+	// wants to join knows the server (optional).
+	CACerts func() ([]byte, error)
 	// Now is the time that ages in tables are counted to (optional: time.Now).
 	Now func() time.Time
 	// Panicked is called after a panic was recovered (optional): tests fail on it.

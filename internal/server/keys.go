@@ -22,6 +22,7 @@ type keys struct {
 	authority      pki.Pair // of clients and servers
 	frontProxy     pki.Pair // authority of the front proxy
 	serviceAccount crypto.Signer
+	token          pki.Token // the server's own
 
 	serving       *pki.Identity // of the API
 	admin         *pki.Identity // system:masters
@@ -46,6 +47,13 @@ func openKeys(settings config.Server, addresses []netip.Addr) (*keys, error) {
 		return nil, err
 	}
 	if k.serviceAccount, err = files.Key("service-account"); err != nil {
+		return nil, err
+	}
+	own, err := pki.Open(config.NewHost(settings.DataDir).ServerDir(), clock)
+	if err != nil {
+		return nil, err
+	}
+	if k.token, err = own.Token(k.authority.CertificatePEM(), settings.Token); err != nil {
 		return nil, err
 	}
 	for _, leaf := range k.leaves(settings, addresses) {

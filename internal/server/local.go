@@ -37,6 +37,7 @@ func (s *server) serveLocal(ctx context.Context) error {
 			s.log.Warn("copy of the store not sent", zap.Error(err))
 		}
 	})
+	s.serveTokens(mux)
 	err := local.Serve(ctx, socketPath(host), mux)
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		s.log.Info("no local commands: their socket needs root", zap.Error(err))

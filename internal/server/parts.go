@@ -31,6 +31,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/controller/rootca"
 	"github.com/skiff-sh/skiff/internal/controller/serviceaccount"
 	"github.com/skiff-sh/skiff/internal/controller/tainteviction"
+	"github.com/skiff-sh/skiff/internal/controller/tokencleaner"
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/node"
 	"github.com/skiff-sh/skiff/internal/pki"
@@ -66,7 +67,7 @@ func (s *server) openAPI(context.Context) error {
 	}
 	s.handler = rest.New(rest.Config{
 		API: s.env.API, Kinds: kind.All, Log: s.log.Named("rest"),
-		Authenticator: auth.Union{auth.NewCertificates(s.keys.authority.Pool(), time.Now), tokens},
+		Authenticator: auth.Union{auth.NewCertificates(s.keys.authority.Pool(), time.Now), auth.NewBootstrap(s.state, s.keys.token, s.keys.clock.Now), tokens},
 		Authorizer:    auth.NewAuthorizer(s.state),
 		Tokens:        tokens.Review,
 		Nodes:         way,
@@ -81,6 +82,7 @@ func (s *server) openAPI(context.Context) error {
 		},
 		Metrics:             s.metrics.handler(s.log.Named("metrics")),
 		JWKS:                tokens.JWKS,
+		CACerts:             func() ([]byte, error) { return s.keys.authority.CertificatePEM(), nil },
 		OpenIDConfiguration: func() ([]byte, error) { return tokens.OpenIDConfiguration(host) },
 		Panicked:            func(any, []byte) { s.panics.Add(1) },
 	})
@@ -119,6 +121,7 @@ func (s *server) controllers() []controller.Runner {
 		podgc.New(s.env),
 		eventttl.New(s.env),
 		s.followPodCIDRs(),
+		tokencleaner.New(s.env),
 	}
 }
 

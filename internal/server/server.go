@@ -14,7 +14,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +34,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/state"
 	"github.com/skiff-sh/skiff/internal/store/bolt"
 	"github.com/skiff-sh/skiff/internal/tunnel"
+	"github.com/skiff-sh/skiff/internal/version"
 )
 
 // drainTime is how long requests under way may take after the end was asked
@@ -157,6 +160,11 @@ func (s *server) bootstrapConfig() bootstrap.Config {
 		FrontProxyCA:     s.keys.frontProxy.CertificatePEM(),
 		FrontProxyNames:  []string{frontProxyClient},
 		Node:             s.settings.NodeName,
+		ClusterCIDRs:     s.settings.ClusterCIDRs,
+		ServiceCIDRs:     s.settings.ServiceCIDRs,
+		ClusterDomain:    s.settings.ClusterDomain,
+		Servers:          s.apiURLs(),
+		Version:          version.Git(),
 	}
 }
 
@@ -172,6 +180,26 @@ func (s *server) listen(ctx context.Context) error {
 		return nil
 	})
 	return nil
+}
+
+// apiURLs are where others may reach the API, the likeliest first.
+func (s *server) apiURLs() []string {
+	hosts := []string{s.advertised().String()}
+	if s.settings.BindAddress.IsUnspecified() {
+		for _, a := range s.addresses {
+			hosts = append(hosts, a.String())
+		}
+	} else {
+		hosts = append(hosts, s.settings.BindAddress.String())
+	}
+	var urls []string
+	for _, host := range append(hosts, s.settings.TLSSANs...) {
+		url := "https://" + net.JoinHostPort(host, strconv.Itoa(s.settings.HTTPSListenPort))
+		if !strings.Contains(host, "*") && !slices.Contains(urls, url) {
+			urls = append(urls, url)
+		}
+	}
+	return urls
 }
 
 // localURL is where this machine's own clients reach the API.

@@ -258,7 +258,7 @@ func TestSecretsAreRootsAlone(t *testing.T) {
 	s := settings(t, t.TempDir())
 	start(t, s)
 	err := filepath.WalkDir(filepath.Join(s.DataDir, "server"), func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		info, err := d.Info()
