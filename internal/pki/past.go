@@ -53,7 +53,11 @@ func OpenPast(file string) (*Past, error) {
 // Bound says when the authority ends. What a server's own clock shows after that
 // is not believed: at such a time no certificate is good for anything, so it would
 // be of no use even if right. Bound is called before others use p.
-func (p *Past) Bound(end time.Time) { p.until = end }
+func (p *Past) Bound(end time.Time) {
+	if p != nil {
+		p.until = end
+	}
+}
 
 // Time returns the latest time known to be past.
 func (p *Past) Time() time.Time {

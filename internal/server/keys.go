@@ -5,11 +5,10 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"time"
+	"sync"
 
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/pki"
-	"github.com/skiff-sh/skiff/internal/version"
 )
 
 // frontProxyClient is the common name under which the API server speaks to
@@ -18,7 +17,9 @@ const frontProxyClient = "front-proxy-client"
 
 // keys are all keys and certificates of a server.
 type keys struct {
+	settings       config.Server
 	clock          pki.Clock
+	files          *pki.Files
 	authority      pki.Pair // of clients and servers
 	frontProxy     pki.Pair // authority of the front proxy
 	serviceAccount crypto.Signer
@@ -30,19 +31,22 @@ type keys struct {
 	node          *pki.Identity // this machine's node as a client
 	nodeServing   *pki.Identity // this machine's node's own API
 	frontProxyTLS *pki.Identity // the API server as a client of aggregated ones
+
+	mu        sync.Mutex   // guards addresses
+	addresses []netip.Addr // of this machine; replaced, never changed
 }
 
 // openKeys makes what is missing below the data directory and reads the rest.
-func openKeys(settings config.Server, addresses []netip.Addr) (*keys, error) {
-	clock := pki.Clock{Now: time.Now, Build: version.Date()}
+func openKeys(settings config.Server, addresses []netip.Addr, clock pki.Clock) (*keys, error) {
 	files, err := pki.Open(filepath.Join(settings.DataDir, "server", "tls"), clock)
 	if err != nil {
 		return nil, err
 	}
-	k := &keys{clock: clock}
+	k := &keys{settings: settings, clock: clock, files: files, addresses: addresses}
 	if k.authority, err = files.Authority("ca", "skiff-ca"); err != nil {
 		return nil, err
 	}
+	clock.Past.Bound(k.authority.Certificate.NotAfter)
 	if k.frontProxy, err = files.Authority("front-proxy-ca", "skiff-front-proxy-ca"); err != nil {
 		return nil, err
 	}
@@ -56,8 +60,8 @@ func openKeys(settings config.Server, addresses []netip.Addr) (*keys, error) {
 	if k.token, err = own.Token(k.authority.CertificatePEM(), settings.Token); err != nil {
 		return nil, err
 	}
-	for _, leaf := range k.leaves(settings, addresses) {
-		pair, err := files.Leaf(leaf.name, *leaf.authority, leaf.subject)
+	for _, leaf := range k.leaves() {
+		pair, err := files.Leaf(leaf.name, *leaf.authority, leaf.subject())
 		if err != nil {
 			return nil, err
 		}
@@ -68,27 +72,35 @@ func openKeys(settings config.Server, addresses []netip.Addr) (*keys, error) {
 
 type leaf struct {
 	identity  **pki.Identity
-	name      string
+	name      string // of its files
 	authority *pki.Pair
-	subject   pki.Subject
+	subject   func() pki.Subject // may change
 }
 
-func (k *keys) leaves(settings config.Server, addresses []netip.Addr) []leaf {
-	nodeUser := "system:node:" + settings.NodeName
+func (k *keys) leaves() []leaf {
+	nodeUser := "system:node:" + k.settings.NodeName
+	fixed := func(s pki.Subject) func() pki.Subject { return func() pki.Subject { return s } }
 	return []leaf{
-		{&k.serving, "serving", &k.authority, servingSubject(settings, addresses)},
-		{&k.admin, "admin", &k.authority, pki.Subject{
-			CommonName: "system:admin", Organizations: []string{"system:masters"}, Client: true}},
-		{&k.toNodes, "kubelet-client", &k.authority, pki.Subject{
-			CommonName: "kube-apiserver-kubelet-client", Organizations: []string{"system:masters"}, Client: true}},
-		{&k.node, "node", &k.authority, pki.Subject{
-			CommonName: nodeUser, Organizations: []string{"system:nodes"}, Client: true}},
-		{&k.nodeServing, "node-serving", &k.authority, pki.Subject{
-			CommonName: nodeUser, Names: []string{settings.NodeName, "localhost"},
-			Addresses: append(slices.Clone(addresses), loopback), Server: true}},
-		{&k.frontProxyTLS, "front-proxy-client", &k.frontProxy, pki.Subject{
-			CommonName: frontProxyClient, Client: true}},
+		{&k.serving, "serving", &k.authority, func() pki.Subject { return servingSubject(k.settings, k.addressesNow()) }},
+		{&k.admin, "admin", &k.authority, fixed(pki.Subject{
+			CommonName: "system:admin", Organizations: []string{"system:masters"}, Client: true})},
+		{&k.toNodes, "kubelet-client", &k.authority, fixed(pki.Subject{
+			CommonName: "kube-apiserver-kubelet-client", Organizations: []string{"system:masters"}, Client: true})},
+		{&k.node, "node", &k.authority, fixed(pki.Subject{
+			CommonName: nodeUser, Organizations: []string{"system:nodes"}, Client: true})},
+		{&k.nodeServing, "node-serving", &k.authority, func() pki.Subject {
+			return pki.Subject{CommonName: nodeUser, Names: []string{k.settings.NodeName, "localhost"},
+				Addresses: append(slices.Clone(k.addressesNow()), loopback), Server: true}
+		}},
+		{&k.frontProxyTLS, "front-proxy-client", &k.frontProxy, fixed(pki.Subject{
+			CommonName: frontProxyClient, Client: true})},
 	}
+}
+
+func (k *keys) addressesNow() []netip.Addr {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.addresses
 }
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})

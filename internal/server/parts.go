@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/skiff-sh/skiff/embed/openapi"
 	"github.com/skiff-sh/skiff/internal/admission"
@@ -61,13 +60,13 @@ func (s *server) openAPI(context.Context) error {
 	})
 	s.events = s.env.API.NewRecorder("skiff-server", controller.User("skiff-server"))
 	host := net.JoinHostPort(s.advertised().String(), strconv.Itoa(s.settings.HTTPSListenPort))
-	way, err := s.openTunnels(rest.Direct{TLS: clientTLS(s.keys.toNodes, s.keys.authority.Pool())})
+	way, err := s.openTunnels(rest.Direct{TLS: clientTLS(s.keys.toNodes, s.keys.authority.Pool(), s.clock)})
 	if err != nil {
 		return err
 	}
 	s.handler = rest.New(rest.Config{
 		API: s.env.API, Kinds: kind.All, Log: s.log.Named("rest"),
-		Authenticator: auth.Union{auth.NewCertificates(s.keys.authority.Pool(), time.Now), auth.NewBootstrap(s.state, s.keys.token, s.keys.clock.Now), tokens},
+		Authenticator: auth.Union{auth.NewCertificates(s.keys.authority.Pool(), s.clock.Latest), auth.NewBootstrap(s.state, s.keys.token, s.keys.clock.Now), tokens},
 		Authorizer:    auth.NewAuthorizer(s.state),
 		Tokens:        tokens.Review,
 		Nodes:         way,
@@ -90,8 +89,10 @@ func (s *server) openAPI(context.Context) error {
 	return nil
 }
 
-func clientTLS(identity *pki.Identity, roots *x509.CertPool) *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetClientCertificate: identity.GetClientCertificate, RootCAs: roots}
+func clientTLS(identity *pki.Identity, roots *x509.CertPool, clock pki.Clock) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, GetClientCertificate: identity.GetClientCertificate, RootCAs: roots, Time: clock.Latest,
+	}
 }
 
 // advertised is the address under which Pods and nodes reach the API.
@@ -143,7 +144,7 @@ func (s *server) schedule(ctx context.Context) error {
 // runNode runs this machine's node. It is a client of the API like any other.
 func (s *server) runNode(ctx context.Context) error {
 	up, err := uplink.New(uplink.Config{
-		Servers: []string{s.localURL()}, Authority: s.keys.authority.Pool(), Identity: s.keys.node, Clock: s.keys.clock,
+		Servers: []string{s.localURL()}, Authority: s.keys.authority.Pool(), Identity: s.keys.node, Clock: s.clock.Alone(),
 	})
 	if err != nil {
 		return err

@@ -57,6 +57,7 @@ type server struct {
 	settings  config.Server
 	log       *zap.Logger
 	addresses []netip.Addr // of this machine
+	clock     pki.Clock
 	keys      *keys
 	metrics   *metrics
 	disk      *diskWatch
@@ -82,6 +83,7 @@ func open(ctx context.Context, settings config.Server, log *zap.Logger) (*server
 	}{
 		{"find addresses", s.findAddresses},
 		{"open store", s.openStore}, // before the keys: its lock guards the data directory
+		{"open clock", s.openClock},
 		{"open keys", s.openKeys},
 		{"open API", s.openAPI},
 		{"make system objects", s.bootstrap},
@@ -113,7 +115,7 @@ func (s *server) findAddresses(context.Context) (err error) {
 }
 
 func (s *server) openKeys(context.Context) (err error) {
-	s.keys, err = openKeys(s.settings, s.addresses)
+	s.keys, err = openKeys(s.settings, s.addresses, s.clock)
 	return err
 }
 
@@ -211,9 +213,12 @@ func (s *server) localURL() string {
 	return "https://" + net.JoinHostPort(host.String(), strconv.Itoa(s.settings.HTTPSListenPort))
 }
 
-func (s *server) writeKubeconfig(context.Context) error {
+func (s *server) writeKubeconfig(context.Context) error { return s.kubeconfig(s.keys.admin.Pair()) }
+
+// kubeconfig writes the administrator's.
+func (s *server) kubeconfig(admin pki.Pair) error {
 	return pki.Kubeconfig{
-		Server: s.localURL(), Authority: s.keys.authority, Client: s.keys.admin.Pair(), User: "skiff-admin",
+		Server: s.localURL(), Authority: s.keys.authority, Client: admin, User: "skiff-admin",
 	}.Write(s.settings.WriteKubeconfig, s.settings.WriteKubeconfigMode)
 }
 
@@ -225,6 +230,8 @@ func (s *server) run(ctx context.Context) error {
 	group.Go(func() error { return s.disk.run(ctx, s.reportSlowDisk) })
 	group.Go(func() error { return s.serveLocal(ctx) })
 	group.Go(func() error { return s.takeSnapshots(ctx) })
+	group.Go(func() error { return s.renewCertificates(ctx) })
+	group.Go(func() error { return s.clock.Past.FollowSets(ctx) })
 	for _, c := range s.controllers() {
 		group.Go(func() error { return c.Run(ctx, s.env) })
 	}
@@ -272,7 +279,8 @@ func (s *server) serve(ctx context.Context) error {
 func (s *server) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		GetCertificate: s.keys.serving.GetCertificate,
+		GetCertificate: s.keys.certificate,
+		Time:           s.clock.Latest,
 		// The handler verifies client certificates itself: a missing or foreign
 		// one is an anonymous or refused request, not a broken connection.
 		ClientAuth: tls.RequestClientCert,

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/pki"
 )
 
 // running is a control plane without a node, on loopback.
@@ -281,7 +282,7 @@ func TestSecretsAreRootsAlone(t *testing.T) {
 
 func TestCertificateNames(t *testing.T) {
 	s := settings(t, t.TempDir())
-	k, err := openKeys(s, s.NodeIPs)
+	k, err := openKeys(s, s.NodeIPs, pki.Clock{Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
