@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/skiff-sh/skiff/internal/network"
 )
 
 // lonely is the address of a machine without a network: on the loopback link,
@@ -20,23 +22,54 @@ var lonely = netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 0, 8}), 32)
 // first global one of the default route's link, else of any link that is up,
 // else one that it gives the machine itself.
 func Addresses() ([]netip.Addr, error) {
-	links, err := candidates()
+	found, err := look(netip.Addr{})
 	if err != nil {
 		return nil, fmt.Errorf("find this machine's address (or set it with --node-ip): %w", err)
 	}
+	if !found.IsValid() {
+		return []netip.Addr{lonely.Addr()}, addLonely()
+	}
+	return []netip.Addr{found}, nil
+}
+
+// look returns the address that the machine has, given the one it went by; an
+// invalid one if there is none.
+func look(present netip.Addr) (netip.Addr, error) {
+	links, err := candidates()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	var each [][]netip.Addr
 	for _, link := range links {
-		addresses, err := netlink.AddrList(link, unix.AF_INET)
+		list, err := network.Addresses(link, netlink.FAMILY_V4)
 		if err != nil {
-			return nil, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
+			return netip.Addr{}, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
 		}
-		for _, a := range addresses {
-			ip, ok := netip.AddrFromSlice(a.IP.To4())
-			if ok && ip.IsGlobalUnicast() {
-				return []netip.Addr{ip}, nil
+		var addresses []netip.Addr
+		for _, a := range list {
+			// One of a smaller scope is not for others, as those of the mesh's links.
+			if ip, ok := netip.AddrFromSlice(a.IP.To4()); ok && a.Scope == unix.RT_SCOPE_UNIVERSE {
+				addresses = append(addresses, ip)
 			}
 		}
+		each = append(each, addresses)
 	}
-	return []netip.Addr{lonely.Addr()}, addLonely()
+	return choose(each, present), nil
+}
+
+// choose returns the address to go by, of those of each link, the best link
+// first: the one of before as long as that link has it.
+func choose(links [][]netip.Addr, present netip.Addr) netip.Addr {
+	for _, addresses := range links {
+		global := slices.DeleteFunc(slices.Clone(addresses), func(a netip.Addr) bool { return !a.IsGlobalUnicast() })
+		switch {
+		case slices.Contains(global, present):
+			return present
+		case len(global) > 0:
+			return global[0]
+		}
+	}
+	return netip.Addr{}
 }
 
 // candidates returns the links to look at: that of the default route first, no

@@ -33,15 +33,24 @@ const patience = 10 * time.Second
 // there is no error, and one step's failure does not keep the others from being
 // done.
 func KillAll(ctx context.Context, host config.Host) error {
-	if err := endProcess(host); err != nil {
-		return fmt.Errorf("end skiff: %w", err)
+	for _, lock := range []string{host.StorePath(), agentLock(host)} {
+		if err := endProcess(lock); err != nil {
+			return fmt.Errorf("end skiff: %w", err)
+		}
 	}
+	return undo(ctx, host, "")
+}
+
+// undo ends the Pods of a node that has ended and takes back what it did to the
+// machine. The containers are those of the containerd that answers at endpoint,
+// of our own if that is "".
+func undo(ctx context.Context, host config.Host, endpoint string) error {
 	var errs []error
 	for _, step := range []struct {
 		name string
 		do   func(context.Context, config.Host) error
 	}{
-		{"end containers", endContainers},
+		{"end containers", func(ctx context.Context, h config.Host) error { return endContainers(ctx, h, endpoint) }},
 		{"unmount", unmountAll},
 		{"remove paths to other nodes", func(_ context.Context, h config.Host) error { return mesh.Cleanup(h) }},
 		{"remove links and routes", func(_ context.Context, h config.Host) error { return pod.Cleanup(h) }},
@@ -58,9 +67,9 @@ func KillAll(ctx context.Context, host config.Host) error {
 	return errors.Join(errs...)
 }
 
-// endProcess ends the skiff that holds the store, and waits for its end.
-func endProcess(host config.Host) error {
-	pid, err := bolt.Holder(host.StorePath())
+// endProcess ends the skiff that holds a lock, and waits for its end.
+func endProcess(lock string) error {
+	pid, err := bolt.Holder(lock)
 	if err != nil || pid == 0 {
 		return err
 	}
@@ -101,8 +110,8 @@ func waitEnd(fd int) (bool, error) {
 }
 
 // endContainers asks the runtime to, which knows every container and shim.
-func endContainers(ctx context.Context, host config.Host) error {
-	if _, err := os.Stat(filepath.Join(host.DataDir, "agent", "containerd")); errors.Is(err, os.ErrNotExist) {
+func endContainers(ctx context.Context, host config.Host, endpoint string) error {
+	if _, err := os.Stat(filepath.Join(host.DataDir, "agent", "containerd")); errors.Is(err, os.ErrNotExist) && endpoint == "" {
 		return nil
 	}
 	helpers := filepath.Join(host.DataDir, "agent", "bin")
@@ -114,7 +123,7 @@ func endContainers(ctx context.Context, host config.Host) error {
 	if err != nil {
 		return err
 	}
-	runtime, err := containerd.Open(ctx, containerd.Config{Host: host, Runc: runc, Shim: shim, Log: zap.NewNop()})
+	runtime, err := containerd.Open(ctx, containerd.Config{Host: host, Address: endpoint, Runc: runc, Shim: shim, Log: zap.NewNop()})
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,8 @@ type Config struct {
 	Settings      config.Node
 	Host          config.Host
 	Addresses     []netip.Addr
-	Uplink        *uplink.Uplink // to the API, as this node
+	Moved         func([]netip.Addr) // optional; is told when the addresses are others
+	Uplink        *uplink.Uplink     // to the API, as this node
 	Authority     *x509.Certificate
 	Serving       *pki.Identity // of the node's own API
 	ClusterCIDRs  []netip.Prefix
@@ -77,6 +78,7 @@ type node struct {
 	runtime   *containerd.Runtime
 	images    carried
 	network   *pod.Network
+	pods      *agent.Agent
 	policy    *tunnel.Policy
 	tunnels   *tunnels
 	closers   []func() error
@@ -174,8 +176,7 @@ func (n *node) run(ctx context.Context) error {
 		return err
 	}
 	n.openTunnels()
-	pods, err := agent.New(n.agentConfig())
-	if err != nil {
+	if n.pods, err = agent.New(n.agentConfig()); err != nil {
 		return err
 	}
 	others := mesh.New(mesh.Config{
@@ -184,7 +185,7 @@ func (n *node) run(ctx context.Context) error {
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		pods.Run, n.followPodCIDRs, n.network.Run, others.Run, services.Run, names.Run, n.runTunnels,
+		n.pods.Run, n.followAddresses, n.followPodCIDRs, n.network.Run, others.Run, services.Run, names.Run, n.runTunnels,
 		func(ctx context.Context) error { return serveLocal(ctx, n.Host, n.images) },
 	} {
 		group.Go(func() error { return part(ctx) })
@@ -204,6 +205,8 @@ func (n *node) agentConfig() agent.Config {
 		Listen:      fmt.Sprintf(":%d", apiPort),
 		ServingCert: n.Serving.GetCertificate,
 		ClientCA:    n.authorities(),
+		Time:        n.Uplink.Time(),
+		Latest:      n.Uplink.Clock.Latest,
 		Log:         n.Log.Named("agent"),
 	}
 }
