@@ -380,6 +380,27 @@ func TestRestartWithoutServer(t *testing.T) {
 // rememberedTokenLife is when a token is asked for anew that was remembered.
 const rememberedTokenLife = time.Minute
 
+// What happens while no server answers is told when one does.
+func TestEventsWait(t *testing.T) {
+	inOutpost(t, func(o *outpost) {
+		o.plane.close()
+		pass(time.Hour)
+		ended := time.Now()
+		o.runtime.exit(t, "c", 1)
+		pass(time.Hour)
+		o.plane.open()
+		pass(15 * time.Second)
+		list, err := o.admin.CoreV1().Events("default").List(context.Background(), metav1.ListOptions{})
+		o.plane.must(err)
+		for _, e := range list.Items {
+			if e.Message == "Container started" && e.LastTimestamp.Sub(ended).Abs() < time.Minute {
+				return
+			}
+		}
+		t.Errorf("nothing tells that the container was started again: %v", list.Items)
+	})
+}
+
 // A machine that starts while no server answers starts its Pods.
 func TestRebootWithoutServer(t *testing.T) {
 	inOutpost(t, func(o *outpost) {

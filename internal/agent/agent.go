@@ -106,7 +106,9 @@ func newAgent(c Config, tree cgroups, logs rotator) (*Agent, error) {
 // Run runs the node until the context ends; its Pods go on. It does not end
 // because the API server or the runtime is away.
 func (a *Agent) Run(ctx context.Context) error {
-	recording := a.announcer.StartRecordingToSink(sink{&typedcorev1.EventSinkImpl{Interface: a.Client.CoreV1().Events("")}, a.Time})
+	recording := a.announcer.StartRecordingToSink(sink{
+		EventSink: &typedcorev1.EventSinkImpl{Interface: a.Client.CoreV1().Events("")}, time: a.Time, done: ctx.Done(),
+	})
 	defer a.announcer.Shutdown()
 	defer recording.Stop()
 	g, ctx := errgroup.WithContext(ctx)

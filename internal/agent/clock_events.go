@@ -2,6 +2,8 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
+	"net/url"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,10 +14,27 @@ import (
 )
 
 // sink writes events with times of the servers' clock: those of another years away
-// would be shown in a senseless order, and kept for years.
+// would be shown in a senseless order, and kept for years. While no server answers
+// they wait, a thousand at most, and those that are too many are lost.
 type sink struct {
 	events.EventSink
 	time *uplink.Time
+	done <-chan struct{} // ends all waiting
+}
+
+// await does what fails as long as no server answers until one does.
+func (s sink) await(do func() (*corev1.Event, error)) (*corev1.Event, error) {
+	for delay := newRetry(time.Second, 10*time.Second); ; {
+		e, err := do()
+		if !errors.As(err, new(*url.Error)) {
+			return e, err
+		}
+		select {
+		case <-s.done:
+			return nil, err
+		case <-time.After(delay.step()):
+		}
+	}
 }
 
 // Create implements record.EventSink. An event that has been counted on has its
@@ -26,7 +45,7 @@ func (s sink) Create(e *corev1.Event) (*corev1.Event, error) {
 		e.FirstTimestamp = metav1.NewTime(s.time.Theirs(e.FirstTimestamp.Time))
 	}
 	e.LastTimestamp = metav1.NewTime(s.time.Theirs(e.LastTimestamp.Time))
-	return s.EventSink.Create(e)
+	return s.await(func() (*corev1.Event, error) { return s.EventSink.Create(e) })
 }
 
 // Patch implements record.EventSink. The only time in the patch of an event is
@@ -46,5 +65,5 @@ func (s sink) Patch(e *corev1.Event, patch []byte) (*corev1.Event, error) {
 			return nil, err
 		}
 	}
-	return s.EventSink.Patch(e, patch)
+	return s.await(func() (*corev1.Event, error) { return s.EventSink.Patch(e, patch) })
 }

@@ -209,7 +209,7 @@ func TestEventTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		clock, out := uplink.NewTime(time.Now), &sent{}
 		hear(clock, 365*day)
-		s := sink{out, clock}
+		s := sink{EventSink: out, time: clock}
 		now := metav1.Now()
 		server := metav1.NewTime(now.Add(365 * day))
 		near := func(got metav1.Time, want metav1.Time) bool { return got.Sub(want.Time).Abs() < 2*time.Second }

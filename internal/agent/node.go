@@ -32,12 +32,13 @@ const (
 // writes its status when that changes, or every five minutes.
 func (a *Agent) runNode(ctx context.Context) error {
 	delay := newRetry(200*time.Millisecond, 10*time.Second)
+	trouble := complaint{log: a.log}
 	a.refreshImages(ctx)
 	var node *corev1.Node
 	for node == nil {
 		var err error
 		if node, err = a.register(ctx); err != nil {
-			a.log.Warn("register node: the API server does not answer; retrying", zap.Error(err))
+			trouble.tell("register node: the API server does not answer; retrying", err)
 			if !delay.wait(ctx) {
 				return nil
 			}
@@ -60,7 +61,9 @@ func (a *Agent) runNode(ctx context.Context) error {
 		}
 		written, err := a.reportNode(ctx, time.Since(reported) >= nodeReportInterval)
 		if err != nil {
-			a.log.Warn("report node status; trying again at the next look", zap.Error(err))
+			trouble.tell("report node status; trying again at the next look", err)
+		} else {
+			trouble.end()
 		}
 		if written {
 			reported = time.Now()

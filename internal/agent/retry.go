@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // retry doubles a delay up to a limit.
@@ -30,3 +32,21 @@ func (r *retry) wait(ctx context.Context) bool {
 		return true
 	}
 }
+
+// complaint is about what fails again and again while no server answers, which
+// may be for weeks: it is made once.
+type complaint struct {
+	log  *zap.Logger
+	last string
+}
+
+func (c *complaint) tell(what string, err error) {
+	if text := err.Error(); text != c.last {
+		c.last = text
+		c.log.Warn(what, zap.Error(err))
+		return
+	}
+	c.log.Debug(what, zap.Error(err))
+}
+
+func (c *complaint) end() { c.last = "" }
