@@ -31,7 +31,7 @@ type node struct {
 	asked  chan string // path and query of each request
 }
 
-func startNode(t *testing.T) *node {
+func startNode(t testing.TB) *node {
 	t.Helper()
 	n := &node{asked: make(chan string, 10)}
 	mux := http.NewServeMux()
@@ -91,7 +91,7 @@ func (echo) ExecInContainer(_ context.Context, _ string, _ string, _ string, cmd
 }
 
 // runningPod makes a node and a Pod that is bound to it.
-func runningPod(t *testing.T, p *plane, containers ...string) {
+func runningPod(t testing.TB, p *plane, containers ...string) {
 	t.Helper()
 	client := p.client()
 	must(client.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}, metav1.CreateOptions{}))(t)
@@ -102,7 +102,7 @@ func runningPod(t *testing.T, p *plane, containers ...string) {
 	must(client.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}))(t)
 }
 
-func bind(t *testing.T, p *plane) {
+func bind(t testing.TB, p *plane) {
 	t.Helper()
 	binding := &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Target: corev1.ObjectReference{Kind: "Node", Name: "n"}}
 	if err := p.client().CoreV1().Pods("default").Bind(t.Context(), binding, metav1.CreateOptions{}); err != nil {

@@ -35,11 +35,14 @@ type inTunnel struct {
 // podAddress is where the Pod is in the node's network, and nowhere else.
 const podAddress = "10.42.7.5"
 
-func startInTunnel(t *testing.T) *inTunnel {
+func startInTunnel(t testing.TB) *inTunnel { return startWith(t, "") }
+
+// startWith is startInTunnel with a node that needs no tunnel.
+func startWith(t testing.TB, own string) *inTunnel {
 	t.Helper()
 	hub := must(tunnel.NewHub(zap.NewNop()))(t)
 	toNodes := &tls.Config{}
-	p := start(t, rest.Tunnels{Hub: hub, Direct: rest.Direct{TLS: toNodes}})
+	p := start(t, rest.Tunnels{Hub: hub, Direct: rest.Direct{TLS: toNodes}, Own: own})
 	toNodes.RootCAs = p.ca.Pool()
 	in := &inTunnel{plane: p, node: startNode(t), hub: hub}
 	in.serveNodeAs("n")
@@ -257,4 +260,39 @@ func TestWhoOpensTunnels(t *testing.T) {
 	if in.hub.Count() != 0 {
 		t.Errorf("%d tunnels", in.hub.Count())
 	}
+}
+
+// exec runs a command on the node once.
+func exec(b *testing.B, p *plane, n *node) {
+	b.Helper()
+	location := p.client().CoreV1().RESTClient().Post().Resource("pods").Namespace("default").Name("p").SubResource("exec").
+		VersionedParams(&corev1.PodExecOptions{Command: []string{"cat"}, Stdout: true}, scheme.ParameterCodec).URL()
+	executor := must(remotecommand.NewSPDYExecutor(p.admin(), "POST", location))(b)
+	if err := executor.StreamWithContext(b.Context(), remotecommand.StreamOptions{Stdout: io.Discard}); err != nil {
+		b.Fatal(err)
+	}
+	<-n.asked
+}
+
+// From the client's request to the end of the command, on a node that is dialed
+// and on one behind its tunnel.
+func BenchmarkExec(b *testing.B) {
+	b.Run("direct", func(b *testing.B) {
+		in := startWith(b, "n")
+		nodes := in.client().CoreV1().Nodes()
+		node := must(nodes.Get(b.Context(), "n", metav1.GetOptions{}))(b)
+		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}}
+		node.Status.DaemonEndpoints.KubeletEndpoint.Port = int32(in.node.server.Listener.Addr().(*net.TCPAddr).Port)
+		must(nodes.UpdateStatus(b.Context(), node, metav1.UpdateOptions{}))(b)
+		for b.Loop() {
+			exec(b, in.plane, in.node)
+		}
+	})
+	b.Run("tunnel", func(b *testing.B) {
+		in := startInTunnel(b)
+		in.open()
+		for b.Loop() {
+			exec(b, in.plane, in.node)
+		}
+	})
 }

@@ -42,6 +42,7 @@ func TestDialErrors(t *testing.T) {
 		refused             bool
 	}{
 		{"n", "192.0.2.1:22", "the node does not let the server connect to 192.0.2.1:22: it is neither the node's address nor one of its Pods'", true},
+		{"n", "[2001:db8::1]:22", "[2001:db8::1]:22: it is neither", true},
 		{"n", "localhost:10250", "expected an IP address", true},
 		{"m", nobody, "dial tcp " + nobody + ": connect: connection refused", false},
 		{"m", "no.such.host.invalid:1", "lookup no.such.host.invalid", false},
