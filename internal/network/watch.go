@@ -91,7 +91,8 @@ func linkMatters(data []byte, linkPrefix string) bool {
 	return true
 }
 
-// routeMatters reads struct rtmsg: table, protocol and type are at 4, 5 and 7.
+// routeMatters reads struct rtmsg: the destination's length, table, protocol and
+// type are at 1, 4, 5 and 7.
 func routeMatters(kind netlink.HeaderType, data []byte) bool {
 	if len(data) < unix.SizeofRtMsg || data[4] != unix.RT_TABLE_MAIN || data[7] != unix.RTN_UNICAST {
 		return false
@@ -100,7 +101,9 @@ func routeMatters(kind netlink.HeaderType, data []byte) bool {
 	case PodRoutes:
 		return false
 	case MeshRoutes:
-		return kind == unix.RTM_DELROUTE // by someone else, perhaps
+		// Routes to single addresses come and go with the mesh's tests; another
+		// that goes may have been deleted by someone else.
+		return kind == unix.RTM_DELROUTE && data[1] != 32
 	}
 	return true
 }

@@ -193,6 +193,18 @@ func (l *lab) paths(want ...string) {
 	}
 }
 
+// reaches waits until a node's Pod reaches another's.
+func (l *lab) reaches(from, to string) {
+	l.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if _, _, err = netnstest.Ask(l.pod[from], "tcp", l.ip[to]+":80"); err == nil {
+			return
+		}
+	}
+	l.Fatalf("%s does not reach %s: %v\n%s", from, to, err, l.sh(l.byName[from].ns, "ip link; ip route"))
+}
+
 // settled waits until all nodes are where they are without disturbance.
 func (l *lab) settled() {
 	l.Helper()
