@@ -47,7 +47,7 @@ func TestMatter(t *testing.T) {
 		}
 	}
 	run("ip link add m0 type bridge; ip link add other type bridge; ip link set other up")
-	t.Cleanup(func() { run("ip link del m0; ip link del other") })
+	t.Cleanup(func() { run("ip link del m0; ip link del other; ip link del p0") })
 	for _, tc := range []struct {
 		what, do string
 		want     bool
