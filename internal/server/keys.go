@@ -32,8 +32,9 @@ type keys struct {
 	nodeServing   *pki.Identity // this machine's node's own API
 	frontProxyTLS *pki.Identity // the API server as a client of aggregated ones
 
-	mu        sync.Mutex   // guards addresses
-	addresses []netip.Addr // of this machine; replaced, never changed
+	mu        sync.Mutex      // guards what follows
+	addresses []netip.Addr    // of this machine; replaced, never changed
+	moved     []chan struct{} // each holds something when addresses were replaced
 }
 
 // openKeys makes what is missing below the data directory and reads the rest.

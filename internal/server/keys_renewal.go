@@ -45,8 +45,12 @@ func (s *server) renewCertificates(ctx context.Context) error {
 }
 
 func (k *keys) renewal(l leaf, log *zap.Logger) pki.Renewal {
+	moved := make(chan struct{}, 1)
+	k.mu.Lock()
+	k.moved = append(k.moved, moved)
+	k.mu.Unlock()
 	return pki.Renewal{
-		Name: l.name, Identity: *l.identity, Clock: k.clock, Until: l.authority.Certificate.NotAfter, Log: log,
+		Changed: moved, Name: l.name, Identity: *l.identity, Clock: k.clock, Until: l.authority.Certificate.NotAfter, Log: log,
 		Obtain:   func(context.Context) (pki.Pair, error) { return k.files.Reissue(l.name, *l.authority, l.subject()) },
 		Outdated: func(p pki.Pair) bool { return !k.files.Fits(p, *l.authority, l.subject()) },
 	}

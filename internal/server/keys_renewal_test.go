@@ -173,6 +173,28 @@ func TestCertificatesAreRenewedWhileInUse(t *testing.T) {
 	a.kubeconfigWorks()
 }
 
+func TestCertificatesFollowTheAddresses(t *testing.T) {
+	a := newAging(t)
+	there := netip.MustParseAddr("198.51.100.9")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for _, identity := range []*pki.Identity{a.keys.serving, a.keys.nodeServing} {
+		before, changed := identity.Watch()
+		if before.Certificate.VerifyHostname(there.String()) == nil {
+			t.Fatal("it has the address already")
+		}
+		a.keys.move([]netip.Addr{there})
+		for identity.Pair().Certificate.VerifyHostname(there.String()) != nil {
+			select {
+			case <-changed:
+				_, changed = identity.Watch()
+			case <-ctx.Done():
+				t.Fatal("the certificate does not get the new address")
+			}
+		}
+	}
+}
+
 // kubeconfigWorks says that the administrator's file has the certificate of now.
 func (a *aging) kubeconfigWorks() {
 	a.Helper()

@@ -25,6 +25,19 @@ func (k *keys) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 	return k.serving.GetCertificate(hello)
 }
 
+// move says that this machine has other addresses now.
+func (k *keys) move(addresses []netip.Addr) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.addresses = addresses
+	for _, moved := range k.moved {
+		select {
+		case moved <- struct{}{}:
+		default: // it is known already
+		}
+	}
+}
+
 // serveAt sees to it that the API's certificate has the address.
 func (k *keys) serveAt(address netip.Addr) {
 	if serves(k.serving.Pair(), address) {
