@@ -307,6 +307,9 @@ func TestNodeRestriction(t *testing.T) {
 	labelled := func(key string) *corev1.Node {
 		return node("n1", func(n *corev1.Node) { n.Labels = map[string]string{key: "x"} })
 	}
+	tainted := func(key string) *corev1.Node {
+		return node("n1", func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: key, Effect: corev1.TaintEffectNoSchedule}} })
+	}
 	yes := true
 	mirror := func(uid string) *corev1.Pod {
 		return pod(func(p *corev1.Pod) {
@@ -336,6 +339,10 @@ func TestNodeRestriction(t *testing.T) {
 		"free label":          {request{Operation: admission.Update, Kind: kind.Node, Object: labelled("example.com/a"), Old: self}, ""},
 		"taints":              {request{Operation: admission.Update, Kind: kind.Node, Object: self, Old: node("n1", func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "a"}} })}, `node "n1" is not allowed to modify taints`},
 		"owner":               {request{Operation: admission.Update, Kind: kind.Node, Object: owned, Old: self}, `node "n1" is not allowed to modify ownerReferences`},
+		"leave":               {request{Operation: admission.Delete, Kind: kind.Node, Name: "n1", Old: tainted("node.kubernetes.io/unschedulable")}, ""},
+		"leave another":       {request{Operation: admission.Delete, Kind: kind.Node, Name: "n2", Old: node("n2")}, `node "n1" is not allowed to modify node "n2"`},
+		"flee a taint":        {request{Operation: admission.Delete, Kind: kind.Node, Name: "n1", Old: tainted("a")}, `node "n1" is not allowed to delete itself while it has the taint a:NoSchedule: an administrator can`},
+		"flee a label":        {request{Operation: admission.Delete, Kind: kind.Node, Name: "n1", Old: labelled("node-role.kubernetes.io/worker")}, `node "n1" is not allowed to delete itself while it has the following labels: node-role.kubernetes.io/worker: an administrator can`},
 		"own pod's status":    {request{Operation: admission.Update, Kind: kind.Pod, Subresource: "status", Object: mine, Old: mine}, ""},
 		"other pod's status":  {request{Operation: admission.Update, Kind: kind.Pod, Subresource: "status", Object: theirs, Old: theirs}, `node "n1" can only update pod status for pods with spec.nodeName set to itself`},
 		"labels by status":    {request{Operation: admission.Update, Kind: kind.Pod, Subresource: "status", Object: relabelled, Old: mine}, `node "n1" cannot update labels through pod status`},

@@ -166,8 +166,30 @@ func (n restricted) node(r *Request) error {
 		if labels := forbiddenLabels(node.Labels, old.Labels); len(labels) > 0 {
 			return r.Forbid(fmt.Errorf("is not allowed to modify labels: %s", strings.Join(labels, ", ")))
 		}
+	case Delete:
+		return n.leave(r, r.Old.(*corev1.Node))
 	}
 	return nil
+}
+
+// leave lets a node that leaves the cluster delete itself, unless it would be rid
+// of what it may not change: nothing keeps it from making itself anew.
+func (n restricted) leave(r *Request, node *corev1.Node) error {
+	for _, taint := range node.Spec.Taints {
+		if !slices.Contains(conditionTaints, taint.Key) {
+			return r.Forbid(fmt.Errorf("node %q is not allowed to delete itself while it has the taint %s: an administrator can", n.name, taint.ToString()))
+		}
+	}
+	if labels := forbiddenLabels(nil, node.Labels); len(labels) > 0 {
+		return r.Forbid(fmt.Errorf("node %q is not allowed to delete itself while it has the following labels: %s: an administrator can", n.name, strings.Join(labels, ", ")))
+	}
+	return nil
+}
+
+// conditionTaints come by themselves, by what a node says of itself.
+var conditionTaints = []string{
+	corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable, corev1.TaintNodeUnschedulable, corev1.TaintNodeNetworkUnavailable,
+	corev1.TaintNodeMemoryPressure, corev1.TaintNodeDiskPressure, corev1.TaintNodePIDPressure,
 }
 
 // forbiddenLabels returns, sorted, the changed labels by which a node could

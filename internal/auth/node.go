@@ -147,11 +147,13 @@ func (q nodeQuestion) createToken() (Decision, string) {
 // that to kubelets and grants it to kube-proxy and flannel; here what leads to
 // the other nodes' Pods runs as the node. What a Node tells, its addresses and
 // its Pod CIDR, every Pod's peer can tell as well.
+// Upstream does not let it delete itself either, as it could come back without
+// what an administrator has put on it: admission sees to that, and a node leaves.
 func (q nodeQuestion) ownNode() (Decision, string) {
 	switch {
 	case q.Subresource == "" && (q.reads() || q.Verb == "create"):
 		return Allow, ""
-	case q.Subresource == "" && q.changes(),
+	case q.Subresource == "" && (q.changes() || q.Verb == "delete"),
 		q.Subresource == "status" && q.changes():
 		if q.Name == q.node {
 			return Allow, ""
