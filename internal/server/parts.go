@@ -153,6 +153,7 @@ func (s *server) runNode(ctx context.Context) error {
 		Settings:      s.settings.Node,
 		Host:          config.NewHost(s.settings.DataDir),
 		Addresses:     s.addresses,
+		Moved:         s.keys.move,
 		Uplink:        up,
 		Authority:     s.keys.authority.Certificate,
 		Serving:       s.keys.nodeServing,
