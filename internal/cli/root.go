@@ -19,8 +19,9 @@ func New(out io.Writer) *cobra.Command {
 		Short: "Kubernetes for one box and its neighbours",
 		Long: `Skiff is a whole Kubernetes cluster in one executable.
 
-"skiff server" runs the control plane and a node on this machine. "skiff
-kubectl" talks to it. Everything is kept below one data directory.`,
+"skiff server" runs the control plane and a node on this machine. "skiff agent"
+makes another machine a node of it. "skiff kubectl" talks to it. Everything is kept
+below one data directory.`,
 		Example: `  skiff server
   skiff kubectl get pods -A -w
   skiff hello | skiff kubectl apply -f -`,
@@ -34,6 +35,7 @@ kubectl" talks to it. Everything is kept below one data directory.`,
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.AddCommand(
 		newServer(),
+		newAgent(),
 		newKubectl(),
 		newHello(),
 		newImages(),
@@ -41,6 +43,7 @@ kubectl" talks to it. Everything is kept below one data directory.`,
 		newSnapshot(),
 		newExport(),
 		newStore(),
+		newLeave(),
 		newKillall(),
 		newVersion(),
 	)

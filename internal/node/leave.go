@@ -139,6 +139,9 @@ func (r *resident) leave(ctx context.Context, how Departure, say func(string, ..
 	m := r.member
 	r.mu.Unlock()
 	if m != nil {
+		if err := r.mayLeave(ctx, m.API()); err != nil && !how.Force {
+			return err
+		}
 		if err := r.drain(ctx, m.API(), how, say); err != nil {
 			return err
 		}
@@ -157,6 +160,21 @@ func (r *resident) leave(ctx context.Context, how Departure, say func(string, ..
 	}
 	say("forgetting the cluster")
 	return r.forget()
+}
+
+// mayLeave says whether the cluster will let the node delete itself, before
+// anything is done.
+func (r *resident) mayLeave(ctx context.Context, client kubernetes.Interface) error {
+	ctx, cancel := context.WithTimeout(ctx, deleteTime)
+	defer cancel()
+	err := client.CoreV1().Nodes().Delete(ctx, r.settings.NodeName, metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}})
+	switch {
+	case err == nil, apierrors.IsNotFound(err):
+		return nil
+	case apierrors.IsForbidden(err):
+		return fmt.Errorf("%w: leave with --force, and delete it with kubectl delete node %s", err, r.settings.NodeName)
+	}
+	return fmt.Errorf("ask whether the node may leave: %w: leave without the servers with --force", err)
 }
 
 // drain empties the node, as far as Force does not do without.
