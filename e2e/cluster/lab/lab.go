@@ -23,8 +23,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/skiff-sh/skiff/internal/config"
 )
 
@@ -119,13 +117,6 @@ func New(c Config) (*Lab, error) {
 			return nil, err
 		}
 	}
-	// Pins of mount namespaces must lie on a mount that is not shared.
-	if err := unix.Mount(c.spaces(), c.spaces(), "", unix.MS_BIND, ""); err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", c.spaces(), err)
-	}
-	if err := unix.Mount("", c.spaces(), "", unix.MS_PRIVATE, ""); err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", c.spaces(), err)
-	}
 	if err := os.WriteFile(c.resolver(), []byte("# The lab has no resolver.\n"), 0o644); err != nil {
 		return nil, err
 	}
@@ -139,7 +130,7 @@ func (c Config) dir(node string) string  { return filepath.Join(c.nodes(), node)
 func (c Config) data(node string) string { return filepath.Join(c.dir(node), "data") }
 
 func (c Config) space(name string) space {
-	return space{net: c.Pins + name, mnt: filepath.Join(c.spaces(), name+".mnt"), uts: filepath.Join(c.spaces(), name+".uts")}
+	return space{net: c.Pins + name, keeper: filepath.Join(c.spaces(), name+".pid")}
 }
 
 // Add puts a machine into the network. Its name becomes that of a link, and so

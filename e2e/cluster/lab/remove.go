@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/config"
 )
@@ -28,7 +27,6 @@ func Remove(c Config) error {
 	for _, name := range []string{gate, router} {
 		errs = append(errs, c.space(name).remove())
 	}
-	errs = append(errs, unmount(c.spaces()))
 	if err := errors.Join(errs...); err != nil {
 		return err // what is left is needed to try again
 	}
@@ -48,21 +46,6 @@ func (c Config) removeNode(name string) error {
 	cmd := n.Skiff(context.Background(), "killall", "--data-dir", n.Host.DataDir)
 	errs := []error{run(cmd, ""), s.end()}
 	return errors.Join(append(errs, s.remove())...)
-}
-
-func unmount(dir string) error {
-	for {
-		mounted, err := mountinfo.Mounted(dir)
-		if errors.Is(err, os.ErrNotExist) || err == nil && !mounted {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			return fmt.Errorf("unmount %s: %w", dir, err)
-		}
-	}
 }
 
 // Leftovers names what a lab's nodes of those names have left on the machine:

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -8,16 +9,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/internal/netns"
 )
 
-// space is the namespaces of one machine, by their pins. Routers have only that
-// of the network.
-type space struct{ net, mnt, uts string }
+// space is the namespaces of one machine. That of the network is pinned; those
+// of a node's mounts and host name last as long as a process is inside, and the
+// first that is does nothing else. (They could be pinned too, but Linux 6.18 may
+// take the pin of a mount namespace for a loop.)
+type space struct {
+	net    string // the pin
+	keeper string // file with the process of a node that keeps them
+}
 
 // forwarding makes a router of a machine.
 const forwarding = `echo 1 >/proc/sys/net/ipv4/ip_forward; ip link set lo up`
@@ -29,7 +37,9 @@ set -e
 hostname "$1"
 [ ! -e /etc/resolv.conf ] || mount --bind "$2" /etc/resolv.conf
 [ ! -d /etc/skiff ] || mount -t tmpfs none /etc/skiff
-ip link set lo up`
+ip link set lo up
+echo ready
+exec sleep infinity`
 
 // make makes a router's.
 func (s space) make(links string) error {
@@ -44,13 +54,24 @@ func (s space) make(links string) error {
 
 // makeNode makes a node's.
 func (s space) makeNode(name string, c Config) error {
-	for _, pin := range []string{s.net, s.mnt, s.uts} {
-		if err := touch(pin); err != nil {
-			return err
-		}
+	if err := touch(s.net); err != nil {
+		return err
 	}
-	return run(exec.Command("unshare", "--net="+s.net, "--uts="+s.uts, "--mount="+s.mnt, "--propagation=slave",
-		"sh", "-c", preparation, "sh", name, c.resolver()), "")
+	cmd := exec.Command("unshare", "--net="+s.net, "--uts", "--mount", "--propagation=slave", "sh", "-c", preparation, "sh", name, c.resolver())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives a terminal
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		cmd.Stderr = cmd.Stdout
+		err = cmd.Start()
+	}
+	if err != nil {
+		return err
+	}
+	go func() { _ = cmd.Wait() }() // killed when the machine goes
+	if said, _ := bufio.NewReader(out).ReadString('\n'); said != "ready\n" {
+		return fmt.Errorf("%s: %s", cmd, said)
+	}
+	return os.WriteFile(s.keeper, []byte(strconv.Itoa(cmd.Process.Pid)), 0o644)
 }
 
 func touch(path string) error {
@@ -66,10 +87,30 @@ func (s space) exists() bool { return netns.Exists(s.net) }
 // command is one that runs inside; it begins in the root directory.
 func (s space) command(ctx context.Context, args ...string) *exec.Cmd {
 	enter := []string{"--net=" + s.net}
-	if netns.Exists(s.mnt) {
-		enter = append(enter, "--mount="+s.mnt, "--uts="+s.uts)
+	if pid := s.inside(); pid != "" {
+		enter = append(enter, "--mount=/proc/"+pid+"/ns/mnt", "--uts=/proc/"+pid+"/ns/uts")
 	}
 	return exec.CommandContext(ctx, "nsenter", append(append(enter, "--"), args...)...)
+}
+
+// inside returns a process that is in all of a node's namespaces: the keeper, or
+// any where that has gone. A router has none.
+func (s space) inside() string {
+	pin, err := os.Stat(s.net)
+	if err != nil {
+		return ""
+	}
+	data, err := os.ReadFile(s.keeper)
+	if err != nil {
+		return ""
+	}
+	all, _ := filepath.Glob("/proc/[0-9]*") // errs only on a bad pattern
+	for _, dir := range append([]string{"/proc/" + string(data)}, all...) {
+		if has, err := os.Stat(dir + "/ns/net"); err == nil && os.SameFile(has, pin) {
+			return filepath.Base(dir)
+		}
+	}
+	return ""
 }
 
 // ip gives commands to ip, a line each.
@@ -139,8 +180,8 @@ func kill(dir string, namespace os.FileInfo) (bool, error) {
 	return true, err
 }
 
-// remove unpins them. Nothing may run in them any more, or they stay, without a
-// name.
+// remove unpins the network. Nothing may run there any more, or it stays, without
+// a name.
 func (s space) remove() error {
-	return errors.Join(netns.Remove(s.mnt), netns.Remove(s.uts), netns.Remove(s.net))
+	return netns.Remove(s.net)
 }
