@@ -52,6 +52,12 @@ func (m *metrics) count(name, help string, value func() int64) {
 		func() float64 { return float64(value()) }))
 }
 
+// gauge adds a figure that another part keeps.
+func (m *metrics) gauge(name, help string, value func() int64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+		func() float64 { return float64(value()) }))
+}
+
 // follow adds the figures of an engine.
 func (m *metrics) follow(engine store.Engine) {
 	m.registry.MustRegister(storeCollector{engine})

@@ -24,6 +24,11 @@ func (s *server) openTunnels(direct rest.Direct) (rest.Tunnels, error) {
 	}
 	s.tunnels = hub
 	s.closers = append(s.closers, func() error { hub.Close(); return nil })
+	s.metrics.gauge("skiff_tunnels", "Nodes that have a tunnel to this server.", func() int64 { return int64(hub.Count()) })
+	s.metrics.count("skiff_relay_dropped_packets_total", "Packets between nodes whose receiver took none, or not fast enough.",
+		func() int64 { return hub.RelayStats().Dropped })
+	s.metrics.count("skiff_relay_spoofed_packets_total", "Packets that a node sent under an address that is not its Pods'.",
+		func() int64 { return hub.RelayStats().Spoofed })
 	way := rest.Tunnels{Hub: hub, Direct: direct}
 	if !s.settings.DisableAgent {
 		way.Own = s.settings.NodeName

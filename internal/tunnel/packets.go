@@ -34,7 +34,7 @@ const (
 // while there are some.
 type queue struct {
 	filled  chan struct{} // has one when packets have come since the last take
-	dropped atomic.Uint64
+	dropped atomic.Int64
 
 	mu      sync.Mutex // guards what follows
 	pending *[]byte

@@ -19,7 +19,8 @@ const wakePause = 2 * time.Second
 // relay hands packets from node to node.
 type relay struct {
 	log     *zap.Logger
-	spoofed atomic.Uint64
+	spoofed atomic.Int64
+	gone    atomic.Int64 // what ports dropped that are not there any more
 
 	mu      sync.RWMutex // guards what follows; taken before a port's, and that before the hub's
 	closed  bool
@@ -72,6 +73,7 @@ func (h *Hub) SetPodCIDRs(node string, ranges []netip.Prefix) {
 		r.owners[prefix] = p
 	}
 	if len(ranges) == 0 && !p.used() {
+		r.gone.Add(p.queue.dropped.Load())
 		delete(r.ports, node)
 	}
 	r.lengths = [2][]int{}
@@ -163,6 +165,23 @@ func (p *Port) Send(packet []byte) {
 	if far := r.owner(to); far != nil && far != p {
 		far.deliver(packet)
 	}
+}
+
+// RelayStats counts the packets that were not relayed.
+type RelayStats struct {
+	Dropped int64 // their node took none, or not fast enough
+	Spoofed int64 // sent under an address that is not the sender's
+}
+
+// RelayStats returns the counts since the hub began.
+func (h *Hub) RelayStats() RelayStats {
+	h.relay.mu.RLock()
+	defer h.relay.mu.RUnlock()
+	stats := RelayStats{Dropped: h.relay.gone.Load(), Spoofed: h.relay.spoofed.Load()}
+	for _, p := range h.relay.ports {
+		stats.Dropped += p.queue.dropped.Load()
+	}
+	return stats
 }
 
 // addresses reads an IP packet's.
