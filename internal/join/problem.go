@@ -120,11 +120,12 @@ func otherAuthority(server string, err error) error {
 func refusedToken(token pki.Token, err error) error {
 	switch {
 	case err.Error() != "Unauthorized":
-		return &Problem{What: fmt.Errorf("the server refuses the token: %w", err)}
+		return &Problem{What: fmt.Errorf("the server does not take the token: %w", err)}
 	case token.ID == "":
-		return &Problem{What: errors.New("the server's own token has another password"), Do: "read it again: DATA-DIR/server/token on the server"}
+		return &Problem{What: errors.New("the server does not take the token: its password is another"),
+			Do: "read DATA-DIR/server/token on the server again, or make a new one with skiff token create there"}
 	}
-	return &Problem{What: fmt.Errorf("the server does not know %s", token), Do: "make one with skiff token create on a server"}
+	return &Problem{What: fmt.Errorf("the server does not take %s", token), Do: "make a new one with skiff token create on a server"}
 }
 
 // refusedNode is an answer to who asks with a node's certificate.
