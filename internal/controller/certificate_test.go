@@ -26,6 +26,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/auth"
 	"github.com/skiff-sh/skiff/internal/controller/certificate"
+	"github.com/skiff-sh/skiff/internal/controller/tokencleaner"
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/pki"
 	"github.com/skiff-sh/skiff/internal/state"
@@ -48,7 +49,12 @@ func (p *plane) certificates() certificate.Config {
 		CommonName: "server", Names: []string{"kubernetes"}, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Server: true,
 	}, clock)
 	p.must(err)
-	return certificate.Config{Authority: p.ca, API: pki.NewIdentity(serving), Node: "box", Domain: "cluster.local", Clock: clock}
+	return certificate.Config{
+		Authority: p.ca, API: pki.NewIdentity(serving), Node: "box", Domain: "cluster.local", Clock: clock,
+		Spend: func(ctx context.Context, user, node, spki string) error {
+			return tokencleaner.Spend(ctx, p.env, user, node, spki)
+		},
+	}
 }
 
 // joiner is a machine that has a key and, maybe, a token or a certificate.
@@ -56,11 +62,17 @@ type joiner struct {
 	*plane
 	name        string // of the node
 	key         crypto.Signer
-	certificate *x509.Certificate // nil: it has a token
+	token       string            // the ID of the token that it comes with
+	certificate *x509.Certificate // nil: it has only the token
 }
 
+// joiner has a token with which any machine may join.
 func (p *plane) joiner(name string) *joiner {
-	return &joiner{plane: p, name: name, key: p.newKey()}
+	p.Helper()
+	if !p.hasToken("abcdef") {
+		p.makeToken("abcdef", nil)
+	}
+	return &joiner{plane: p, name: name, key: p.newKey(), token: "abcdef"}
 }
 
 func (p *plane) newKey() crypto.Signer {
@@ -73,7 +85,7 @@ func (p *plane) newKey() crypto.Signer {
 // user is whom the API server takes the machine for.
 func (j *joiner) user() auth.User {
 	if j.certificate == nil {
-		return auth.User{Name: "system:bootstrap:abcdef", Groups: []string{"system:bootstrappers", auth.GroupAuthenticated}}
+		return auth.User{Name: "system:bootstrap:" + j.token, Groups: []string{"system:bootstrappers", auth.GroupAuthenticated}}
 	}
 	sum := sha256.Sum256(j.certificate.Raw)
 	return auth.User{
@@ -194,7 +206,7 @@ func TestNamesAreNotTakenOver(t *testing.T) {
 		thief := p.joiner("a")
 		text, _ := p.answer(thief.request(clientSigner))
 		equal(p, "the name of another", text, "Denied NodeNameTaken")
-		again := &joiner{plane: p, name: "a", key: a.key} // has lost its certificate
+		again := &joiner{plane: p, name: "a", key: a.key, token: a.token} // has lost its certificate
 		again.join()
 
 		p.delete(kind.Node, "a", metav1.DeletePropagationBackground)

@@ -1,6 +1,7 @@
 package controller_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/skiff-sh/skiff/internal/admission"
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/auth"
 	"github.com/skiff-sh/skiff/internal/controller/tokencleaner"
@@ -18,8 +21,8 @@ import (
 	"github.com/skiff-sh/skiff/internal/state"
 )
 
-// token makes a bootstrap token; change may be nil.
-func (p *plane) token(id string, change func(*auth.BootstrapToken)) {
+// makeToken makes a bootstrap token; change may be nil.
+func (p *plane) makeToken(id string, change func(*auth.BootstrapToken)) {
 	p.Helper()
 	t := auth.BootstrapToken{ID: id, Secret: "0123456789abcdef", Usages: []string{"authentication"}}
 	if change != nil {
@@ -64,10 +67,10 @@ func onceOnly(t *auth.BootstrapToken) { t.Once = true }
 // A token goes when its time is over, to the second, and nothing else does.
 func TestExpiredTokensGo(t *testing.T) {
 	inPlane(t, func(p *plane) {
-		p.token("hourly", expiring(time.Hour))
-		p.token("forevr", nil)
-		p.token("late00", expiring(-time.Second))
-		p.token("broken", func(t *auth.BootstrapToken) { t.Expiration = "soon" })
+		p.makeToken("hourly", expiring(time.Hour))
+		p.makeToken("forevr", nil)
+		p.makeToken("late00", expiring(-time.Second))
+		p.makeToken("broken", func(t *auth.BootstrapToken) { t.Expiration = "soon" })
 		p.create(&corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "bootstrap-token-opaque"},
 			Data:       map[string][]byte{"expiration": []byte("2000-01-01T00:00:00Z")},
@@ -94,7 +97,7 @@ func TestExpiredTokensGo(t *testing.T) {
 // A token whose end is moved goes at its new end.
 func TestMovedExpiration(t *testing.T) {
 	inPlane(t, func(p *plane) {
-		p.token("moving", expiring(time.Hour))
+		p.makeToken("moving", expiring(time.Hour))
 		_, err := p.env.API.Modify(p.ctx, api.Request{
 			User: p.to(kind.Secret, "").User, Kind: kind.Secret, Namespace: metav1.NamespaceSystem, Name: "bootstrap-token-moving",
 		}, func(obj kind.Object) error {
@@ -113,8 +116,8 @@ func TestMovedExpiration(t *testing.T) {
 // come back, and is remembered then; one that is removed is, too.
 func TestUsedAndRemovedTokens(t *testing.T) {
 	inPlane(t, func(p *plane) {
-		p.token("once00", onceOnly)
-		p.token("gone00", nil)
+		p.makeToken("once00", onceOnly)
+		p.makeToken("gone00", nil)
 		p.pass(48 * time.Hour)
 		p.must(tokencleaner.Spend(p.ctx, p.env, "system:bootstrap:once00", "one", "11"))
 		p.removeToken("gone00")
@@ -136,14 +139,14 @@ func TestRememberedTokensAreFew(t *testing.T) {
 	inPlane(t, func(p *plane) {
 		for i := range 101 {
 			id := fmt.Sprintf("tok%03d", i)
-			p.token(id, nil)
+			p.makeToken(id, nil)
 			p.removeToken(id)
 			p.pass(time.Second)
 		}
 		equal(p, "remembered tokens", len(p.secret(auth.GoneTokens).Data), 100)
 		equal(p, "what became of the first", p.became("tok000"), "")
 		p.pass(30 * 24 * time.Hour)
-		p.token("last00", nil)
+		p.makeToken("last00", nil)
 		p.removeToken("last00")
 		equal(p, "remembered tokens after a month", len(p.secret(auth.GoneTokens).Data), 1)
 	})
@@ -153,8 +156,8 @@ func TestRememberedTokensAreFew(t *testing.T) {
 // again; with one that works often all do, and without its Secret none.
 func TestMachinesRaceWithAToken(t *testing.T) {
 	inPlane(t, func(p *plane) {
-		p.token("once00", onceOnly)
-		p.token("often0", nil)
+		p.makeToken("once00", onceOnly)
+		p.makeToken("often0", nil)
 		spend := func(id string, machine int) error {
 			return tokencleaner.Spend(p.ctx, p.env, auth.BootstrapUser+id, fmt.Sprintf("node-%d", machine), fmt.Sprint(machine))
 		}
@@ -196,5 +199,98 @@ func TestMachinesRaceWithAToken(t *testing.T) {
 			p.Errorf("without its Secret: %v", err)
 		}
 		p.must(tokencleaner.Spend(p.ctx, p.env, "system:node:one", "one", "11")) // nothing to spend
+	})
+}
+
+// holder is a machine that comes with a token that works once.
+func (p *plane) holder(name string) *joiner {
+	j := p.joiner(name)
+	j.token = "once00"
+	return j
+}
+
+// Whoever comes second with a token that works once is told who was first, and
+// does not get the name either. The first may ask again.
+func TestTokenThatWorksOnce(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		p.makeToken("once00", onceOnly)
+		first := p.holder("one").join()
+		second := p.holder("two")
+		request := second.request(clientSigner)
+		text, _ := p.answer(request)
+		equal(p, "the second machine", text, "Denied TokenRefused")
+		r := get[*certificatesv1.CertificateSigningRequest](p, kind.CertificateSigningRequest, request)
+		if message := r.Status.Conditions[0].Message; !strings.Contains(message, "bootstrap token once00 works once, and node one joined with it") {
+			p.Errorf("it is told %q", message)
+		}
+		if _, ok := p.remembered("two"); ok {
+			p.Error("it has the name nevertheless")
+		}
+		again := p.holder("one")
+		again.key = first.key // its certificate was lost on the way
+		again.join()
+		other := p.holder("three")
+		other.key = first.key
+		text, _ = p.answer(other.request(clientSigner))
+		equal(p, "the same machine under another name", text, "Denied TokenRefused")
+		p.removeToken("once00")
+		text, _ = p.answer(p.holder("four").request(clientSigner))
+		equal(p, "a request whose token has gone meanwhile", text, "Denied TokenRefused")
+	})
+}
+
+// Of many machines that come at once, each with its own name, one gets in.
+func TestRaceWithATokenThatWorksOnce(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		p.makeToken("once00", onceOnly)
+		var requests []string
+		for i := range 10 {
+			requests = append(requests, p.holder(fmt.Sprintf("node-%d", i)).request(clientSigner))
+		}
+		p.pass(time.Minute)
+		outcomes := map[string]int{}
+		for _, r := range requests {
+			text, _ := p.answer(r)
+			outcomes[text]++
+		}
+		equal(p, "machines that got in", outcomes["Approved,Issued AutoApproved"], 1)
+		equal(p, "machines that were refused", outcomes["Denied TokenRefused"], 9)
+	})
+}
+
+// A server that is cut off between spending a token and approving the request
+// for which it was spent goes on with that, and lets nobody else in.
+func TestTokenIsSpentFirst(t *testing.T) {
+	fail := true
+	broken := admission.Step{Name: "broken", Validate: func(_ context.Context, r *admission.Request) error {
+		if fail && r.Subresource == "approval" {
+			return errors.New("the disk is full")
+		}
+		return nil
+	}}
+	inPlane(t, func(p *plane) {
+		p.makeToken("once00", onceOnly)
+		request := p.holder("one").request(clientSigner)
+		text, _ := p.answer(request)
+		equal(p, "the first machine", text, "Pending")
+		fail = false
+		text, _ = p.answer(p.holder("two").request(clientSigner))
+		equal(p, "the second machine", text, "Denied TokenRefused")
+		p.pass(time.Minute)
+		text, _ = p.answer(request)
+		equal(p, "the first machine", text, "Approved,Issued AutoApproved")
+	}, broken)
+}
+
+// A name that is another's does not cost the token: the machine tries again under
+// a free one.
+func TestTakenNameSpendsNoToken(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		p.joiner("one").join()
+		p.nodeAt("one", "198.51.100.7")
+		p.makeToken("once00", onceOnly)
+		text, _ := p.answer(p.holder("one").request(clientSigner))
+		equal(p, "a taken name", text, "Denied NodeNameTaken")
+		p.holder("two").join()
 	})
 }

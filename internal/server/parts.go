@@ -131,6 +131,9 @@ func (s *server) certificateConfig() certificate.Config {
 		Authority: s.keys.authority, API: s.keys.serving, Clock: s.keys.clock,
 		Node: s.settings.NodeName, Domain: s.settings.ClusterDomain,
 		Ranges: slices.Concat(s.settings.ClusterCIDRs, s.settings.ServiceCIDRs),
+		Spend: func(ctx context.Context, user, node, spki string) error {
+			return tokencleaner.Spend(ctx, s.env, user, node, spki)
+		},
 	}
 }
 

@@ -3,6 +3,7 @@ package certificate
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/auth"
 	"github.com/skiff-sh/skiff/internal/controller"
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/pki"
@@ -35,6 +37,10 @@ type Config struct {
 	Ranges    []netip.Prefix // of Pods and Services
 	Domain    string         // of the cluster's DNS
 	Clock     pki.Clock
+	// Spend, where set, is asked before the certificate of a node is approved for
+	// whoever came with a token, with the hex SHA-256 of the public key: a token
+	// that works once is that machine's from then on. An auth.Refusal denies it.
+	Spend func(ctx context.Context, user, node, spki string) error
 }
 
 // key is a request, or a node that may have changed what is known of it.
@@ -124,8 +130,8 @@ func (i *issuer) decide(ctx context.Context, r *certificatesv1.CertificateSignin
 		return r, nil
 	}
 	if d.outcome == approve && r.Spec.SignerName == certificatesv1.KubeAPIServerClientKubeletSignerName {
-		if err := i.remember(ctx, q, func(k *nodeKey) { k.spki = spkiOf(parsed) }); err != nil {
-			return r, fmt.Errorf("remember key of node %s: %w", q.name, err)
+		if d, err = i.claim(ctx, q, d); err != nil {
+			return r, err
 		}
 	}
 	i.log.Info("certificate request decided", zap.String("request", r.Name), zap.String("node", q.name),
@@ -135,6 +141,26 @@ func (i *issuer) decide(ctx context.Context, r *certificatesv1.CertificateSignin
 			r.Status.Conditions = append(r.Status.Conditions, d.condition())
 		}
 	})
+}
+
+// claim makes first the token and then the name that machine's whose request is
+// about to be approved: of those that race one wins, and a crash costs it neither.
+func (i *issuer) claim(ctx context.Context, q question, d decision) (decision, error) {
+	spki := spkiOf(q.parsed)
+	if i.Spend != nil {
+		err := i.Spend(ctx, q.request.Spec.Username, q.name, spki)
+		var refusal auth.Refusal
+		if errors.As(err, &refusal) {
+			return denied(reasonTokenRefused, "%s", refusal.Error()), nil
+		}
+		if err != nil {
+			return d, fmt.Errorf("spend token of %s: %w", q.request.Spec.Username, err)
+		}
+	}
+	if err := i.remember(ctx, q, func(k *nodeKey) { k.spki = spki }); err != nil {
+		return d, fmt.Errorf("remember key of node %s: %w", q.name, err)
+	}
+	return d, nil
 }
 
 // decided says whether somebody has decided about a request.

@@ -23,6 +23,7 @@ const (
 	reasonAutoApproved  = "AutoApproved"             // upstream's
 	reasonNameTaken     = "NodeNameTaken"            // the name is another machine's
 	reasonNameInvalid   = "NodeNameInvalid"          // no Node can have the name
+	reasonTokenRefused  = "TokenRefused"             // it worked once, for another machine, or has gone
 	reasonNotItsAddress = "SubjectAltNameNotAllowed" // what the node may not serve as
 )
 

@@ -17,7 +17,8 @@
 //	api/requester.go                         who asks goes into the spec
 //	admission/certificate.go                 a node asks in its own name alone; nobody asks to be a master
 //	client.go, serving.go                    decide: approve, deny, or leave it to a person
-//	nodekey.go                               the key is remembered before it is approved
+//	certificate.go                           claim: a token that works once is spent …
+//	nodekey.go                               … and the key remembered, before it is approved
 //	issue.go                                 check the form, sign, write status.certificate
 //	clean.go                                 when the request itself is deleted
 //
