@@ -14,12 +14,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/skiff-sh/skiff/internal/pki"
@@ -47,9 +44,8 @@ const (
 // Uplink is the way to the servers. It is safe for concurrent use.
 type Uplink struct {
 	Config
-	time  *Time
-	hosts []string     // host:port of the servers
-	last  atomic.Int64 // index of the server that answered last
+	time    *Time
+	servers servers
 
 	mu        sync.Mutex // guards what follows
 	transport *http.Transport
@@ -66,13 +62,26 @@ func New(c Config) (*Uplink, error) {
 	}
 	u := &Uplink{Config: c, time: NewTime(c.Clock.Now)}
 	for _, text := range c.Servers {
-		server, err := url.Parse(text)
+		host, err := hostOf(text)
 		if err != nil {
 			return nil, err
 		}
-		u.hosts = append(u.hosts, server.Host)
+		u.servers.named = append(u.servers.named, host)
 	}
 	return u, nil
+}
+
+// Learn tells of servers that the cluster names itself: they are tried behind
+// those that a person named, instead of what was told before. URLs that are none
+// are passed over.
+func (u *Uplink) Learn(urls []string) {
+	var hosts []string
+	for _, text := range urls {
+		if host, err := hostOf(text); err == nil {
+			hosts = append(hosts, host)
+		}
+	}
+	u.servers.learn(hosts)
 }
 
 // URL is what clients name as the server; any of them may answer.
@@ -136,24 +145,6 @@ func (u *Uplink) current() *http.Transport {
 // Dial opens a connection for HTTP/1.1 to the server that answered last, or to
 // the next that does.
 func (u *Uplink) Dial(ctx context.Context) (net.Conn, error) { return u.dial(ctx, "http/1.1") }
-
-func (u *Uplink) dial(ctx context.Context, protocols ...string) (net.Conn, error) {
-	var errs []error
-	first := int(u.last.Load())
-	for i := range u.hosts {
-		at := (first + i) % len(u.hosts)
-		conn, err := u.dialOne(ctx, u.hosts[at], protocols)
-		if err == nil {
-			u.last.Store(int64(at))
-			return conn, nil
-		}
-		errs = append(errs, fmt.Errorf("connect to %s: %w", u.hosts[at], err))
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, errors.Join(errs...)
-}
 
 func (u *Uplink) dialOne(ctx context.Context, host string, protocols []string) (net.Conn, error) {
 	name, _, err := net.SplitHostPort(host)

@@ -155,7 +155,11 @@ func (c *cluster) issue(s pki.Subject) pki.Pair {
 }
 
 func (c *cluster) serverPair() pki.Pair {
-	return c.issue(pki.Subject{CommonName: "server", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Server: true})
+	var addresses []netip.Addr
+	for a := netip.MustParseAddr("192.0.2.1"); len(addresses) < 4; a = a.Next() {
+		addresses = append(addresses, a)
+	}
+	return c.issue(pki.Subject{CommonName: "server", Addresses: addresses, Server: true})
 }
 
 func (c *cluster) clientPair() pki.Pair {
