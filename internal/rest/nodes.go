@@ -132,43 +132,39 @@ func (t Tunnels) either(ctx context.Context, node *corev1.Node) (net.Conn, error
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type outcome struct {
-		conn   net.Conn
-		err    error
-		direct bool
+		conn net.Conn
+		err  error
 	}
 	outcomes := make(chan outcome, 2)
 	var attempts sync.WaitGroup
+	var away error
 	attempts.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, triedDirect)
 		defer cancel()
 		conn, err := t.Direct.Dial(ctx, node)
-		outcomes <- outcome{conn, err, true}
+		outcomes <- outcome{conn, err}
 	})
 	attempts.Go(func() {
 		conn, err := t.through(ctx, node)
-		outcomes <- outcome{conn, err, false}
+		away = err
+		outcomes <- outcome{conn, err}
 	})
-	defer func() {
-		attempts.Wait()
-		close(outcomes)
-		for late := range outcomes {
-			if late.conn != nil {
-				_ = late.conn.Close()
-			}
-		}
-	}()
-	var gone error
-	for range 2 {
-		o := <-outcomes
-		if o.err == nil {
-			cancel()
-			return o.conn, nil
-		}
-		if !o.direct {
-			gone = o.err
-		}
+	first := <-outcomes
+	if first.err == nil {
+		cancel()
 	}
-	return nil, gone
+	second := <-outcomes
+	attempts.Wait()
+	switch {
+	case first.err == nil && second.err == nil:
+		_ = second.conn.Close()
+		return first.conn, nil
+	case first.err == nil:
+		return first.conn, nil
+	case second.err == nil:
+		return second.conn, nil
+	}
+	return nil, away
 }
 
 // Inside connects to what only the node reaches through its tunnel. Nothing else

@@ -26,28 +26,20 @@ type Agent struct {
 
 // Run keeps the tunnel up until the context ends.
 func (a *Agent) Run(ctx context.Context) error {
-	var tunnels sync.WaitGroup
+	var tunnels sync.WaitGroup // several while one ends that was replaced
 	defer tunnels.Wait()
 	var wait backOff
 	troubled := false
-	for {
-		var renewed <-chan struct{}
-		if a.Renewed != nil {
-			renewed = a.Renewed()
-		}
+	for ctx.Err() == nil {
+		renewed := a.renewed()
 		conn, err := a.open(ctx)
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
 			a.opened(false)
-			if !troubled {
+			if !troubled && ctx.Err() == nil {
 				a.Log.Warn("no tunnel to a server: logs, exec and the like do not reach this node; trying on", zap.Error(err))
 			}
 			troubled = true
-			if !pause(ctx, wait.next()) {
-				return nil
-			}
+			pause(ctx, wait.next())
 			continue
 		}
 		a.Log.Info("tunnel open", zap.Stringer("server", conn.RemoteAddr()))
@@ -59,22 +51,26 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 		a.opened(true)
 		select {
-		case <-ctx.Done():
-			return nil
 		case <-renewed:
 			a.Log.Info("certificate renewed: opening a new tunnel")
+			continue
 		case <-ended:
-			if ctx.Err() != nil {
-				return nil
-			}
+		}
+		if ctx.Err() == nil {
 			a.opened(false)
 			a.Log.Info("tunnel ended, opening another", zap.Duration("after", time.Since(began)))
 			wait.lived(time.Since(began))
-			if !pause(ctx, wait.next()) {
-				return nil
-			}
+			pause(ctx, wait.next())
 		}
 	}
+	return nil
+}
+
+func (a *Agent) renewed() <-chan struct{} {
+	if a.Renewed == nil {
+		return nil
+	}
+	return a.Renewed()
 }
 
 func (a *Agent) serve(ctx context.Context, conn net.Conn) {

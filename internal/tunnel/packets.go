@@ -275,8 +275,8 @@ func (p *Packets) open(ctx context.Context) (net.Conn, error) {
 	return conn, err
 }
 
-// carry carries packets over a connection until it ends or has been idle. Nobody
-// else may end it but by its context.
+// carry carries packets over a connection until it ends, without an error when it
+// has been idle.
 func (p *Packets) carry(ctx context.Context, conn net.Conn) error {
 	var used atomic.Bool
 	var reading sync.WaitGroup
@@ -295,27 +295,24 @@ func (p *Packets) carry(ctx context.Context, conn net.Conn) error {
 	ticker := time.NewTicker(beat)
 	defer ticker.Stop()
 	p.queue.poke() // for what waited for the connection
-	for idle := 0; ; {
+	for idle := 0; idle < idleBeats; {
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-ended:
-			return err
+		case err = <-ended:
 		case <-p.queue.filled:
 			idle = 0
+			err = p.queue.flush(conn)
 		case <-ticker.C:
-			if _, err := conn.Write(make([]byte, headerLen)); err != nil {
-				return err
-			}
 			if idle++; used.Swap(false) {
 				idle = 0
 			}
-			if idle >= idleBeats {
-				return nil
-			}
+			_, err = conn.Write(make([]byte, headerLen))
 		}
-		if err := p.queue.flush(conn); err != nil {
+		if err != nil {
 			return err
 		}
 	}
+	return nil
 }
