@@ -131,6 +131,7 @@ func (m *Membership) note(kept Cluster, data map[string]string) Cluster {
 	}
 	c, err := parseCluster(data)
 	if err == nil {
+		m.Uplink.Learn(c.Servers)
 		err = m.keep.writeCluster(c)
 	}
 	if err != nil {
