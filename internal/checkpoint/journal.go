@@ -140,7 +140,7 @@ func (j *journal) append(body []byte) (at int64, err error) {
 // it until closing it.
 func createJournal(path string, body []byte) (j *journal, at int64, err error) {
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, 0, err
 	}
 	fresh := path + ".new"

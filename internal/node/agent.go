@@ -161,6 +161,7 @@ func (r *resident) config(m *join.Membership) Config {
 		Addresses:     r.place.now(),
 		Moved:         r.place.set,
 		Uplink:        m.Uplink,
+		Checkpoint:    filepath.Join(r.host.DataDir, "agent", "checkpoint", "journal"),
 		Authority:     m.Authority,
 		Serving:       m.Serving,
 		ClusterCIDRs:  m.Cluster.ClusterCIDRs,

@@ -28,6 +28,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/agent"
 	"github.com/skiff-sh/skiff/internal/agent/containerd"
 	"github.com/skiff-sh/skiff/internal/agent/image"
+	"github.com/skiff-sh/skiff/internal/checkpoint"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/dns"
 	"github.com/skiff-sh/skiff/internal/network/mesh"
@@ -49,6 +50,7 @@ type Config struct {
 	Addresses     []netip.Addr
 	Moved         func([]netip.Addr) // optional; is told when the addresses are others
 	Uplink        *uplink.Uplink     // to the API, as this node
+	Checkpoint    string             // file of what the servers last said, for a start without them; "": none
 	Authority     *x509.Certificate
 	Serving       *pki.Identity // of the node's own API
 	ClusterCIDRs  []netip.Prefix
@@ -73,6 +75,7 @@ func Run(ctx context.Context, c Config) (err error) {
 // node is what Run has opened.
 type node struct {
 	Config
+	memory    *checkpoint.Checkpoint // nil: there is none
 	client    kubernetes.Interface
 	informers informers.SharedInformerFactory
 	runtime   *containerd.Runtime
@@ -109,7 +112,7 @@ func open(ctx context.Context, c Config) (*node, error) {
 func (n *node) connect() (err error) {
 	n.client, err = kubernetes.NewForConfig(&rest.Config{
 		Host:      n.Uplink.URL(),
-		Transport: n.Uplink,
+		Transport: n.way(),
 		UserAgent: "skiff-agent/" + version.Number(),
 		QPS:       -1,
 		ContentConfig: rest.ContentConfig{
@@ -185,7 +188,7 @@ func (n *node) run(ctx context.Context) error {
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		n.pods.Run, n.followAddresses, n.followPodCIDRs, n.network.Run, others.Run, services.Run, names.Run, n.runTunnels,
+		n.pods.Run, n.followAddresses, n.followPodCIDRs, n.network.Run, others.Run, services.Run, names.Run, n.runTunnels, n.remember,
 		func(ctx context.Context) error { return serveLocal(ctx, n.Host, n.images) },
 	} {
 		group.Go(func() error { return part(ctx) })
