@@ -17,14 +17,15 @@ type office struct {
 	Renewal
 	ca      Pair
 	clock   Clock
-	issued  int
+	issued  atomic.Int64
+	offset  atomic.Int64 // of its clock from the bubble's
 	refuses atomic.Bool
 	logs    *observer.ObservedLogs
 	end     func()
 }
 
-// newOffice starts a Renewal whose clock is offset ahead of the bubble's.
-func newOffice(t *testing.T, offset *time.Duration, change ...func(*office)) *office {
+// newOffice starts a Renewal.
+func newOffice(t *testing.T, change ...func(*office)) *office {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
 	past, err := OpenPast(t.TempDir() + "/clock")
@@ -32,9 +33,10 @@ func newOffice(t *testing.T, offset *time.Duration, change ...func(*office)) *of
 		t.Fatal(err)
 	}
 	past.own = true
-	o := &office{logs: logs, clock: Clock{
-		Now: func() time.Time { return time.Now().Add(*offset) }, Build: time.Unix(0, 0), Past: past,
-	}}
+	o := &office{logs: logs}
+	o.clock = Clock{
+		Now: func() time.Time { return time.Now().Add(time.Duration(o.offset.Load())) }, Build: time.Unix(0, 0), Past: past,
+	}
 	if o.ca, err = NewAuthority("ca", o.clock); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +51,7 @@ func newOffice(t *testing.T, offset *time.Duration, change ...func(*office)) *of
 			if o.refuses.Load() {
 				return Pair{}, errors.New("the office is closed")
 			}
-			o.issued++
+			o.issued.Add(1)
 			return o.ca.Issue(serving, o.clock)
 		},
 	}
@@ -75,7 +77,7 @@ func (o *office) left() time.Duration {
 
 func TestRenewalOverYears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t, new(time.Duration), func(o *office) { o.clock.Past.file = "/proc/none" }) // 3,650 writes
+		o := newOffice(t, func(o *office) { o.clock.Past.file = "/proc/none" }) // 3,650 writes
 		defer o.end()
 		for month := range 10 * 12 {
 			if left := o.left(); left <= 0 || month < 9*12 && left < renewBefore-day {
@@ -85,8 +87,8 @@ func TestRenewalOverYears(t *testing.T) {
 			synctest.Wait()
 		}
 		// Every eight months until the authority's end comes within a year.
-		if o.issued < 13 || o.issued > 15 {
-			t.Errorf("%d certificates in ten years", o.issued)
+		if n := o.issued.Load(); n < 13 || n > 15 {
+			t.Errorf("%d certificates in ten years", n)
 		}
 		if !o.Identity.Pair().Certificate.NotAfter.Equal(o.ca.Certificate.NotAfter) {
 			t.Error("the last one does not end with its authority")
@@ -96,7 +98,7 @@ func TestRenewalOverYears(t *testing.T) {
 
 func TestRenewalTriesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t, new(time.Duration), func(o *office) { o.refuses.Store(true) })
+		o := newOffice(t, func(o *office) { o.refuses.Store(true) })
 		defer o.end()
 		time.Sleep(year - renewBefore + day)
 		synctest.Wait()
@@ -109,15 +111,15 @@ func TestRenewalTriesAgain(t *testing.T) {
 		o.refuses.Store(false)
 		time.Sleep(lastRetry)
 		synctest.Wait()
-		if o.issued != 1 || o.left() < 360*day {
-			t.Errorf("%d issued, %s left", o.issued, o.left())
+		if n := o.issued.Load(); n != 1 || o.left() < 360*day {
+			t.Errorf("%d issued, %s left", n, o.left())
 		}
 	})
 }
 
 func TestEndedCertificateIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := newOffice(t, new(time.Duration), func(o *office) { o.refuses.Store(true) })
+		o := newOffice(t, func(o *office) { o.refuses.Store(true) })
 		defer o.end()
 		time.Sleep(year + day)
 		synctest.Wait()
@@ -130,15 +132,14 @@ func TestEndedCertificateIsAnError(t *testing.T) {
 // NTP sets the clock forward by two years, after certificates were issued.
 func TestRenewalWhenTheClockIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var offset time.Duration
-		o := newOffice(t, &offset)
+		o := newOffice(t)
 		defer o.end()
 		time.Sleep(time.Hour)
-		offset = 2 * year
+		o.offset.Store(int64(2 * year))
 		o.clock.Past.Jump()
 		synctest.Wait()
-		if o.issued != 1 || o.left() < 360*day {
-			t.Errorf("%d issued, %s left", o.issued, o.left())
+		if n := o.issued.Load(); n != 1 || o.left() < 360*day {
+			t.Errorf("%d issued, %s left", n, o.left())
 		}
 	})
 }
@@ -146,20 +147,19 @@ func TestRenewalWhenTheClockIsSet(t *testing.T) {
 // … and nobody tells: a handshake finds out, or at the latest the next day.
 func TestRenewalWhenNobodyTellsThatTheClockIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var offset time.Duration
-		o := newOffice(t, &offset)
+		o := newOffice(t)
 		defer o.end()
-		offset = 2 * year
+		o.offset.Store(int64(2 * year))
 		time.Sleep(day)
 		synctest.Wait()
-		if o.issued != 1 {
-			t.Errorf("%d issued within a day", o.issued)
+		if n := o.issued.Load(); n != 1 {
+			t.Errorf("%d issued within a day", n)
 		}
-		offset += 2 * year
+		o.offset.Add(int64(2 * year))
 		o.clock.Latest() // as a handshake asks
 		synctest.Wait()
-		if o.issued != 2 {
-			t.Errorf("%d issued after a handshake", o.issued)
+		if n := o.issued.Load(); n != 2 {
+			t.Errorf("%d issued after a handshake", n)
 		}
 	})
 }
@@ -168,7 +168,7 @@ func TestOutdatedCertificateIsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outdated atomic.Bool
 		changed := make(chan struct{})
-		o := newOffice(t, new(time.Duration), func(o *office) {
+		o := newOffice(t, func(o *office) {
 			o.Changed = changed
 			o.Outdated = func(Pair) bool { return outdated.Load() }
 		})
@@ -176,13 +176,13 @@ func TestOutdatedCertificateIsRenewed(t *testing.T) {
 		outdated.Store(true)
 		changed <- struct{}{}
 		synctest.Wait()
-		if o.issued != 1 {
-			t.Errorf("%d issued", o.issued)
+		if n := o.issued.Load(); n != 1 {
+			t.Errorf("%d issued", n)
 		}
 		time.Sleep(10 * day) // what does not get better is not asked for all the time
 		synctest.Wait()
-		if o.issued > 11 {
-			t.Errorf("%d issued in ten days", o.issued)
+		if n := o.issued.Load(); n > 11 {
+			t.Errorf("%d issued in ten days", n)
 		}
 	})
 }
