@@ -58,14 +58,22 @@ type plane struct {
 	chain admission.Chain // what a test adds to the API's own
 	ring  state.Ring
 	ca    pki.Pair               // signs certificates
+	home  netip.Addr             // of the API, read by one controller
 	log   *observer.ObservedLogs // all that is not for debugging
 }
 
-var bootstrapConfig = bootstrap.Config{
-	ServiceAddresses: []netip.Addr{netip.MustParseAddr("10.43.0.1")},
-	DNSAddresses:     []netip.Addr{netip.MustParseAddr("10.43.0.10")},
-	Endpoint:         netip.MustParseAddrPort("192.0.2.1:6443"),
-	ClientCA:         []byte("client ca"), FrontProxyCA: []byte("proxy ca"), FrontProxyNames: []string{"system:auth-proxy"},
+func (p *plane) bootstrapConfig() bootstrap.Config {
+	return bootstrap.Config{
+		ServiceAddresses: []netip.Addr{netip.MustParseAddr("10.43.0.1")},
+		DNSAddresses:     []netip.Addr{netip.MustParseAddr("10.43.0.10")},
+		Port:             6443,
+		ClientCA:         []byte("client ca"), FrontProxyCA: []byte("proxy ca"), FrontProxyNames: []string{"system:auth-proxy"},
+		Node:         "home",
+		ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")},
+		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")},
+		Address:      func() netip.Addr { return p.home },
+		Servers:      func() []string { return []string{"https://" + netip.AddrPortFrom(p.home, 6443).String()} },
+	}
 }
 
 // inPlane runs a test in a plane and fails it for every recovered panic, every
@@ -111,10 +119,11 @@ func (p *plane) open() (stop func()) {
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")},
 		NodePorts:    config.PortRange{First: 30000, Last: 32767},
 	})
-	p.must(bootstrap.Ensure(p.ctx, p.env, bootstrapConfig))
+	p.home = netip.MustParseAddr("192.0.2.1")
+	p.must(bootstrap.Ensure(p.ctx, p.env, p.bootstrapConfig()))
 	for _, c := range []controller.Runner{
 		certificate.New(p.env, p.certificates()),
-		bootstrap.New(p.env, bootstrapConfig), serviceaccount.New(p.env), rootca.New(p.env, []byte("authority")),
+		bootstrap.New(p.env, p.bootstrapConfig()), serviceaccount.New(p.env), rootca.New(p.env, []byte("authority")),
 		namespace.New(p.env, kind.All), garbage.New(p.env, kind.All), deployment.New(p.env), replicaset.New(p.env),
 		endpointslice.New(p.env), nodeipam.New(p.env, []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")}),
 		nodelifecycle.New(p.env), tainteviction.New(p.env), podgc.New(p.env), eventttl.New(p.env),

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 
@@ -95,14 +94,6 @@ func clientTLS(identity *pki.Identity, roots *x509.CertPool, clock pki.Clock) *t
 	}
 }
 
-// advertised is the address under which Pods and nodes reach the API.
-func (s *server) advertised() netip.Addr {
-	if s.settings.AdvertiseAddress.IsValid() {
-		return s.settings.AdvertiseAddress
-	}
-	return s.addresses[0]
-}
-
 // controllers are all that run. Their order says nothing: each follows the
 // state on its own.
 func (s *server) controllers() []controller.Runner {
@@ -156,7 +147,7 @@ func (s *server) runNode(ctx context.Context) error {
 		Settings:      s.settings.Node,
 		Host:          config.NewHost(s.settings.DataDir),
 		Addresses:     s.addresses,
-		Moved:         s.keys.move,
+		Moved:         s.move,
 		Uplink:        up,
 		Authority:     s.keys.authority.Certificate,
 		Serving:       s.keys.nodeServing,

@@ -14,9 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -56,7 +54,8 @@ func Run(ctx context.Context, settings config.Server, log *zap.Logger) (err erro
 type server struct {
 	settings  config.Server
 	log       *zap.Logger
-	addresses []netip.Addr // of this machine
+	addresses []netip.Addr // of this machine when it was opened
+	moved     atomic.Pointer[[]netip.Addr]
 	clock     pki.Clock
 	keys      *keys
 	metrics   *metrics
@@ -157,7 +156,7 @@ func (s *server) bootstrapConfig() bootstrap.Config {
 	return bootstrap.Config{
 		ServiceAddresses: s.settings.APIServiceAddresses(),
 		DNSAddresses:     s.settings.ClusterDNS,
-		Endpoint:         netip.AddrPortFrom(s.advertised(), uint16(s.settings.HTTPSListenPort)),
+		Port:             uint16(s.settings.HTTPSListenPort),
 		ClientCA:         s.keys.authority.CertificatePEM(),
 		FrontProxyCA:     s.keys.frontProxy.CertificatePEM(),
 		FrontProxyNames:  []string{frontProxyClient},
@@ -165,8 +164,9 @@ func (s *server) bootstrapConfig() bootstrap.Config {
 		ClusterCIDRs:     s.settings.ClusterCIDRs,
 		ServiceCIDRs:     s.settings.ServiceCIDRs,
 		ClusterDomain:    s.settings.ClusterDomain,
-		Servers:          s.apiURLs(),
 		Version:          version.Git(),
+		Address:          s.advertised,
+		Servers:          s.apiURLs,
 	}
 }
 
@@ -182,26 +182,6 @@ func (s *server) listen(ctx context.Context) error {
 		return nil
 	})
 	return nil
-}
-
-// apiURLs are where others may reach the API, the likeliest first.
-func (s *server) apiURLs() []string {
-	hosts := []string{s.advertised().String()}
-	if s.settings.BindAddress.IsUnspecified() {
-		for _, a := range s.addresses {
-			hosts = append(hosts, a.String())
-		}
-	} else {
-		hosts = append(hosts, s.settings.BindAddress.String())
-	}
-	var urls []string
-	for _, host := range append(hosts, s.settings.TLSSANs...) {
-		url := "https://" + net.JoinHostPort(host, strconv.Itoa(s.settings.HTTPSListenPort))
-		if !strings.Contains(host, "*") && !slices.Contains(urls, url) {
-			urls = append(urls, url)
-		}
-	}
-	return urls
 }
 
 // localURL is where this machine's own clients reach the API.

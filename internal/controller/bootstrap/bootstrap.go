@@ -54,7 +54,7 @@ func New(env controller.Environment, c Config) controller.Runner {
 		Workers: 1,
 		Reconcile: func(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 			if key.Namespace == "" && key.Name == c.Node {
-				if err := markNode(ctx, env, c.Node); err != nil {
+				if err := followNode(ctx, env, c.Node, all); err != nil {
 					return 0, err
 				}
 			}
@@ -100,6 +100,22 @@ func fits(w wanted, have, fresh kind.Object) bool {
 	repaired := have.DeepCopyObject().(kind.Object)
 	w.adopt(repaired, fresh)
 	return equality.Semantic.DeepEqual(repaired, have)
+}
+
+// followNode sees to the server's own Node, and to what depends on where that is.
+func followNode(ctx context.Context, env controller.Environment, name string, all []wanted) error {
+	if err := markNode(ctx, env, name); err != nil {
+		return err
+	}
+	for _, w := range all {
+		if w.adopt == nil {
+			continue
+		}
+		if err := ensure(ctx, env, w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // controlPlaneRole is the label that shows a node's role. A node may not give

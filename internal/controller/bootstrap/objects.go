@@ -20,17 +20,22 @@ import (
 type Config struct {
 	ServiceAddresses []netip.Addr // of default/kubernetes
 	DNSAddresses     []netip.Addr // of kube-system/kube-dns
-	Endpoint         netip.AddrPort
-	ClientCA         []byte // PEM
-	FrontProxyCA     []byte // PEM
+	Port             uint16       // of the API
+	ClientCA         []byte       // PEM
+	FrontProxyCA     []byte       // PEM
 	FrontProxyNames  []string
 	Node             string // the server's own, "" if it has none
 
 	// What every node of the cluster has to know.
 	ClusterCIDRs, ServiceCIDRs []netip.Prefix
 	ClusterDomain              string
-	Servers                    []string // URLs of the API, the likeliest first
 	Version                    string
+
+	// Where the API is now: its address, and all URLs under which it may be
+	// reached, the likeliest first. It is asked again when the server's own Node
+	// changes.
+	Address func() netip.Addr
+	Servers func() []string
 }
 
 // wanted is an object that must exist. adopt carries over what must be true
@@ -96,7 +101,7 @@ func (c Config) apiService() kind.Object {
 			Type: corev1.ServiceTypeClusterIP, ClusterIP: ips[0], ClusterIPs: ips,
 			Ports: []corev1.ServicePort{{
 				Name: "https", Protocol: corev1.ProtocolTCP, Port: 443,
-				TargetPort: intstr.FromInt32(int32(c.Endpoint.Port())),
+				TargetPort: intstr.FromInt32(int32(c.Port)),
 			}},
 		},
 	}
@@ -129,15 +134,15 @@ func (c Config) endpoints() kind.Object {
 			Labels: map[string]string{discoveryv1.LabelSkipMirror: "true"},
 		},
 		Subsets: []corev1.EndpointSubset{{
-			Addresses: []corev1.EndpointAddress{{IP: c.Endpoint.Addr().String()}},
-			Ports:     []corev1.EndpointPort{{Name: "https", Port: int32(c.Endpoint.Port()), Protocol: corev1.ProtocolTCP}},
+			Addresses: []corev1.EndpointAddress{{IP: c.Address().String()}},
+			Ports:     []corev1.EndpointPort{{Name: "https", Port: int32(c.Port), Protocol: corev1.ProtocolTCP}},
 		}},
 	}
 }
 
 func (c Config) endpointSlice() kind.Object {
-	addressType := discoveryv1.AddressTypeIPv4
-	if c.Endpoint.Addr().Is6() {
+	address, addressType := c.Address(), discoveryv1.AddressTypeIPv4
+	if address.Is6() {
 		addressType = discoveryv1.AddressTypeIPv6
 	}
 	return &discoveryv1.EndpointSlice{
@@ -147,11 +152,11 @@ func (c Config) endpointSlice() kind.Object {
 		},
 		AddressType: addressType,
 		Endpoints: []discoveryv1.Endpoint{{
-			Addresses:  []string{c.Endpoint.Addr().String()},
+			Addresses:  []string{address.String()},
 			Conditions: discoveryv1.EndpointConditions{Ready: new(true)},
 		}},
 		Ports: []discoveryv1.EndpointPort{{
-			Name: new("https"), Port: new(int32(c.Endpoint.Port())), Protocol: new(corev1.ProtocolTCP),
+			Name: new("https"), Port: new(int32(c.Port)), Protocol: new(corev1.ProtocolTCP),
 		}},
 	}
 }
@@ -182,7 +187,7 @@ func (c Config) settings() kind.Object {
 			"service-cidr":   strings.Join(texts(c.ServiceCIDRs), ","),
 			"cluster-dns":    strings.Join(texts(c.DNSAddresses), ","),
 			"cluster-domain": c.ClusterDomain,
-			"servers":        strings.Join(c.Servers, ","),
+			"servers":        strings.Join(c.Servers(), ","),
 			"version":        c.Version,
 		},
 	}
