@@ -192,6 +192,32 @@ func TestActiveDeadlineWhenClocksAreSet(t *testing.T) {
 	})
 }
 
+// An initial delay is kept whatever is told of the container's start.
+func TestInitialDelayWhenClocksDiffer(t *testing.T) {
+	for _, ahead := range []time.Duration{-730 * day, 730 * day} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.time = uplink.NewTime(time.Now)
+			hear(b.time, ahead)
+			b.start()
+			defer func() { b.stop() }()
+			b.create(webPod(func(p *corev1.Pod) {
+				probe := probeExec(5, 1)
+				probe.InitialDelaySeconds = 30
+				p.Spec.Containers[0].ReadinessProbe = probe
+			}))
+			pass(29 * time.Second)
+			if b.pod().Status.ContainerStatuses[0].Ready {
+				t.Errorf("servers %s ahead: ready before its probe began", ahead)
+			}
+			pass(3 * time.Second)
+			if !b.pod().Status.ContainerStatuses[0].Ready {
+				t.Errorf("servers %s ahead: the probe does not begin", ahead)
+			}
+		})
+	}
+}
+
 // sent remembers what was written.
 type sent struct {
 	events.EventSink
