@@ -32,7 +32,8 @@ import (
 //   - Services, EndpointSlices and Nodes are what a node programs its network from.
 //   - Reviews tell who asks and what that may do; they change nothing.
 //   - A node says what it does in Events, which it may not read.
-//   - Everybody may ask for a certificate; who gets one is another matter.
+//   - It asks for its certificates; who gets one is another matter, and what was
+//     asked and signed is public.
 const allowed = `
 authentication.k8s.io/selfsubjectreviews: create
 authentication.k8s.io/tokenreviews: create
@@ -40,12 +41,13 @@ authorization.k8s.io/localsubjectaccessreviews: create
 authorization.k8s.io/selfsubjectaccessreviews: create
 authorization.k8s.io/selfsubjectrulesreviews: create
 authorization.k8s.io/subjectaccessreviews: create
+certificates.k8s.io/certificatesigningrequests: create get list watch
 discovery.k8s.io/endpointslices: get list watch
 endpoints: get list watch
 events.k8s.io/events: create patch update
 events: create patch update
 namespaces: get list watch
-nodes: list watch
+nodes: get list watch
 services: get list watch
 `
 

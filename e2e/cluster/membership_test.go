@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -84,10 +85,11 @@ func (s *session) allOn(node string) {
 	}
 }
 
-// A Node that is deleted takes its Pods with it.
+// A Node that is deleted while its machine is away takes its Pods with it: when
+// the machine is back, they end there too.
 func TestDeleteNode(t *testing.T) {
 	c := ownCluster(t)
-	_, err := c.startAgent("near", lab.Near)
+	near, err := c.startAgent("near", lab.Near)
 	if err == nil {
 		err = c.settle()
 	}
@@ -97,8 +99,18 @@ func TestDeleteNode(t *testing.T) {
 	s := c.session(t)
 	s.create(marked("doomed", "near"))
 	s.awaitPod("doomed", podReady)
+	if err := near.Stop(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
 	s.kubectl("delete", "node", "near")
-	s.awaitPod("doomed", nil)
+	s.awaitPodFor(lossPatience, "doomed", nil)
+	if left, err := markedProcesses("doomed"); err != nil || len(left) != 1 {
+		t.Errorf("processes %v while the agent is away, %v", left, err)
+	}
+	if err := near.Start("agent", "--server", s.url()); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitNodeFor(patience, "near", nodeReady)
 	s.retry(func() error {
 		left, err := markedProcesses("doomed")
 		if err == nil && len(left) > 0 {
@@ -106,6 +118,8 @@ func TestDeleteNode(t *testing.T) {
 		}
 		return err
 	})
+	s.create(pod("next", "near"))
+	s.awaitPod("next", podReady)
 }
 
 // A server without a node reaches the Pods of agents all the same, wherever they

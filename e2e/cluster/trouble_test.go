@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -344,10 +343,10 @@ func TestServerMoves(t *testing.T) {
 	for _, n := range s.nodes {
 		s.retry(func() error {
 			out, err := s.try("exec", n.Name, "--", "box", "api", "GET", "/version")
-			if err == nil && !strings.Contains(out, "200") {
-				err = errors.New(out)
+			if err != nil || !strings.Contains(out, "200") {
+				return fmt.Errorf("the API, as the Pod on %s knows it: %w: %s", n.Name, err, out)
 			}
-			return err
+			return nil
 		})
 	}
 	t.Logf("healed after %v", time.Since(moved).Round(time.Millisecond))
