@@ -282,6 +282,53 @@ func TestRememberedCertificates(t *testing.T) {
 	}
 }
 
+// What a Secret remembers counts as long as the Node is there that it belongs to,
+// and is not written over if it is not what was looked at.
+func TestRewrite(t *testing.T) {
+	node, reborn := nodeAt("a"), nodeAt("a")
+	reborn.UID = "uid-later"
+	secret := func(spki string, owner *corev1.Node) *corev1.Secret {
+		s := &corev1.Secret{}
+		if spki != "" {
+			nodeKey{spki: spki, certificates: []string{"c"}}.write(s)
+		}
+		own(s, owner)
+		return s
+	}
+	for name, c := range map[string]struct {
+		secret *corev1.Secret
+		node   *corev1.Node
+		known  *nodeKey
+		want   string // spki, certificates and owner, or conflict
+	}{
+		"new":                           {secret("", nil), nil, nil, "new  "},
+		"new, of a Node":                {secret("", nil), node, nil, "new  uid-a"},
+		"changed":                       {secret("k", node), node, &nodeKey{spki: "k"}, "new c uid-a"},
+		"changed, before it registered": {secret("k", nil), nil, &nodeKey{spki: "k"}, "new c "},
+		"changed as it registered":      {secret("k", nil), node, &nodeKey{spki: "k"}, "new c uid-a"},
+		"the Node is gone":              {secret("k", node), nil, nil, "new  "},
+		"the Node is another":           {secret("k", node), reborn, nil, "new  uid-later"},
+		"the Node went meanwhile":       {secret("k", node), nil, &nodeKey{spki: "k"}, "conflict"},
+		"it was remembered meanwhile":   {secret("k", nil), nil, nil, "conflict"},
+		"another was remembered":        {secret("l", nil), nil, &nodeKey{spki: "k"}, "conflict"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := "conflict"
+			q := question{name: "a", node: c.node, known: c.known}
+			if err := q.rewrite(c.secret, func(k *nodeKey) { k.spki = "new" }); err == nil {
+				k, owner := readKey(c.secret), ""
+				for _, ref := range c.secret.OwnerReferences {
+					owner += string(ref.UID)
+				}
+				got = k.spki + " " + strings.Join(k.certificates, ",") + " " + owner
+			}
+			if got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestDeadline(t *testing.T) {
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	short := certificateUntil(t, at.Add(30*time.Minute))

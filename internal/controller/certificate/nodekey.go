@@ -91,7 +91,7 @@ func own(s *corev1.Secret, node *corev1.Node) {
 // known returns what is remembered of a name, or nil.
 func (i *issuer) known(name string, node *corev1.Node) *nodeKey {
 	s, ok := state.Get[*corev1.Secret](i.env.State, kind.Secret, keyNamespace, secretName(name))
-	if !ok || void(s, node) {
+	if !ok || len(s.Data) == 0 || void(s, node) {
 		return nil
 	}
 	k := readKey(s)
@@ -104,29 +104,34 @@ func (i *issuer) known(name string, node *corev1.Node) *nodeKey {
 func (i *issuer) remember(ctx context.Context, q question, change func(*nodeKey)) error {
 	request := i.request(kind.Secret, keyNamespace, secretName(q.name))
 	_, err := i.env.API.Modify(ctx, request, func(obj kind.Object) error {
-		s := obj.(*corev1.Secret)
-		k := readKey(s)
-		switch gone := void(s, q.node); {
-		case gone != (q.known == nil), !gone && k.spki != q.known.spki:
-			return apierrors.NewConflict(kind.Secret.GroupResource(), s.Name, errChanged)
-		case gone:
-			k = nodeKey{}
-		}
-		change(&k)
-		k.write(s)
-		own(s, q.node)
-		return nil
+		return q.rewrite(obj.(*corev1.Secret), change)
 	})
 	if !apierrors.IsNotFound(err) || q.known != nil {
 		return err
 	}
 	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: keyNamespace, Name: secretName(q.name)}, Type: keyType}
-	var k nodeKey
+	if err := q.rewrite(s, change); err != nil {
+		return err
+	}
+	_, err = i.env.API.Create(ctx, request, s)
+	return err
+}
+
+// rewrite changes what a Secret remembers, if it is still what the question was
+// asked about. What it remembers of a Node that is gone counts as nothing.
+func (q question) rewrite(s *corev1.Secret, change func(*nodeKey)) error {
+	k := readKey(s)
+	fresh := len(s.Data) == 0 || void(s, q.node)
+	if fresh != (q.known == nil) || !fresh && k.spki != q.known.spki {
+		return apierrors.NewConflict(kind.Secret.GroupResource(), s.Name, errChanged)
+	}
+	if fresh {
+		k = nodeKey{}
+	}
 	change(&k)
 	k.write(s)
 	own(s, q.node)
-	_, err = i.env.API.Create(ctx, request, s)
-	return err
+	return nil
 }
 
 // adopt makes what is remembered of a node go with the Node.
