@@ -36,7 +36,7 @@ const patience = 10 * time.Second
 //
 // each with a Pod that echoes.
 type lab struct {
-	*testing.T
+	testing.TB
 	byName map[string]*machine
 	pod    map[string]string // namespaces
 	ip     map[string]string // addresses
@@ -81,8 +81,8 @@ func plug(t testing.TB, ns, link, address, gateway string) {
 	}
 }
 
-func newLab(t *testing.T, names ...string) *lab {
-	l := &lab{T: t, byName: map[string]*machine{}, pod: map[string]string{}, ip: map[string]string{}}
+func newLab(t testing.TB, names ...string) *lab {
+	l := &lab{TB: t, byName: map[string]*machine{}, pod: map[string]string{}, ip: map[string]string{}}
 	l.underlay(t)
 	l.sw = newSwitch(t)
 	for _, m := range []*machine{
@@ -111,7 +111,7 @@ func newLab(t *testing.T, names ...string) *lab {
 }
 
 // underlay makes the router and the NAT.
-func (l *lab) underlay(t *testing.T) {
+func (l *lab) underlay(t testing.TB) {
 	sh(t, "", `
 		ip link add br0 type bridge; ip addr add 192.0.2.254/24 dev br0; ip link set br0 up
 		sysctl -qw net.ipv4.ip_forward=1

@@ -57,6 +57,7 @@ type setting struct {
 	Name, DataDir, Switch string
 	PodCIDR               netip.Prefix
 	Nodes                 []*corev1.Node
+	Usual                 bool // at the usual pace
 }
 
 // order is what it is told then, one thing at a time.
@@ -103,7 +104,9 @@ func runNode(in io.Reader, out io.Writer) error {
 	n.mesh = New(Config{
 		Client: n.client, NodeName: s.Name, Host: n.host, ClusterCIDRs: cidrs("10.42.0.0/16"), Log: log, Packets: n.wire,
 	})
-	n.mesh.pace = quick()
+	if !s.Usual {
+		n.mesh.pace = quick()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan error, 1)
@@ -296,6 +299,7 @@ type machine struct {
 	ns, dir                string
 	switchPath             string
 	nodes                  []*corev1.Node
+	usual                  bool
 
 	cmd     *exec.Cmd
 	orders  *json.Encoder
@@ -321,7 +325,7 @@ func (m *machine) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	m.stdin, m.orders, m.reports = in, json.NewEncoder(in), json.NewDecoder(out)
-	err = m.orders.Encode(setting{m.name, m.dir, m.switchPath, netip.MustParsePrefix(m.podCIDR), m.nodes})
+	err = m.orders.Encode(setting{m.name, m.dir, m.switchPath, netip.MustParsePrefix(m.podCIDR), m.nodes, m.usual})
 	if err != nil {
 		t.Fatal(err)
 	}
