@@ -19,7 +19,6 @@ import (
 	"github.com/skiff-sh/skiff/internal/admission"
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/auth"
-	"github.com/skiff-sh/skiff/internal/controller/certificate"
 	"github.com/skiff-sh/skiff/internal/kind"
 )
 
