@@ -44,6 +44,9 @@ func (c *Checkpoint) lose(r *http.Request, why error) *absence {
 		}
 		c.Log.Warn("no server answers; the node goes on with what they last said", zap.Error(why))
 		poke(c.lost)
+		// Nothing more will come to wait for, and what is known is needed from now on.
+		c.due.hurry()
+		poke(c.wake)
 	}
 	return c.away
 }

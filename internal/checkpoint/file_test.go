@@ -97,6 +97,11 @@ func TestWhenItIsWritten(t *testing.T) {
 		grows("field managers", 2*lazily, false)
 		grows("a day on which nothing happens", 24*time.Hour, false)
 		s.put("a", running(time.Now(), true))
+		s.leave()
+		grows("the server's end", 0, true)
+		s.come()
+		pass(lastProbe)
+		s.put("a", running(time.Now(), false))
 		b.stop()
 		grows("the end of the node", 0, true)
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {

@@ -40,6 +40,16 @@ func (s *schedule) noteScrub(now time.Time) {
 	}
 }
 
+// hurry has what waits written at once.
+func (s *schedule) hurry() {
+	if !s.first.IsZero() {
+		s.first = s.first.Add(-most)
+	}
+	if !s.lazy.IsZero() {
+		s.lazy = s.lazy.Add(-lazily)
+	}
+}
+
 // next is when to write; zero is never.
 func (s *schedule) next() time.Time {
 	due := s.scrub
