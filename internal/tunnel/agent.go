@@ -92,7 +92,10 @@ func (a *Agent) open(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ask(ctx, conn, forStreams)
+	if conn, err = ask(ctx, conn, forStreams); err == nil {
+		keepShort(conn) // as the server does
+	}
+	return conn, err
 }
 
 // pause waits. It returns false when the context ended first.

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -57,6 +56,7 @@ type Link struct {
 
 // newLink begins to speak over a node's connection.
 func newLink(h *Hub, node string, conn net.Conn) (*Link, error) {
+	keepShort(conn) // so that a key that is pressed does not wait behind a log
 	l := &Link{hub: h, node: node, began: time.Now()}
 	l.conn = &watched{Conn: conn, closed: func() { h.remove(l) }}
 	client, err := h.transport.NewClientConn(l.conn)
@@ -175,15 +175,10 @@ func (l *Link) wake(ctx context.Context) error {
 // netConn returns the connection at the bottom, for its options.
 func netConn(conn net.Conn) net.Conn {
 	for {
-		switch c := conn.(type) {
-		case *watched:
-			conn = c.Conn
-		case *early:
-			conn = c.Conn
-		case *tls.Conn:
-			conn = c.NetConn()
-		default:
+		above, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
 			return conn
 		}
+		conn = above.NetConn()
 	}
 }
