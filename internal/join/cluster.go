@@ -102,26 +102,46 @@ func askCluster(ctx context.Context, client kubernetes.Interface) (Cluster, erro
 }
 
 // FollowCluster keeps the cluster's settings as they change, for the next start,
-// until the context ends.
+// until the context ends. It returns a *Problem when the servers say that the
+// node's name is another machine's by now.
 func (m *Membership) FollowCluster(ctx context.Context) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(m.client, 0,
 		informers.WithNamespace(metav1.NamespaceSystem),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, clusterMap).String()
 		}))
+	informer := factory.Core().V1().ConfigMaps().Informer()
 	kept := m.Cluster
 	note := func(obj any) { kept = m.note(kept, obj.(*corev1.ConfigMap).Data) }
-	_, err := factory.Core().V1().ConfigMaps().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    note,
 		UpdateFunc: func(_, obj any) { note(obj) },
 	})
+	replaced := make(chan error, 1)
+	err = errors.Join(err, informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+		p := new(Problem)
+		if !errors.As(explainToNode(err), &p) || !p.Replaced {
+			m.log.Debug("cluster's settings not followed; trying again", zap.Error(err))
+			return
+		}
+		select {
+		case replaced <- p:
+		default:
+		}
+	}))
 	if err != nil {
 		return fmt.Errorf("follow the cluster's settings: %w", err)
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer factory.Shutdown()
+	defer stop()
 	factory.StartWithContext(ctx)
-	<-ctx.Done()
-	factory.Shutdown()
-	return nil
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-replaced:
+		return err
+	}
 }
 
 // note keeps settings that are new, and returns those that are kept.

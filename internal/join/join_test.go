@@ -3,6 +3,7 @@ package join_test
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skiff-sh/skiff/internal/auth"
@@ -216,6 +218,29 @@ func TestNodeThatComesBackElsewhere(t *testing.T) {
 	<-renewed
 	if serving := m.Serving.Pair().Certificate; serving.VerifyHostname(other.String()) != nil {
 		t.Errorf("it is for %v and %v", serving.IPAddresses, serving.DNSNames)
+	}
+}
+
+// A machine whose Node was deleted and whose name another one has got since learns
+// that it is a node no more.
+func TestMachineThatWasReplaced(t *testing.T) {
+	p := startPlane(t, t.TempDir())
+	c := machine(t, []string{p.url}, p.ownToken(t))
+	first := joins(t, c)
+	registerNode(t, first, nodeAddress)
+	if err := p.client.CoreV1().Nodes().Delete(t.Context(), "n1", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	second := joins(t, machine(t, []string{p.url}, p.ownToken(t)))
+	c.Token = ""
+	err := joins(t, c).FollowCluster(t.Context())
+	if problem := new(join.Problem); !errors.As(err, &problem) || !problem.Replaced ||
+		err.Error() != `NodeNameTaken: the name of node "n1" is another machine's by now: join again under another name with --node-name and a token, or, if that machine is gone, after "kubectl delete node n1"` {
+		t.Errorf("the first: %v", err)
+	}
+	registerNode(t, second, nodeAddress)
+	if err := first.API().CoreV1().Nodes().Delete(t.Context(), "n1", metav1.DeleteOptions{}); !apierrors.IsUnauthorized(err) {
+		t.Errorf("the first deletes the second's Node: %v", err)
 	}
 }
 

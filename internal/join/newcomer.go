@@ -161,7 +161,7 @@ func (m *newcomer) open(context.Context) error {
 		node.Serving = pki.NewIdentity(serving)
 	}
 	node.client, node.Uplink, err = connect(uplink.Config{
-		Servers: m.servers(), Authority: poolOf(m.have.root), Identity: node.Client, Clock: m.Clock,
+		Servers: m.Servers, Authority: poolOf(m.have.root), Identity: node.Client, Clock: m.Clock,
 	}, "")
 	if err != nil {
 		return err
@@ -172,20 +172,6 @@ func (m *newcomer) open(context.Context) error {
 	}
 	m.node = node
 	return nil
-}
-
-// servers are those that a person named, and behind them those that the cluster
-// has named since.
-func (m *newcomer) servers() []string {
-	all := slices.Clone(m.Servers)
-	if m.have.cluster != nil {
-		for _, server := range m.have.cluster.Servers {
-			if !slices.Contains(all, server) {
-				all = append(all, server)
-			}
-		}
-	}
-	return all
 }
 
 // learn asks what is the same on every node.
@@ -201,6 +187,7 @@ func (m *newcomer) learn(ctx context.Context) error {
 		m.have.cluster = &cluster
 	}
 	m.node.Cluster = *m.have.cluster
+	m.node.Uplink.Learn(m.have.cluster.Servers)
 	return nil
 }
 

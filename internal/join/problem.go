@@ -30,6 +30,8 @@ type Problem struct {
 	Least time.Duration
 	// Denied: the cluster refuses a certificate as it was asked for.
 	Denied bool
+	// Replaced: the node's name is another machine's by now.
+	Replaced bool
 }
 
 func (p *Problem) Error() string {
@@ -98,6 +100,10 @@ func lostAuthority(d *Directory) error {
 		Do: "remove it and start the agent with a token: the node's key and name stay"}
 }
 
+// nameTaken is the reason for which the cluster gives no certificate, and does not
+// take one, of a node whose name is another machine's.
+const nameTaken = "NodeNameTaken"
+
 // What servers answer.
 
 // strange is a server that is none, or not this cluster's.
@@ -118,9 +124,12 @@ func otherAuthority(server string, err error) error {
 // refusedToken is an answer to who asks with a token. It may say why, and then
 // also what to do.
 func refusedToken(token pki.Token, err error) error {
+	_, why, told := strings.Cut(messageOf(err), token.String()+" ")
 	switch {
-	case err.Error() != "Unauthorized":
-		return &Problem{What: fmt.Errorf("the server does not take the token: %w", err)}
+	case told:
+		return &Problem{What: fmt.Errorf("the server does not take the token: %s %s", token, why)}
+	case apierrors.IsForbidden(err):
+		return &Problem{What: err, Do: "look at the token's groups on the server, or make a new one with skiff token create there"}
 	case token.ID == "":
 		return &Problem{What: errors.New("the server does not take the token: its password is another"),
 			Do: "read DATA-DIR/server/token on the server again, or make a new one with skiff token create there"}
@@ -128,8 +137,20 @@ func refusedToken(token pki.Token, err error) error {
 	return &Problem{What: fmt.Errorf("the server does not take %s", token), Do: "make a new one with skiff token create on a server"}
 }
 
+// messageOf returns what a server says of an error.
+func messageOf(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return status.Status().Message
+	}
+	return err.Error()
+}
+
 // refusedNode is an answer to who asks with a node's certificate.
 func refusedNode(err error) error {
+	if message := messageOf(err); strings.HasPrefix(message, nameTaken) {
+		return &Problem{What: errors.New(message), Replaced: true} // which says what to do
+	}
 	return &Problem{What: fmt.Errorf("the server does not take this node's certificate: %w", err),
 		Do:    "look at the server's log and at both clocks; if the cluster was made anew, join it anew with its token",
 		Waits: true, Least: time.Minute}

@@ -92,6 +92,9 @@ func (r *resident) run(ctx context.Context) error {
 	group.Go(func() error {
 		defer end()
 		err := r.stay(ctx)
+		if p := new(join.Problem); errors.As(err, &p) && p.Replaced {
+			err = errors.Join(err, r.giveUp(ctx))
+		}
 		close(r.away)
 		select {
 		case <-r.quit:

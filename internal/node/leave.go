@@ -214,13 +214,19 @@ func (r *resident) deleteNode(ctx context.Context, client kubernetes.Interface, 
 	return fmt.Errorf("delete node %s: %w: its Pods have ended; start the agent and try again, or leave with --force and delete it with kubectl delete node %s", name, err, name)
 }
 
+// giveUp ends what was the node's when its name is another machine's: the cluster
+// has done away with its Pods together with the Node.
+func (r *resident) giveUp(ctx context.Context) error {
+	r.log.Warn("this machine is the node no more: what runs of it ends, and it forgets the cluster", zap.String("node", r.settings.NodeName))
+	if err := undo(context.WithoutCancel(ctx), r.host, r.settings.ContainerRuntimeEndpoint); err != nil {
+		return fmt.Errorf("undo what the node did to this machine: %w", err)
+	}
+	return r.forget()
+}
+
 // forget removes what the cluster gave this machine. Images stay.
 func (r *resident) forget() error {
-	errs := []error{join.NewDirectory(r.host).Remove()}
-	for _, name := range []string{"checkpoint"} {
-		errs = append(errs, os.RemoveAll(filepath.Join(r.host.DataDir, "agent", name)))
-	}
-	return errors.Join(errs...)
+	return errors.Join(join.NewDirectory(r.host).Remove(), os.RemoveAll(filepath.Join(r.host.DataDir, "agent", "checkpoint")))
 }
 
 // systemdUnit returns the unit that a process runs in, by its control group; ""

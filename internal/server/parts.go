@@ -65,7 +65,7 @@ func (s *server) openAPI(context.Context) error {
 	}
 	s.handler = rest.New(rest.Config{
 		API: s.env.API, Kinds: kind.All, Log: s.log.Named("rest"),
-		Authenticator: auth.Union{auth.NewCertificates(s.keys.authority.Pool(), s.clock.Latest), auth.NewBootstrap(s.state, s.keys.token, s.keys.clock.Now), tokens},
+		Authenticator: auth.Union{auth.NewMachines(s.state, auth.NewCertificates(s.keys.authority.Pool(), s.clock.Latest)), auth.NewBootstrap(s.state, s.keys.token, s.keys.clock.Now), tokens},
 		Authorizer:    auth.NewAuthorizer(s.state),
 		Tokens:        tokens.Review,
 		Nodes:         way,
