@@ -147,7 +147,7 @@ func (n *node) openRuntime(ctx context.Context) error {
 	n.closers = append(n.closers, n.runtime.Close)
 	n.images = carried{image.New(image.Config{
 		Client: n.runtime.Client(), Namespace: n.runtime.Namespace(), Snapshotter: n.runtime.Snapshotter(),
-		Log: n.Log.Named("images"),
+		Log: n.Log.Named("images"), Latest: n.Uplink.Clock.Latest,
 	})}
 	n.closers = append(n.closers, n.images.Close)
 	return nil

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
@@ -34,6 +35,9 @@ type Config struct {
 	Namespace   string // containerd namespace of the node
 	Snapshotter string // where images are unpacked
 	Log         *zap.Logger
+	// Latest is optional: the latest time known to be past, by which registries'
+	// certificates are judged; nil: this machine's clock.
+	Latest func() time.Time
 }
 
 // Store is a node's images. It implements agent.Images. All methods are safe

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -145,7 +146,7 @@ func (s *Store) pull(ctx context.Context, p *pull, credential agent.Credential) 
 	ctx, progress := watchProgress(ctx, &p.received)
 	defer progress.stop()
 	pulled, err := s.config.Client.Pull(ctx, name,
-		client.WithResolver(resolver(credential, progress)), client.WithMaxConcurrentDownloads(downloads))
+		client.WithResolver(s.resolver(credential, progress)), client.WithMaxConcurrentDownloads(downloads))
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -160,11 +161,18 @@ func (s *Store) pull(ctx context.Context, p *pull, credential agent.Credential) 
 	return i, s.unpack(ctx, pulled.Metadata(), i)
 }
 
-// resolver speaks to registries: over HTTPS, or HTTP on this machine.
-func resolver(credential agent.Credential, progress *progress) remotes.Resolver {
+// newTransport returns what carries requests to registries. To a machine whose clock
+// is behind, their certificates would not have begun yet.
+func newTransport(latest func() time.Time) *http.Transport {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.IdleConnTimeout = 10 * time.Second // a node seldom pulls twice in a row
-	plain := &http.Client{Transport: progress.count(transport)}
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, Time: latest}
+	return transport
+}
+
+// resolver speaks to registries: over HTTPS, or HTTP on this machine.
+func (s *Store) resolver(credential agent.Credential, progress *progress) remotes.Resolver {
+	plain := &http.Client{Transport: progress.count(newTransport(s.config.Latest))}
 	options := []docker.AuthorizerOpt{docker.WithAuthClient(plain)}
 	if credential != (agent.Credential{}) {
 		options = append(options, docker.WithAuthCreds(func(host string) (string, string, error) {
