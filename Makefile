@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop cluster cluster-stop test test-kubectl vm-test soak damage powercut powercut-proof powercut-deps bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop cluster cluster-stop test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -77,6 +77,9 @@ vm-test: test-deps build ## test on a bare Debian with systemd and cgroup v2, in
 
 test-kubectl: test-deps build ## run the end-to-end tests with kubectl 1.34 and 1.35
 	scripts/test-kubectl.sh 34 35
+
+test-cluster: test-deps build ## run the tests of clusters, with a server that stays away for over a minute
+	SKIFF_TEST_SLOW=1 go test -count=1 -tags $(TAGS) -timeout 30m -v ./e2e/cluster
 
 soak: build-deps ## walk the store at random and kill it under load, each for SOAK (an hour)
 	SKIFF_SOAK=$(SOAK) go test -tags $(TAGS) -run 'TestSoak|TestCrash' -timeout 0 -v ./internal/store/bolt

@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 for module in embed/shim e2e/store; do
 	(cd "$module" && go vet ./... && go test -timeout 5m ./...)
 done
-mapfile -t packages < <(go list -tags grpcnotrace ./... | grep -v '/e2e/node$')
+mapfile -t packages < <(go list -tags grpcnotrace ./... | grep -Ev '/e2e/(node|cluster)$')
 go test -tags grpcnotrace -timeout 15m -p 2 "${packages[@]}"
 scripts/test-daemon.sh
 go test -tags grpcnotrace -timeout 20m ./e2e/node
+go test -tags grpcnotrace -timeout 20m ./e2e/cluster

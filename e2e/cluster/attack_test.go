@@ -243,6 +243,7 @@ func TestStolenCertificateGetsNoFurther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.kubectl("taint", "node", "near", "example.org/watched=yes:PreferNoSchedule")
 	ours, theirs := s.awaitPod("ours", podReady), s.awaitPod("theirs", podReady)
 	ns := "/api/v1/namespaces/" + s.namespace
 	const merge = "Content-Type: application/merge-patch+json"
@@ -296,7 +297,7 @@ func TestStolenCertificateGetsNoFurther(t *testing.T) {
 		{name: "a label that draws workloads", method: "PATCH", path: "/api/v1/nodes/near", headers: []string{merge}, body: `{"metadata":{"labels":{"node-restriction.kubernetes.io/trusted":"yes"}}}`, want: denied},
 		{name: "a role", method: "PATCH", path: "/api/v1/nodes/near", headers: []string{merge}, body: `{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}}}`, want: denied},
 		{name: "its own taints", method: "PATCH", path: "/api/v1/nodes/near", headers: []string{merge}, body: `{"spec":{"taints":[{"key":"a","effect":"NoSchedule"}]}}`, want: denied},
-		{name: "its own deletion", method: "DELETE", path: "/api/v1/nodes/near", want: denied},
+		{name: "its own deletion, to be rid of a taint", method: "DELETE", path: "/api/v1/nodes/near", want: denied},
 		{name: "another's Lease", method: "PATCH", path: "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/far", headers: []string{merge}, body: `{"spec":{"holderIdentity":"near"}}`, want: denied},
 		{name: "a Lease elsewhere", method: "POST", path: "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", body: `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"near"}}`, want: denied},
 
@@ -312,6 +313,7 @@ func TestStolenCertificateGetsNoFurther(t *testing.T) {
 			}
 		})
 	}
+	s.kubectl("taint", "node", "near", "example.org/watched-")
 	s.kubectl("label", "node", "near", "example.org/own-")
 	t.Run("another node's own API", func(t *testing.T) {
 		far := s.node("far")

@@ -131,12 +131,17 @@ func (c *cluster) startAgent(name string, place lab.Place, args ...string) (*lab
 	if err != nil {
 		return nil, err
 	}
+	return n, c.startAgentOn(n, args...)
+}
+
+// startAgentOn is startAgent on a machine that is there.
+func (c *cluster) startAgentOn(n *lab.Node, args ...string) error {
 	token, err := c.token()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c.nodes = append(c.nodes, n)
-	return n, n.Start(append([]string{"agent", "--server", c.url(), "--token", token}, args...)...)
+	return n.Start(append([]string{"agent", "--server", c.url(), "--token", token}, args...)...)
 }
 
 // settle waits until every node is Ready and gives each the tests' image.

@@ -123,9 +123,12 @@ func TestDeleteNode(t *testing.T) {
 }
 
 // A server without a node reaches the Pods of agents all the same, wherever they
-// stand, and is no node itself.
+// stand, and is no node itself. Connections to it are all that they need.
 func TestServerWithoutNode(t *testing.T) {
 	c := ownCluster(t, "--disable-agent")
+	if err := c.Confine(); err != nil {
+		t.Fatal(err)
+	}
 	for name, place := range map[string]lab.Place{"near": lab.Near, "hidden": lab.Hidden} {
 		if _, err := c.startAgent(name, place); err != nil {
 			t.Fatal(err)
@@ -135,7 +138,7 @@ func TestServerWithoutNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := c.session(t)
-	s.onEachNode()
+	s.reaches(s.onEachNode())
 	s.apply(webService)
 	for _, n := range s.nodes {
 		t.Run(n.Name, func(t *testing.T) { s.streams(t, n.Name) })

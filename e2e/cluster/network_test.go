@@ -46,6 +46,29 @@ func TestPodsAcrossAllPairs(t *testing.T) {
 	}
 }
 
+// A link that carries less than others is no trouble, on either side of it.
+func TestNarrowLink(t *testing.T) {
+	c := ownCluster(t)
+	far, err := c.Add("far", lab.Far)
+	if err == nil {
+		err = far.Narrow(1400)
+	}
+	if err == nil {
+		err = c.startAgentOn(far)
+	}
+	if err == nil {
+		_, err = c.startAgent("hidden", lab.Hidden)
+	}
+	if err == nil {
+		err = c.settle()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.session(t)
+	s.reaches(s.onEachNode())
+}
+
 const webService = `
 apiVersion: v1
 kind: Service

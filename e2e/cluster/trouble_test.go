@@ -52,6 +52,19 @@ func markedProcesses(name string) ([]int, error) {
 	return pids, err
 }
 
+// markedProcess is that of a marked Pod that has just started.
+func (s *session) markedProcess(name string) int {
+	s.t.Helper()
+	var pids []int
+	s.retry(func() (err error) {
+		if pids, err = markedProcesses(name); err == nil && len(pids) != 1 {
+			err = fmt.Errorf("%s: processes %v, want one", name, pids)
+		}
+		return err
+	})
+	return pids[0]
+}
+
 // A node whose link is cut is lost: what ran there runs elsewhere, but nothing
 // that has a name of its own runs twice; and when the node is back, what was
 // replaced is gone from it.
@@ -92,10 +105,7 @@ spec:
 	s.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
 	s.kubectl("expose", "deployment", "web", "--port=80", "--target-port=8080")
 	s.kubectl("uncordon", "server")
-	old, err := markedProcesses("web")
-	if err != nil || len(old) != 1 {
-		t.Fatalf("processes %v, %v", old, err)
-	}
+	old := s.markedProcess("web")
 
 	if err := near.Cut(); err != nil {
 		t.Fatal(err)
@@ -127,7 +137,7 @@ spec:
 	s.awaitNodeFor(patience, "near", nodeReady)
 	s.retry(func() error {
 		now, err := markedProcesses("web")
-		if err != nil || slices.Contains(now, old[0]) {
+		if err != nil || slices.Contains(now, old) {
 			return fmt.Errorf("the replaced container still runs: %v, %w", now, err)
 		}
 		return nil
@@ -160,12 +170,10 @@ func TestServerGone(t *testing.T) {
 	}
 	s.create(marked("mortal", "far"))
 	ips := map[string]string{}
-	before := map[string][]int{}
+	before := map[string]int{}
 	for _, name := range []string{"near", "far", "mortal"} {
 		ips[name] = s.awaitPod(name, podReady).Status.PodIP
-		if before[name], err = markedProcesses(name); err != nil || len(before[name]) != 1 {
-			t.Fatalf("%s: processes %v, %v", name, before[name], err)
-		}
+		before[name] = s.markedProcess(name)
 	}
 	s.apply(webService)
 	service, err := s.client.CoreV1().Services(s.namespace).Get(s.ctx, "web", metav1.GetOptions{})
@@ -213,12 +221,12 @@ func TestServerGone(t *testing.T) {
 	}
 	works(far)
 	t.Log("what ends is restarted all the same")
-	if err := unix.Kill(before["mortal"][0], unix.SIGKILL); err != nil {
+	if err := unix.Kill(before["mortal"], unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	s.retry(func() error {
 		now, err := markedProcesses("mortal")
-		if err == nil && (len(now) != 1 || now[0] == before["mortal"][0]) {
+		if err == nil && (len(now) != 1 || now[0] == before["mortal"]) {
 			err = fmt.Errorf("processes %v, before %v", now, before["mortal"])
 		}
 		return err
@@ -250,7 +258,7 @@ func TestServerGone(t *testing.T) {
 	s.awaitPod("later", podReady)
 	for _, name := range []string{"near", "far"} {
 		now, err := markedProcesses(name)
-		if err != nil || !slices.Equal(now, before[name]) {
+		if err != nil || !slices.Equal(now, []int{before[name]}) {
 			t.Errorf("%s: processes %v, before %v, %v", name, now, before[name], err)
 		}
 		if p := s.awaitPod(name, podReady); p.Status.ContainerStatuses[0].RestartCount != 0 || p.Status.PodIP != ips[name] {

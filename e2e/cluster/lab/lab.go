@@ -82,9 +82,16 @@ link set wan up
 route add default via 192.0.2.254
 `
 
-// gateRules let everything out under the gate's address, and nothing in that was
+// What the NAT lets out.
+const (
+	everything = ""
+	onlyAPI    = "tcp dport 6443"
+)
+
+// gateRules let something out under the gate's address, and nothing in that was
 // not asked for.
 const gateRules = `
+flush ruleset
 table ip gate {
 	chain out {
 		type nat hook postrouting priority srcnat
@@ -93,7 +100,7 @@ table ip gate {
 	chain through {
 		type filter hook forward priority filter; policy drop
 		ct state established,related accept
-		iifname "br-lan" accept
+		iifname "br-lan" %s accept
 	}
 	chain in {
 		type filter hook input priority filter; policy drop
@@ -187,7 +194,15 @@ link set gate master br-near up
 	if err := s.ip(gateLinks); err != nil {
 		return err
 	}
-	return s.nft(gateRules)
+	return s.nft(fmt.Sprintf(gateRules, everything))
+}
+
+// Confine has the NAT let nothing out but connections to servers.
+func (l *Lab) Confine() error {
+	if err := l.makeGate(); err != nil {
+		return err
+	}
+	return l.space(gate).nft(fmt.Sprintf(gateRules, onlyAPI))
 }
 
 // Exists says whether something of a lab is there.

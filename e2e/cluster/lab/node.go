@@ -160,6 +160,14 @@ func (n *Node) Mend() error {
 	return n.lab.space(n.subnet.owner).ip(fmt.Sprintf("link set %s master %s\n", n.Name, n.subnet.bridge))
 }
 
+// Narrow has the node's link carry packets of at most so many bytes.
+func (n *Node) Narrow(mtu int) error {
+	return errors.Join(
+		n.lab.space(n.subnet.owner).ip(fmt.Sprintf("link set %s mtu %d\n", n.Name, mtu)),
+		n.space.ip(fmt.Sprintf("link set eth0 mtu %d\n", mtu)),
+	)
+}
+
 // Move gives the node another address on its subnet, in place of the one it has.
 func (n *Node) Move(to netip.Addr) error {
 	if !n.subnet.network.Contains(to) {
