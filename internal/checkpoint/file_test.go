@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -110,6 +111,85 @@ func TestWhenItIsWritten(t *testing.T) {
 	})
 }
 
+// Changes that never end are written ever more rarely, but are written when the
+// server goes.
+func TestNeverEndingChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, path := newCluster(t), somewhere(t)
+		s.put("a")
+		b := start(t, s, path)
+		core, log := observer.New(zap.DebugLevel)
+		b.c.Log = zap.New(core)
+		b.follow()
+		churn := func(d time.Duration) (writes int) {
+			log.TakeAll()
+			for begun := time.Now(); time.Since(begun) < d; {
+				s.put("a", label(time.Now().String()))
+				pass(1500 * time.Millisecond)
+			}
+			return log.FilterMessage("written").Len()
+		}
+		if n := churn(30 * time.Second); n < 3 {
+			t.Errorf("%d writes in the first seconds", n)
+		}
+		churn(10 * time.Minute)
+		if n := churn(time.Hour); n < 55 || n > 61 {
+			t.Errorf("%d writes in an hour", n)
+		}
+		s.put("last")
+		s.leave()
+		if got := open(t, path, "here").names(); !slices.Equal(got, []string{"a", "last"}) {
+			t.Errorf("when the server goes, %q are on the disk", got)
+		}
+		s.come()
+		pass(rested + time.Minute)
+		log.TakeAll()
+		s.put("b")
+		pass(2 * quiet)
+		if n := log.FilterMessage("written").Len(); n != 1 {
+			t.Errorf("%d writes after a rest", n)
+		}
+		b.stop()
+	})
+}
+
+// A day on which nothing happens but what always does: ten Pods have their tokens
+// renewed, and say that they live.
+func TestIdleDay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newCluster(t)
+		s.padding = 900
+		b := start(t, s, somewhere(t))
+		core, log := observer.New(zap.DebugLevel)
+		b.c.Log = zap.New(core)
+		b.follow()
+		var pods []string
+		for i := range 10 {
+			pods = append(pods, fmt.Sprint("p", i))
+			s.put(pods[i], running(time.Now(), true))
+		}
+		for range 30 {
+			for _, pod := range pods {
+				if _, err := b.client.CoreV1().ServiceAccounts("default").CreateToken(b.ctx, "default", tokenRequest(pod), metav1.CreateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				pass(10 * time.Second)
+			}
+			pass(46 * time.Minute)
+		}
+		b.stop()
+		writes, bytes := 0, int64(0)
+		for _, e := range log.FilterMessage("written").All() {
+			writes++
+			bytes += e.ContextMap()["bytes"].(int64)
+		}
+		if writes > 40 || bytes > 1<<20 {
+			t.Errorf("%d writes, %d bytes", writes, bytes)
+		}
+		t.Logf("%d writes, %d bytes", writes, bytes)
+	})
+}
+
 // The file does not grow without end, and each of its states is whole.
 func TestWrittenAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -147,7 +227,7 @@ func history(t *testing.T) (path string, ends map[int64][]string) {
 		b := start(t, s, path)
 		b.follow()
 		for _, name := range []string{"a", "b", "c"} {
-			pass(2 * quiet)
+			pass(most)
 			ends[size(t, path)] = b.c.names()
 			s.put(name)
 		}

@@ -41,6 +41,7 @@ type cluster struct {
 	watches  map[*io.PipeWriter]bool
 	asked    []string // the watches, since taken
 	tokens   int
+	padding  int // of tokens
 }
 
 var errDown = errors.New("connection refused")
@@ -202,7 +203,7 @@ func (s *cluster) giveToken(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	s.tokens++
-	request.Status.Token = "token " + strconv.Itoa(s.tokens)
+	request.Status.Token = "token " + strconv.Itoa(s.tokens) + strings.Repeat("x", s.padding)
 	if wrapped.Raw, err = request.Marshal(); err != nil {
 		return nil, err
 	}

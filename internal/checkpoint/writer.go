@@ -96,7 +96,7 @@ func (c *Checkpoint) write(now time.Time) {
 	}
 	anew := c.file == nil || c.torn || scrub || c.file.size > 2*c.worth()+room
 	dirty, due, file := c.dirty, c.due, c.file
-	c.dirty, c.due = map[question]*change{}, due.written(anew)
+	c.dirty, c.due = map[question]*change{}, due.written(anew, now)
 	var w recorder
 	if anew {
 		c.recordAll(&w)
@@ -110,6 +110,7 @@ func (c *Checkpoint) write(now time.Time) {
 	defer c.mu.Unlock()
 	c.torn = err != nil
 	if err == nil {
+		c.Log.Debug("written", zap.Int("bytes", len(w.body)), zap.Bool("anew", anew))
 		return
 	}
 	c.Log.Warn("what the servers say is not kept for a start without them; trying again later",
