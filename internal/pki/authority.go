@@ -3,10 +3,11 @@
 //
 // An Authority signs certificates; Files is the directory where everything a
 // server needs is made on first start and found again later; a Kubeconfig joins
-// an address with credentials. An Identity is a certificate in use, which a Renewal
-// replaces before it ends; a Clock says what time it is for that, where clocks may
-// be years off. The invariant: whatever is on disk is complete (files are replaced
-// whole) and readable by root alone. The package never talks to the network.
+// an address with credentials; a Token is what a machine joins with. An Identity is
+// a certificate in use, which a Renewal replaces before it ends; a Clock says what
+// time it is for that, where clocks may be years off. The invariant: whatever is on
+// disk is complete (files are replaced whole) and readable by root alone. The
+// package never talks to the network.
 package pki
 
 import (
