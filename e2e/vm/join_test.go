@@ -84,21 +84,23 @@ func startServer(t *testing.T) (*lab.Node, kubernetes.Interface) {
 	return server, client
 }
 
-// joined waits for the guest's node and looks for what it says of its clock.
+// joined waits until the guest's node is Ready, and says that its clock is wrong.
 func joined(ctx context.Context, t *testing.T, client kubernetes.Interface) {
-	node, err := await.Object(ctx, client.CoreV1().Nodes(), nil, "box", func(n *corev1.Node) bool {
+	holds := map[corev1.NodeConditionType]string{} // its message
+	_, err := await.Object(ctx, client.CoreV1().Nodes(), nil, "box", func(n *corev1.Node) bool {
+		clear(holds)
 		for _, c := range n.Status.Conditions {
-			if c.Type == corev1.NodeReady {
-				return c.Status == corev1.ConditionTrue
+			if c.Status == corev1.ConditionTrue {
+				holds[c.Type] = c.Message
 			}
 		}
-		return false
+		return holds[corev1.NodeReady] != "" && holds["ClockSkew"] != ""
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range node.Status.Conditions {
-		t.Logf("%s %s %s: %s", c.Type, c.Status, c.Reason, c.Message)
+	if !strings.Contains(holds["ClockSkew"], "days") || !strings.Contains(holds["ClockSkew"], "behind the server's") {
+		t.Errorf("of its clock it says %q", holds["ClockSkew"])
 	}
 }
 
