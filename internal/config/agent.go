@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"slices"
 	"strings"
@@ -33,8 +34,8 @@ func (a *Agent) settings() []Setting {
 }
 
 // Validate fills what derives from other settings and returns everything that
-// does not fit together, joined in one error. The token may be missing: a node
-// that has joined does not need it any more.
+// does not fit together, joined in one error. The token may be missing, and its
+// file too: a node that has joined does not need it any more.
 func (a *Agent) Validate() error {
 	errs := []error{a.Node.validate()}
 	if len(a.Servers) == 0 {
@@ -48,9 +49,10 @@ func (a *Agent) Validate() error {
 		}
 		a.Servers[i] = server
 	}
-	token, err := readToken(a.Token, a.TokenFile)
-	a.Token = token
-	errs = append(errs, err)
+	var err error
+	if a.Token, err = readToken(a.Token, a.TokenFile); !errors.Is(err, fs.ErrNotExist) { // it may be gone once it is not needed
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 

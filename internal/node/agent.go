@@ -132,6 +132,9 @@ func (r *resident) stay(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	if err != nil && r.settings.Token == "" && r.settings.TokenFile != "" {
+		return fmt.Errorf("%w (there is no file %s)", err, r.settings.TokenFile)
+	}
 	if err != nil {
 		return err
 	}

@@ -172,7 +172,7 @@ func (c LocalClient) ask(ctx context.Context, method, path string, body io.Reade
 	response, err := c.client.Ask(ctx, method, path, body)
 	switch {
 	case errors.Is(err, local.ErrNobody):
-		return nil, fmt.Errorf("no node runs on %s: start skiff server, or name its data directory with --data-dir", c.host.DataDir)
+		return nil, fmt.Errorf("no node runs on %s: start skiff server or skiff agent, or name its data directory with --data-dir", c.host.DataDir)
 	case errors.Is(err, local.ErrForbidden):
 		return nil, errors.New("the node's images belong to root: run it with sudo")
 	case err != nil:
