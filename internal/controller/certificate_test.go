@@ -79,6 +79,53 @@ func TestNamesAreNotTakenOver(t *testing.T) {
 	})
 }
 
+// A node whose Node is deleted while it runs on registers anew: it goes on, with
+// what it has and with what it gets next.
+func TestNodeIsDeletedByMistake(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		a := p.joiner("a").join()
+		p.nodeAt("a", "198.51.100.7")
+		p.delete(kind.Node, "a", metav1.DeletePropagationBackground)
+		p.nodeAt("a", "198.51.100.7")
+		text, _ := p.answer(p.joiner("a").request(clientSigner))
+		equal(p, "another machine", text, "Denied NodeNameTaken")
+		before := a.certificate
+		a.key = p.newKey()
+		a.join()
+		secret, ok := p.remembered("a")
+		if !ok {
+			t.Fatal("nothing is remembered")
+		}
+		for _, c := range []*x509.Certificate{before, a.certificate} {
+			sum := sha256.Sum256(c.Raw)
+			if !strings.Contains(string(secret.Data["certificate-sha256"]), hex.EncodeToString(sum[:])) {
+				t.Errorf("a certificate that it may still use is forgotten: %s", secret.Data["certificate-sha256"])
+			}
+		}
+		a.certificate = before // the new one was lost on its way
+		a.join()
+	})
+}
+
+// The server's own node has its certificates from elsewhere, and they must stay
+// the only ones.
+func TestServersNodeIsNotRemembered(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		box := p.joiner("box")
+		request := box.request(clientSigner)
+		text, _ := p.answer(request)
+		equal(p, "its name", text, "Denied NodeNameTaken")
+		byHand := p.submit(auth.User{Name: "admin"}, clientSigner, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "system:node:box", Organization: []string{"system:nodes"}}},
+			box.key, "client auth", "digital signature")
+		p.approve(byHand, certificatesv1.CertificateApproved)
+		text, _ = p.answer(byHand)
+		equal(p, "approved by hand", text, "Approved,Issued ByHand")
+		if _, ok := p.remembered("box"); ok {
+			t.Error("its key is remembered")
+		}
+	})
+}
+
 // Whatever happens between remembering a key and approving it, the name goes to
 // that key.
 func TestKeyIsRememberedFirst(t *testing.T) {
@@ -157,18 +204,6 @@ func TestApprovalByHand(t *testing.T) {
 		ask := func(usages ...certificatesv1.KeyUsage) string {
 			return p.submit(me, userSigner, template, p.newKey(), usages...)
 		}
-		decide := func(name string, t certificatesv1.RequestConditionType) {
-			p.Helper()
-			request := p.to(kind.CertificateSigningRequest, name)
-			request.Subresource = "approval"
-			_, err := p.env.API.Modify(p.ctx, request, func(obj kind.Object) error {
-				r := obj.(*certificatesv1.CertificateSigningRequest)
-				r.Status.Conditions = append(r.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{Type: t, Status: "True", Reason: "ByHand"})
-				return nil
-			})
-			p.must(err)
-			p.settle()
-		}
 		good, bad, refused := ask("client auth"), ask("client auth", "server auth"), ask("client auth")
 		spec := get[*certificatesv1.CertificateSigningRequest](p, kind.CertificateSigningRequest, good).Spec
 		if spec.Username != "me" || spec.UID != "7" || strings.Join(spec.Groups, " ") != "people" || spec.Extra["k"][0] != "v" {
@@ -176,9 +211,9 @@ func TestApprovalByHand(t *testing.T) {
 		}
 		text, _ := p.answer(good)
 		equal(p, "undecided", text, "Pending")
-		decide(good, certificatesv1.CertificateApproved)
-		decide(bad, certificatesv1.CertificateApproved)
-		decide(refused, certificatesv1.CertificateDenied)
+		p.approve(good, certificatesv1.CertificateApproved)
+		p.approve(bad, certificatesv1.CertificateApproved)
+		p.approve(refused, certificatesv1.CertificateDenied)
 		text, certificate := p.answer(good)
 		equal(p, "approved", text, "Approved,Issued ByHand")
 		equal(p, "subject", certificate.Subject.String(), "CN=me,O=people")
@@ -191,7 +226,7 @@ func TestApprovalByHand(t *testing.T) {
 		odd := p.joiner("odd")
 		request := p.submit(me, clientSigner, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "system:node:odd", Organization: []string{"system:nodes"}}},
 			odd.key, "client auth", "digital signature")
-		decide(request, certificatesv1.CertificateApproved)
+		p.approve(request, certificatesv1.CertificateApproved)
 		if _, odd.certificate = p.answer(request); odd.certificate == nil {
 			t.Fatal("no certificate")
 		}

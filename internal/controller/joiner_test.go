@@ -142,6 +142,20 @@ func (p *plane) answer(request string) (text string, certificate *x509.Certifica
 	return text, certificate
 }
 
+// approve decides by hand.
+func (p *plane) approve(name string, t certificatesv1.RequestConditionType) {
+	p.Helper()
+	request := p.to(kind.CertificateSigningRequest, name)
+	request.Subresource = "approval"
+	_, err := p.env.API.Modify(p.ctx, request, func(obj kind.Object) error {
+		r := obj.(*certificatesv1.CertificateSigningRequest)
+		r.Status.Conditions = append(r.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{Type: t, Status: "True", Reason: "ByHand"})
+		return nil
+	})
+	p.must(err)
+	p.settle()
+}
+
 // join gets the machine a client certificate, or fails the test.
 func (j *joiner) join() *joiner {
 	j.Helper()

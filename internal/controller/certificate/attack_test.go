@@ -48,6 +48,7 @@ func TestAttacks(t *testing.T) {
 		"another signer's":                 {joining("new", func(a *asking) { a.signer, a.usages = certificatesv1.KubeAPIServerClientSignerName, clientUsages }), "leave"},
 
 		// With a node's certificate.
+		"the server's node's own":            {renewing("box"), "deny NodeNameTaken"}, // the server's would count no more
 		"a name of a node to come":           {serving("a", "a", "c"), "leave"},
 		"another node's name":                {renewing("a", func(a *asking) { a.cn = nodeUser + "b" }), "leave"},
 		"a new node's name":                  {renewing("a", func(a *asking) { a.cn = nodeUser + "new" }), "leave"},

@@ -157,7 +157,13 @@ func (i *issuer) claim(ctx context.Context, q question, d decision) (decision, e
 			return d, fmt.Errorf("spend token of %s: %w", q.request.Spec.Username, err)
 		}
 	}
-	if err := i.remember(ctx, q, func(k *nodeKey) { k.spki = spki }); err != nil {
+	err := i.remember(ctx, q, func(k *nodeKey) {
+		k.spki = spki
+		if shown := q.credential(); q.itself() && shown != "" && len(k.certificates) == 0 {
+			k.certificates = []string{shown} // its Node was deleted while it ran on: until it has the next, this counts
+		}
+	})
+	if err != nil {
 		return d, fmt.Errorf("remember key of node %s: %w", q.name, err)
 	}
 	return d, nil

@@ -98,6 +98,8 @@ func (q question) decide() decision {
 		return decision{}
 	case !nodeName(q.name):
 		return denied(reasonNameInvalid, "%q cannot be the name of a node: choose a shorter or simpler one with --node-name", q.name)
+	case q.name == q.Node: // nothing is remembered of it, or its own certificates would count for nothing
+		return denied(reasonNameTaken, "node name %q is the server's own, whose certificates are made on its machine: choose another with --node-name", q.name)
 	case q.itself():
 		return q.decideRenewal()
 	}
@@ -145,8 +147,8 @@ func (q question) credential() string {
 
 // decideNewcomer: a name is free, or it goes with the key that it was given to.
 func (q question) decideNewcomer() decision {
-	if q.reservedName(q.name) || q.name == q.Node {
-		return denied(reasonNameTaken, "node name %q is the server's own: choose another with --node-name", q.name)
+	if q.reservedName(q.name) {
+		return denied(reasonNameTaken, "%q is a name of the API server or of the cluster's DNS: choose another with --node-name", q.name)
 	}
 	switch {
 	case q.known == nil && q.node == nil, q.known != nil && q.known.spki == spkiOf(q.parsed):

@@ -185,7 +185,6 @@ func TestApproval(t *testing.T) {
 		"renewal with its old key":      {renewing("a", with), "approve AutoApproved"},
 		"old certificate, right key":    {renewing("a", old, with), "approve AutoApproved"},
 		"renewal of one not remembered": {renewing("bare"), "approve AutoApproved"},
-		"the server's own node":         {renewing("box"), "approve AutoApproved"},
 
 		"serves as its name":                   {serving("a", "a"), "approve AutoApproved Auto approving kubelet serving"},
 		"serves at its addresses":              {serving("a", "a", "localhost", "192.0.2.10", "2001:db8::a", "127.0.0.1", "::1"), "approve AutoApproved"},

@@ -42,10 +42,12 @@
 // as well where a Node has it that no key is remembered of, and where the API
 // server or the cluster's DNS goes by it.
 //
-// A certificate cannot be revoked. One that was issued before the Node was deleted
-// is still valid when somebody else has got the name since; but it is not among
-// those that are remembered, so it brings no further certificates, neither of the
-// name nor for the new node's addresses.
+// A certificate cannot be revoked. But one that was issued before the Node was
+// deleted is not among those that are remembered when somebody else has got the
+// name since: it brings no further certificates, neither of the name nor for the
+// new node's addresses, and package auth believes it no more. The server's own node
+// has its certificates from the server itself; nothing is remembered of it, and its
+// name is nobody's to ask for.
 //
 // # What a node may serve as
 //

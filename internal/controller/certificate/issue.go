@@ -79,7 +79,7 @@ func (i *issuer) fail(ctx context.Context, r *certificatesv1.CertificateSigningR
 // also when its key is first heard of.
 func (i *issuer) note(ctx context.Context, r *certificatesv1.CertificateSigningRequest, parsed *x509.CertificateRequest, signed *x509.Certificate) error {
 	q := i.ask(r, parsed)
-	if r.Spec.SignerName != certificatesv1.KubeAPIServerClientKubeletSignerName || !nodeName(q.name) {
+	if r.Spec.SignerName != certificatesv1.KubeAPIServerClientKubeletSignerName || !nodeName(q.name) || q.name == q.Node {
 		return nil
 	}
 	err := i.remember(ctx, q, func(k *nodeKey) {
