@@ -15,8 +15,6 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	events "k8s.io/client-go/tools/record"
 
-	"github.com/skiff-sh/skiff/internal/agent/cgroup"
-	"github.com/skiff-sh/skiff/internal/agent/stream"
 	"github.com/skiff-sh/skiff/internal/agent/volume"
 )
 
@@ -24,11 +22,9 @@ import (
 type Agent struct {
 	Config
 	log       *zap.Logger
-	machine   machine
-	cgroups   cgroups
+	machine   Description
 	objects   *volume.Objects
 	volumes   *volume.Volumes
-	rotator   rotator
 	recorder  events.EventRecorder
 	announcer events.EventBroadcaster
 	listener  net.Listener
@@ -44,58 +40,36 @@ type Agent struct {
 	panics      atomic.Int64                 // recovered in workers
 }
 
-// cgroups are the Pods' control groups; *cgroup.Tree is the real one.
-type cgroups interface {
-	Create(cgroup.Pod) error
-	Parent(cgroup.Pod) string
-	Remove(uid string) error
-	UIDs() ([]string, error)
-}
-
-// rotator keeps logs small; *stream.Rotator is the real one.
-type rotator interface {
-	Add(containerID, path string)
-	Remove(containerID string)
-	Run(ctx context.Context) error
-}
-
 // New makes an Agent. It looks at the machine, makes the root of the Pods'
 // cgroups and opens the node API's port, but does nothing else before Run.
 func New(c Config) (*Agent, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	tree, err := cgroup.Open(c.Host.CgroupRoot)
-	if err != nil {
-		return nil, fmt.Errorf("open cgroups: %w", err)
-	}
-	return newAgent(c, tree, stream.NewRotator(stream.RotatorConfig{Reopen: c.Runtime.ReopenLog, Log: c.Log}))
-}
-
-func newAgent(c Config, tree cgroups, logs rotator) (*Agent, error) {
-	if c.Namespaces == nil {
-		c.Namespaces = hostNamespaces{}
+	var err error
+	if c.Ground, err = c.Ground.complete(c); err != nil {
+		return nil, err
 	}
 	a := &Agent{
-		Config: c, log: c.Log, cgroups: tree, rotator: logs,
+		Config: c, log: c.Log,
 		objects:     volume.NewObjects(c.Client),
 		registered:  make(chan struct{}),
 		nodeChanged: make(chan struct{}, 1),
 		pods:        pods{workers: map[string]*worker{}, left: map[string][]ContainerState{}},
 	}
-	var err error
-	if a.machine, err = readMachine(c.Host.DataDir, c.Version, c.Runtime.Version()); err != nil {
+	if a.machine, err = c.Machine.Describe(); err != nil {
 		return nil, err
 	}
+	a.machine.Info.KubeletVersion, a.machine.Info.ContainerRuntimeVersion = c.Version, c.Runtime.Version()
 	a.volumes = volume.New(volume.Config{
-		Client: c.Client, Objects: a.objects, Root: a.podDir(""),
+		Client: c.Client, Objects: a.objects, Root: a.podDir(""), Disk: c.Disk,
 		Allocatable: a.machine.allocatable(), Log: c.Log, Changed: a.objectChanged,
 	})
 	// Ask for the informer now, so that Start begins it.
 	c.Informers.Core().V1().Services().Informer()
 	a.announcer = events.NewBroadcaster()
 	a.recorder = a.announcer.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: c.NodeName})
-	if c.Listen != "" {
+	if a.listener = c.Listener; c.Listen != "" && a.listener == nil {
 		if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
 			return nil, fmt.Errorf("open the node API's port: %w; is another node running on this machine?", err)
 		}
@@ -115,7 +89,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.Informers.Start(ctx.Done())
 	g.Go(func() error { return a.objects.Run(ctx) })
 	g.Go(func() error { return a.volumes.Run(ctx) })
-	g.Go(func() error { return a.rotator.Run(ctx) })
+	g.Go(func() error { return a.Logs.Run(ctx) })
 	g.Go(func() error { return a.runFollow(ctx) })
 	g.Go(func() error { return a.runPods(ctx) })
 	g.Go(func() error { return a.runNode(ctx) })

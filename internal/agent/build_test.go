@@ -427,7 +427,7 @@ func TestOtherNodesPodsAreLeftAlone(t *testing.T) {
 }
 
 func TestHostNamespaces(t *testing.T) {
-	a := &Agent{cgroups: fakeCgroups{}}
+	a := &Agent{Config: Config{Ground: Ground{Cgroups: fakeCgroups{}}}}
 	pod := webPod(func(p *corev1.Pod) { p.Spec.HostNetwork, p.Spec.HostPID, p.Spec.HostIPC = true, true, true })
 	if ref := a.podRef(pod); ref.NetNS != "" || ref.UTSNS != "" || ref.IPCNS != "" || ref.PIDNS != "host" {
 		t.Errorf("got %+v", ref)

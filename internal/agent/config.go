@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/skiff-sh/skiff/internal/config"
-	"github.com/skiff-sh/skiff/internal/netns"
 	"github.com/skiff-sh/skiff/internal/uplink"
 )
 
@@ -30,8 +28,7 @@ type Config struct {
 	Runtime Runtime
 	Images  Images
 	Network Network
-	// Namespaces is optional: the kernel's, unless a test has its own.
-	Namespaces Namespaces
+	Ground  // optional
 
 	ClusterDNS    []netip.Addr
 	ClusterDomain string
@@ -46,8 +43,10 @@ type Config struct {
 	// machine's is taken for the same.
 	Time *uplink.Time
 
-	// Listen is where the node API is served, ":10250"; "" serves none.
+	// Listen is where the node API is served, ":10250"; "" serves none. Listener
+	// is optional: it takes the place of a port that is opened there.
 	Listen      string
+	Listener    net.Listener
 	ServingCert func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	ClientCA    *x509.CertPool // of those who may call the node API
 	// Latest is optional: the latest time known to be past, by which certificates
@@ -55,30 +54,6 @@ type Config struct {
 	Latest func() time.Time
 
 	Log *zap.Logger
-}
-
-// Namespaces makes what Pods live in; package netns is the real one.
-type Namespaces interface {
-	// Create, CreateIPC and CreateUTS make a namespace pinned at path. One
-	// that is pinned there already stays as it is.
-	Create(path string) error
-	CreateIPC(path string) error
-	CreateUTS(path, hostname string) error
-	// Remove unpins one. A path that does not exist is no error.
-	Remove(path string) error
-	// DialIn connects from inside the network namespace pinned at path.
-	DialIn(ctx context.Context, path, network, address string) (net.Conn, error)
-}
-
-// hostNamespaces are the kernel's.
-type hostNamespaces struct{}
-
-func (hostNamespaces) Create(path string) error              { return netns.Create(path) }
-func (hostNamespaces) CreateIPC(path string) error           { return netns.CreateIPC(path) }
-func (hostNamespaces) CreateUTS(path, hostname string) error { return netns.CreateUTS(path, hostname) }
-func (hostNamespaces) Remove(path string) error              { return netns.Remove(path) }
-func (hostNamespaces) DialIn(ctx context.Context, path, network, address string) (net.Conn, error) {
-	return netns.DialIn(ctx, path, network, address)
 }
 
 func (c Config) validate() error {

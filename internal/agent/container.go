@@ -56,7 +56,7 @@ func (a *Agent) build(ctx context.Context, pod *corev1.Pod, box sandbox, c *core
 		Seccomp:        sec.seccomp(filepath.Join(a.Host.DataDir, "agent", "seccomp")),
 		MaskedPaths:    sec.Own.ProcMount == nil || *sec.Own.ProcMount == corev1.DefaultProcMount,
 		Sysctls:        sysctls(pod),
-		Resources:      containerResources(pod, c, a.machine.MemTotal),
+		Resources:      containerResources(pod, c, a.machine.memory()),
 
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		LogPath: a.logPath(pod, c.Name, attempt),
@@ -94,7 +94,7 @@ func (a *Agent) podRef(pod *corev1.Pod) PodRef {
 	ref := PodRef{
 		UID: uid, Namespace: pod.Namespace, Name: pod.Name,
 		NetNS: a.netPin(uid), IPCNS: a.ipcPin(uid), UTSNS: a.utsPin(uid),
-		CgroupParent: a.cgroups.Parent(podCgroup(pod)),
+		CgroupParent: a.Cgroups.Parent(podCgroup(pod)),
 	}
 	if pod.Spec.HostNetwork {
 		ref.NetNS, ref.UTSNS = "", ""
@@ -206,8 +206,6 @@ func (a *Agent) mountSource(pod *corev1.Pod, box sandbox, c *corev1.Container, i
 		PodUID: string(pod.UID), Volume: m.Name, Container: c.Name, Index: i, Root: source, Path: sub,
 	})
 }
-
-func (a *Agent) mountShm(dir string) error { return volume.Tmpfs(dir, shmSize) }
 
 func absolute(path string) string {
 	if !strings.HasPrefix(path, "/") {

@@ -272,7 +272,7 @@ func (f *fakeNetwork) Retain(_ context.Context, uids []string) error {
 type fakeNamespaces struct{}
 
 func (fakeNamespaces) Create(string) error            { return nil }
-func (fakeNamespaces) CreateIPC(string) error         { return nil }
+func (fakeNamespaces) CreateIPC(string, string) error { return nil }
 func (fakeNamespaces) CreateUTS(string, string) error { return nil }
 func (fakeNamespaces) Remove(string) error            { return nil }
 func (fakeNamespaces) DialIn(ctx context.Context, _, network, address string) (net.Conn, error) {
@@ -316,7 +316,7 @@ type bench struct {
 func newBench(t *testing.T, objects ...runtime.Object) *bench {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("mounts shared memory: needs root")
+		t.Skip("mounts volumes: needs root")
 	}
 	objects = append(objects, &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "kubernetes"},
@@ -342,13 +342,14 @@ func (b *bench) start() {
 	if b.server == nil {
 		b.server = b.client
 	}
-	a, err := newAgent(Config{
+	a, err := New(Config{
 		Client: b.server, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
-		Runtime: b.runtime, Images: b.images, Network: b.network, Namespaces: fakeNamespaces{},
+		Runtime: b.runtime, Images: b.images, Network: b.network,
+		Ground:     Ground{Namespaces: fakeNamespaces{}, Cgroups: fakeCgroups{}, Logs: fakeRotator{}},
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.43.0.10")}, ClusterDomain: "cluster.local",
 		Labels: b.labels, Version: "v1.36.3+skiff1",
 		Informers: informers.NewSharedInformerFactory(b.server, 0), Time: b.time, Log: zaptest.NewLogger(b.T),
-	}, fakeCgroups{}, fakeRotator{})
+	})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -25,6 +25,8 @@ func (w *worker) hook(ctx context.Context, pod *corev1.Pod, c *corev1.Container,
 			return fmt.Errorf("command %q exited with %d: %s", h.Exec.Command, code, output)
 		}
 		return nil
+	case w.Reach != nil && (h.HTTPGet != nil || h.TCPSocket != nil):
+		return w.Reach(ctx, corev1.ProbeHandler{HTTPGet: h.HTTPGet, TCPSocket: h.TCPSocket})
 	case h.HTTPGet != nil:
 		req, err := probe.Request(ctx, h.HTTPGet, w.target(pod, c, id), "kube-lifecycle/1.36")
 		if err != nil {
@@ -98,7 +100,7 @@ func (w *worker) podAddress() string {
 // target is a container as probes and hooks see it.
 func (w *worker) target(_ *corev1.Pod, c *corev1.Container, id string) probe.Target {
 	return probe.Target{
-		Host: w.podAddress(), Ports: c.Ports,
+		Host: w.podAddress(), Ports: c.Ports, Reach: w.Reach,
 		Exec: func(ctx context.Context, command []string) (string, int, error) {
 			return w.execOutput(ctx, id, command)
 		},

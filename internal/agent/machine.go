@@ -15,12 +15,27 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// machine is what does not change while the machine is up.
-type machine struct {
+// Machine tells what an Agent is on.
+type Machine interface {
+	// Describe returns what does not change while the machine is up.
+	Describe() (Description, error)
+	// Pressure says what the machine is short of now.
+	Pressure() Pressure
+}
+
+// Description is what does not change while a machine is up. The versions of
+// kubelet and runtime are not the machine's.
+type Description struct {
 	Info     corev1.NodeSystemInfo
 	Capacity corev1.ResourceList
-	MemTotal int64 // bytes
 }
+
+// Pressure is what a machine is short of.
+type Pressure struct{ Memory, Disk, PIDs bool }
+
+// hostMachine is the one that this process runs on; dir is on the disk that
+// counts.
+type hostMachine struct{ dir string }
 
 // Thresholds below which the node says that it is short of something. They
 // are upstream's default hard eviction thresholds.
@@ -31,30 +46,29 @@ const (
 	maxPods            = 110
 )
 
-func readMachine(dataDir, version, runtimeVersion string) (machine, error) {
-	m := machine{MemTotal: meminfo("MemTotal")}
+// Describe implements Machine.
+func (h hostMachine) Describe() (Description, error) {
+	var m Description
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return m, fmt.Errorf("uname: %w", err)
 	}
 	m.Info = corev1.NodeSystemInfo{
-		MachineID:               firstFile("/etc/machine-id", "/var/lib/dbus/machine-id"),
-		SystemUUID:              strings.ToLower(firstFile("/sys/class/dmi/id/product_uuid", "/etc/machine-id")),
-		BootID:                  firstFile("/proc/sys/kernel/random/boot_id"),
-		KernelVersion:           unix.ByteSliceToString(uts.Release[:]),
-		OSImage:                 osImage("/etc/os-release"),
-		ContainerRuntimeVersion: runtimeVersion,
-		KubeletVersion:          version,
-		OperatingSystem:         runtime.GOOS,
-		Architecture:            runtime.GOARCH,
+		MachineID:       firstFile("/etc/machine-id", "/var/lib/dbus/machine-id"),
+		SystemUUID:      strings.ToLower(firstFile("/sys/class/dmi/id/product_uuid", "/etc/machine-id")),
+		BootID:          firstFile("/proc/sys/kernel/random/boot_id"),
+		KernelVersion:   unix.ByteSliceToString(uts.Release[:]),
+		OSImage:         osImage("/etc/os-release"),
+		OperatingSystem: runtime.GOOS,
+		Architecture:    runtime.GOARCH,
 	}
-	disk, err := readDisk(dataDir)
+	disk, err := readDisk(h.dir)
 	if err != nil {
 		return m, err
 	}
 	m.Capacity = corev1.ResourceList{
 		corev1.ResourceCPU:              *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
-		corev1.ResourceMemory:           *resource.NewQuantity(m.MemTotal, resource.BinarySI),
+		corev1.ResourceMemory:           *resource.NewQuantity(meminfo("MemTotal"), resource.BinarySI),
 		corev1.ResourceEphemeralStorage: *resource.NewQuantity(disk.Total, resource.BinarySI),
 		corev1.ResourcePods:             *resource.NewQuantity(maxPods, resource.DecimalSI),
 	}
@@ -62,12 +76,27 @@ func readMachine(dataDir, version, runtimeVersion string) (machine, error) {
 	return m, nil
 }
 
+// Pressure implements Machine.
+func (h hostMachine) Pressure() Pressure {
+	p := Pressure{
+		Memory: meminfo("MemAvailable") < minMemoryAvailable,
+		PIDs:   pidsPressure(firstFile("/proc/loadavg"), firstFile("/proc/sys/kernel/pid_max")),
+	}
+	if d, err := readDisk(h.dir); err == nil {
+		p.Disk = d.pressure()
+	}
+	return p
+}
+
+// memory is all that the machine has, in bytes.
+func (d Description) memory() int64 { return d.Capacity.Memory().Value() }
+
 // allocatable is the capacity less what must stay free for the node not to be
 // under pressure.
-func (m machine) allocatable() corev1.ResourceList {
-	out := m.Capacity.DeepCopy()
-	out[corev1.ResourceMemory] = *resource.NewQuantity(max(m.MemTotal-minMemoryAvailable, 0), resource.BinarySI)
-	storage := m.Capacity[corev1.ResourceEphemeralStorage]
+func (d Description) allocatable() corev1.ResourceList {
+	out := d.Capacity.DeepCopy()
+	out[corev1.ResourceMemory] = *resource.NewQuantity(max(d.memory()-minMemoryAvailable, 0), resource.BinarySI)
+	storage := d.Capacity[corev1.ResourceEphemeralStorage]
 	out[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(
 		storage.Value()/100*(100-minDiskPercent), resource.DecimalSI)
 	return out

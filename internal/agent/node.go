@@ -236,20 +236,13 @@ func (a *Agent) nodeStatus(known *corev1.Node) corev1.NodeStatus {
 
 // health is what the Node's conditions are made from.
 type health struct {
-	Memory, Disk, PIDs bool  // under pressure
-	Err                error // why the node is not ready
-	Clock              skew
+	Pressure
+	Err   error // why the node is not ready
+	Clock skew
 }
 
 func (a *Agent) health() health {
-	h := health{
-		Memory: meminfo("MemAvailable") < minMemoryAvailable,
-		PIDs:   pidsPressure(firstFile("/proc/loadavg"), firstFile("/proc/sys/kernel/pid_max")),
-		Clock:  a.lookAtClock(),
-	}
-	if d, err := readDisk(a.Host.DataDir); err == nil {
-		h.Disk = d.pressure()
-	}
+	h := health{Pressure: a.Machine.Pressure(), Clock: a.lookAtClock()}
 	if err := a.runtimeErr.Load(); err != nil {
 		h.Err = *err
 	}

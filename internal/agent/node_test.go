@@ -210,7 +210,7 @@ func TestAbsentServerIsWaitedFor(t *testing.T) {
 func TestNodeConditions(t *testing.T) {
 	then, now := metav1.NewTime(time.Unix(1, 0)), metav1.NewTime(time.Unix(2, 0))
 	first := nodeConditions(nil, health{}, then)
-	second := nodeConditions(first, health{Disk: true, Err: errors.New("container runtime is down")}, now)
+	second := nodeConditions(first, health{Pressure: Pressure{Disk: true}, Err: errors.New("container runtime is down")}, now)
 	for _, c := range second {
 		changed := c.Type == corev1.NodeDiskPressure || c.Type == corev1.NodeReady
 		if changed != c.LastTransitionTime.Equal(&now) {

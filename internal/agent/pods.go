@@ -78,7 +78,7 @@ func (a *Agent) findLeft(ctx context.Context) bool {
 			for _, s := range states {
 				a.pods.left[s.Pod.UID] = append(a.pods.left[s.Pod.UID], s)
 				if s.Phase == ContainerRunning {
-					a.rotator.Add(s.ID, s.LogPath)
+					a.Logs.Add(s.ID, s.LogPath)
 				}
 			}
 			a.pods.mu.Unlock()
@@ -212,7 +212,7 @@ func (a *Agent) clean(ctx context.Context, watched func() []any) {
 	if err := a.removeFormerLogs(keep); err != nil {
 		a.log.Warn("remove logs of former pods", zap.Error(err))
 	}
-	for _, list := range []func() ([]string, error){a.volumes.UIDs, a.cgroups.UIDs} {
+	for _, list := range []func() ([]string, error){a.volumes.UIDs, a.Cgroups.UIDs} {
 		found, err := list()
 		if err != nil {
 			a.log.Warn("look for leftovers of former pods", zap.Error(err))
@@ -276,7 +276,7 @@ func (a *Agent) runFollow(ctx context.Context) error {
 				w.observe(s)
 			}
 			if s.Phase == ContainerExited {
-				a.rotator.Remove(s.ID)
+				a.Logs.Remove(s.ID)
 			}
 		})
 		if ctx.Err() != nil {

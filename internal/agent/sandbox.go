@@ -67,7 +67,7 @@ func (a *Agent) setUp(ctx context.Context, pod *corev1.Pod) (sandbox, error) {
 		return nil
 	})
 	g.Go(func() (err error) {
-		if err := a.cgroups.Create(podCgroup(pod)); err != nil {
+		if err := a.Cgroups.Create(podCgroup(pod)); err != nil {
 			return err
 		}
 		box.IPs, err = a.setUpNamespaces(ctx, pod)
@@ -89,10 +89,7 @@ func (a *Agent) setUp(ctx context.Context, pod *corev1.Pod) (sandbox, error) {
 func (a *Agent) setUpNamespaces(ctx context.Context, pod *corev1.Pod) ([]netip.Addr, error) {
 	uid := string(pod.UID)
 	if !pod.Spec.HostIPC {
-		if err := a.Namespaces.CreateIPC(a.ipcPin(uid)); err != nil {
-			return nil, err
-		}
-		if err := a.mountShm(filepath.Join(a.podDir(uid), "shm")); err != nil {
+		if err := a.Namespaces.CreateIPC(a.ipcPin(uid), filepath.Join(a.podDir(uid), "shm")); err != nil {
 			return nil, err
 		}
 	}
@@ -137,7 +134,7 @@ func (a *Agent) tearDown(ctx context.Context, uid string) error {
 	for _, pin := range []string{a.netPin(uid), a.ipcPin(uid), a.utsPin(uid)} {
 		errs = append(errs, a.Namespaces.Remove(pin))
 	}
-	errs = append(errs, a.volumes.Unmount(uid), a.cgroups.Remove(uid))
+	errs = append(errs, a.volumes.Unmount(uid), a.Cgroups.Remove(uid))
 	if err := os.Remove(a.boxMark(uid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, err)
 	}

@@ -133,7 +133,7 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 		w.event(c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
 		return waitError{reasonStarted, err}
 	}
-	w.rotator.Add(config.ID, config.LogPath)
+	w.Logs.Add(config.ID, config.LogPath)
 	return w.started(ctx, pod, c, config.ID)
 }
 
@@ -196,7 +196,7 @@ func (w *worker) clear(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	w.leftovers = nil
 	for _, r := range []*run{old.Last, old.Current} {
 		if r != nil && r.ID != "" {
-			w.rotator.Remove(r.ID)
+			w.Logs.Remove(r.ID)
 			if err := w.Runtime.Remove(ctx, r.ID); err != nil {
 				return err
 			}

@@ -276,7 +276,7 @@ func (w *worker) demolish(ctx context.Context, pod *corev1.Pod) error {
 	final := w.gone || w.pod.DeletionTimestamp != nil
 	w.mu.Unlock()
 	for _, id := range ids {
-		w.rotator.Remove(id)
+		w.Logs.Remove(id)
 		if err := w.Runtime.Remove(ctx, id); err != nil {
 			return err
 		}

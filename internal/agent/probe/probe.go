@@ -28,6 +28,9 @@ type Target struct {
 	Ports []corev1.ContainerPort
 	// Exec runs a command in the container and returns its output.
 	Exec func(ctx context.Context, command []string) (output string, exitCode int, err error)
+	// Reach is optional: it answers in the Pod's place what is asked over the
+	// network; an error is a failure.
+	Reach func(ctx context.Context, h corev1.ProbeHandler) error
 }
 
 // Result is what one attempt says. Err is set where the attempt itself could
@@ -136,6 +139,11 @@ func Attempt(ctx context.Context, p *corev1.Probe, t Target) Result {
 	switch {
 	case p.Exec != nil:
 		return execute(ctx, p.Exec.Command, t, timeout)
+	case t.Reach != nil:
+		if err := t.Reach(ctx, p.ProbeHandler); err != nil {
+			return Result{Output: err.Error()}
+		}
+		return Result{OK: true}
 	case p.HTTPGet != nil:
 		return httpGet(ctx, p.HTTPGet, t)
 	case p.TCPSocket != nil:

@@ -25,30 +25,34 @@ func (v *Volumes) Bind(s SubPath) (string, error) {
 	if !filepath.IsLocal(s.Path) {
 		return "", fmt.Errorf("subPath %q lies outside the volume", s.Path)
 	}
+	target := filepath.Join(v.Root, s.PodUID, "volume-subpaths", s.Volume, s.Container, strconv.Itoa(s.Index))
+	return target, v.Disk.bind(target, s)
+}
+
+func (kernel) bind(target string, s SubPath) error {
 	fd, err := openBeneath(s.Root, s.Path)
 	if err != nil {
-		return "", fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", s.Volume, s.Container, err)
+		return fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", s.Volume, s.Container, err)
 	}
 	defer unix.Close(fd)
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
-		return "", fmt.Errorf("stat subPath %s: %w", s.Path, err)
+		return fmt.Errorf("stat subPath %s: %w", s.Path, err)
 	}
-	target := filepath.Join(v.Root, s.PodUID, "volume-subpaths", s.Volume, s.Container, strconv.Itoa(s.Index))
 	if there, err := mountinfo.Mounted(target); err == nil && there {
 		// The last run's: the volume may show another file by now.
 		if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-			return "", fmt.Errorf("unmount old subPath: %w", err)
+			return fmt.Errorf("unmount old subPath: %w", err)
 		}
 	}
 	if err := makeTarget(target, stat.Mode&unix.S_IFMT == unix.S_IFDIR); err != nil {
-		return "", err
+		return err
 	}
 	source := "/proc/self/fd/" + strconv.Itoa(fd)
 	if err := unix.Mount(source, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return "", fmt.Errorf("bind subPath %s: %w", s.Path, err)
+		return fmt.Errorf("bind subPath %s: %w", s.Path, err)
 	}
-	return target, nil
+	return nil
 }
 
 func makeTarget(target string, dir bool) error {

@@ -20,9 +20,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 )
@@ -34,6 +32,7 @@ type Config struct {
 	Root        string              // of the Pods' directories
 	Allocatable corev1.ResourceList // the node's, for the downward API
 	Log         *zap.Logger
+	Disk        Disk // optional: the machine's own
 	// Changed is optional: it is called with each ConfigMap or Secret that
 	// Pods hold and that has changed. It must not block.
 	Changed func(Ref)
@@ -57,7 +56,8 @@ type mounted struct {
 	mu        sync.Mutex // held while its contents are written, which may wait for the API
 	pod       *corev1.Pod
 	unmounted bool
-	refresh   time.Time // when its first token wants renewal
+	up        map[string]bool // volumes with contents from the API that have been set up
+	refresh   time.Time       // when its first token wants renewal
 
 	// Under Volumes.mu: nobody who brings news waits for a Pod's API calls.
 	newer   *corev1.Pod // the Pod's new metadata, not shown yet
@@ -66,6 +66,9 @@ type mounted struct {
 
 // New makes Volumes that learn of changes from c.Objects.
 func New(c Config) *Volumes {
+	if c.Disk == nil {
+		c.Disk = kernel{}
+	}
 	v := &Volumes{Config: c, wake: make(chan struct{}, 1), pods: map[string]*mounted{}, changed: map[Ref]bool{}}
 	v.tokens.client = c.Client
 	c.Objects.subscribe(func(r Ref) {
@@ -114,7 +117,7 @@ func (v *Volumes) Mount(ctx context.Context, pod *corev1.Pod) (map[string]string
 	v.mu.Lock()
 	m := v.pods[string(pod.UID)]
 	if m == nil {
-		m = &mounted{}
+		m = &mounted{up: map[string]bool{}}
 		v.pods[string(pod.UID)] = m
 	}
 	v.mu.Unlock()
@@ -136,21 +139,17 @@ func (v *Volumes) Mount(ctx context.Context, pod *corev1.Pod) (map[string]string
 
 func (v *Volumes) setUp(ctx context.Context, m *mounted, vol *corev1.Volume) (string, error) {
 	dir := v.Dir(string(m.pod.UID), vol)
-	switch {
-	case vol.HostPath != nil:
-		return vol.HostPath.Path, checkHostPath(vol.HostPath)
-	case fromAPI(vol):
-		if vol.ConfigMap == nil {
-			// What may be secret never reaches a disk.
-			if err := mountTmpfs(dir, "mode=777", "noswap"); err != nil {
-				return "", err
-			}
-		} else if err := makeDir(dir); err != nil {
-			return "", err
-		}
-		return dir, v.fill(ctx, m, vol)
+	if err := v.Disk.prepare(dir, m.pod, vol); err != nil {
+		return "", err
 	}
-	return dir, setUpEmptyDir(dir, m.pod, vol.EmptyDir)
+	if vol.HostPath != nil {
+		return vol.HostPath.Path, nil
+	}
+	if !fromAPI(vol) {
+		return dir, nil
+	}
+	m.up[vol.Name] = true
+	return dir, v.fill(ctx, m, vol)
 }
 
 // fromAPI says whether the volume's contents come from the API.
@@ -167,7 +166,7 @@ func (v *Volumes) fill(ctx context.Context, m *mounted, vol *corev1.Volume) erro
 	if !c.refresh.IsZero() && (m.refresh.IsZero() || c.refresh.Before(m.refresh)) {
 		m.refresh = c.refresh
 	}
-	return writeAtomic(v.Dir(string(m.pod.UID), vol), c.files, fsGroup(m.pod))
+	return v.Disk.write(v.Dir(string(m.pod.UID), vol), c.files, fsGroup(m.pod))
 }
 
 func fsGroup(pod *corev1.Pod) *int64 {
@@ -210,7 +209,7 @@ func (v *Volumes) Unmount(podUID string) error {
 		m.unmounted = true
 	}
 	v.tokens.forget(podUID)
-	return removeTree(filepath.Join(v.Root, podUID))
+	return v.Disk.remove(filepath.Join(v.Root, podUID))
 }
 
 // UIDs lists the Pods that have a directory.
@@ -310,11 +309,8 @@ func (v *Volumes) refreshPod(ctx context.Context, m *mounted, changed map[Ref]bo
 	m.refresh = time.Time{}
 	for i := range m.pod.Spec.Volumes {
 		vol := &m.pod.Spec.Volumes[i]
-		if !fromAPI(vol) {
-			continue
-		}
-		if _, err := os.Stat(v.Dir(string(m.pod.UID), vol)); err != nil {
-			continue // Mount has not come to it yet
+		if !m.up[vol.Name] {
+			continue // nothing of it changes, or Mount has not come to it yet
 		}
 		if err := v.fill(ctx, m, vol); err != nil {
 			v.Log.Debug("update volume", zap.String("pod", m.pod.Namespace+"/"+m.pod.Name),
@@ -335,70 +331,4 @@ func touches(pod *corev1.Pod, changed map[Ref]bool) bool {
 		}
 	}
 	return false
-}
-
-func makeDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("make volume directory: %w", err)
-	}
-	if err := os.Chmod(dir, 0o777); err != nil {
-		return fmt.Errorf("open up volume directory: %w", err)
-	}
-	return nil
-}
-
-// mountTmpfs mounts a tmpfs unless one is there. Kernels before 6.4 do not know
-// the option that is wished for.
-func mountTmpfs(dir, options, wish string) error {
-	if err := makeDir(dir); err != nil {
-		return err
-	}
-	if there, err := mountinfo.Mounted(dir); err != nil {
-		return fmt.Errorf("look for a mount at %s: %w", dir, err)
-	} else if there {
-		return nil
-	}
-	const flags = unix.MS_NOSUID | unix.MS_NODEV
-	err := error(unix.EINVAL)
-	if wish != "" {
-		err = unix.Mount("tmpfs", dir, "tmpfs", flags, options+","+wish)
-	}
-	if err == unix.EINVAL {
-		err = unix.Mount("tmpfs", dir, "tmpfs", flags, options)
-	}
-	if err != nil {
-		return fmt.Errorf("mount tmpfs at %s: %w", dir, err)
-	}
-	return nil
-}
-
-// removeTree unmounts all below dir, the innermost first, and deletes it.
-func removeTree(dir string) error {
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
-	if err != nil {
-		return fmt.Errorf("read mounts: %w", err)
-	}
-	for i := len(mounts) - 1; i >= 0; i-- {
-		err := unix.Unmount(mounts[i].Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		if err != nil && err != unix.EINVAL && err != unix.ENOENT {
-			return fmt.Errorf("unmount %s: %w", mounts[i].Mountpoint, err)
-		}
-	}
-	// A mount that somebody put here since must not be emptied with the rest.
-	left, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
-	if err != nil {
-		return fmt.Errorf("read mounts: %w", err)
-	}
-	if len(left) > 0 {
-		return fmt.Errorf("remove %s: %s is still mounted", dir, left[0].Mountpoint)
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove volumes: %w", err)
-	}
-	return nil
-}
-
-// Tmpfs mounts a tmpfs for shared memory at dir, unless one is there.
-func Tmpfs(dir string, size int64) error {
-	return mountTmpfs(dir, fmt.Sprintf("mode=1777,size=%d", size), "")
 }

@@ -1,0 +1,93 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skiff-sh/skiff/internal/agent/cgroup"
+	"github.com/skiff-sh/skiff/internal/agent/stream"
+	"github.com/skiff-sh/skiff/internal/agent/volume"
+	"github.com/skiff-sh/skiff/internal/netns"
+)
+
+// Ground is the machine that an Agent works on. What of it is not set is this
+// machine's own.
+type Ground struct {
+	Machine    Machine
+	Namespaces Namespaces
+	Cgroups    Cgroups
+	Logs       Logs
+	Disk       volume.Disk
+	// Reach, where it is set, answers in a Pod's place what probes and hooks ask of
+	// it over the network; an error is a failure.
+	Reach func(context.Context, corev1.ProbeHandler) error
+}
+
+// Namespaces makes what Pods live in; package netns is the real one.
+type Namespaces interface {
+	// Create, CreateIPC and CreateUTS make a namespace pinned at path. One
+	// that is pinned there already stays as it is. The shared memory of an IPC
+	// namespace is mounted at shm.
+	Create(path string) error
+	CreateIPC(path, shm string) error
+	CreateUTS(path, hostname string) error
+	// Remove unpins one. A path that does not exist is no error.
+	Remove(path string) error
+	// DialIn connects from inside the network namespace pinned at path.
+	DialIn(ctx context.Context, path, network, address string) (net.Conn, error)
+}
+
+// Cgroups are the Pods' control groups; *cgroup.Tree is the real one.
+type Cgroups interface {
+	Create(cgroup.Pod) error
+	Parent(cgroup.Pod) string
+	Remove(uid string) error
+	UIDs() ([]string, error)
+}
+
+// Logs keeps logs small; *stream.Rotator is the real one.
+type Logs interface {
+	Add(containerID, path string)
+	Remove(containerID string)
+	Run(ctx context.Context) error
+}
+
+// complete sets what is not set to this machine's own.
+func (g Ground) complete(c Config) (Ground, error) {
+	if g.Machine == nil {
+		g.Machine = hostMachine{dir: c.Host.DataDir}
+	}
+	if g.Namespaces == nil {
+		g.Namespaces = hostNamespaces{}
+	}
+	if g.Logs == nil {
+		g.Logs = stream.NewRotator(stream.RotatorConfig{Reopen: c.Runtime.ReopenLog, Log: c.Log})
+	}
+	if g.Cgroups == nil {
+		tree, err := cgroup.Open(c.Host.CgroupRoot)
+		if err != nil {
+			return g, fmt.Errorf("open cgroups: %w", err)
+		}
+		g.Cgroups = tree
+	}
+	return g, nil
+}
+
+// hostNamespaces are the kernel's.
+type hostNamespaces struct{}
+
+func (hostNamespaces) Create(path string) error              { return netns.Create(path) }
+func (hostNamespaces) CreateUTS(path, hostname string) error { return netns.CreateUTS(path, hostname) }
+func (hostNamespaces) Remove(path string) error              { return netns.Remove(path) }
+func (hostNamespaces) CreateIPC(path, shm string) error {
+	if err := netns.CreateIPC(path); err != nil {
+		return err
+	}
+	return volume.Tmpfs(shm, shmSize)
+}
+func (hostNamespaces) DialIn(ctx context.Context, path, network, address string) (net.Conn, error) {
+	return netns.DialIn(ctx, path, network, address)
+}
