@@ -31,15 +31,16 @@ func (s *server) advertised() netip.Addr {
 	return s.addressesNow()[0]
 }
 
-// apiURLs are where others may reach the API, the likeliest first.
+// apiURLs are where other machines may reach the API, the likeliest first.
 func (s *server) apiURLs() []string {
 	hosts := []string{s.advertised().String()}
-	if s.settings.BindAddress.IsUnspecified() {
+	switch bind := s.settings.BindAddress; {
+	case bind.IsUnspecified():
 		for _, a := range s.addressesNow() {
 			hosts = append(hosts, a.String())
 		}
-	} else {
-		hosts = append(hosts, s.settings.BindAddress.String())
+	case !bind.IsLoopback(): // which on another machine leads to itself
+		hosts = append(hosts, bind.String())
 	}
 	var urls []string
 	for _, host := range append(hosts, s.settings.TLSSANs...) {

@@ -111,7 +111,7 @@ func TestMachineMeetsTheServer(t *testing.T) {
 	port := strconv.Itoa(s.HTTPSListenPort)
 	for key, want := range map[string]string{
 		"cluster-cidr": "10.42.0.0/16", "service-cidr": "10.43.0.0/16", "cluster-dns": "10.43.0.10", "cluster-domain": "cluster.local",
-		"servers": "https://192.0.2.1:" + port + ",https://127.0.0.1:" + port + ",https://box.example.org:" + port + ",https://192.0.2.9:" + port,
+		"servers": "https://192.0.2.1:" + port + ",https://box.example.org:" + port + ",https://192.0.2.9:" + port,
 	} {
 		if settings.Data[key] != want {
 			t.Errorf("%s is %q, want %q", key, settings.Data[key], want)
