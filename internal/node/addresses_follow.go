@@ -22,11 +22,14 @@ func (n *node) followAddresses(ctx context.Context) error {
 	if len(n.Settings.NodeIPs) > 0 {
 		return nil
 	}
-	return mover{linkPrefix: n.Host.LinkPrefix, log: n.Log, tell: func(addresses []netip.Addr) {
+	return mover{linkPrefix: n.Host.LinkPrefix, log: n.Log, tell: func(former, addresses []netip.Addr) {
 		n.policy.SetAddresses(addresses)
 		n.pods.SetAddresses(addresses)
 		if n.Moved != nil {
 			n.Moved(addresses)
+		}
+		for _, a := range former {
+			n.Uplink.Leave(a)
 		}
 	}}.run(ctx, n.Addresses)
 }
@@ -35,7 +38,7 @@ func (n *node) followAddresses(ctx context.Context) error {
 // none for a while keeps the one it had.
 type mover struct {
 	linkPrefix string // of links that do not count
-	tell       func([]netip.Addr)
+	tell       func(former, now []netip.Addr)
 	log        *zap.Logger
 }
 
@@ -90,6 +93,6 @@ func (m mover) look(present []netip.Addr) []netip.Addr {
 		return present
 	}
 	m.log.Info("machine has another address", zap.Stringer("address", found), zap.Stringer("former", present[0]))
-	m.tell(now)
+	m.tell(present, now)
 	return now
 }

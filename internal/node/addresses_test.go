@@ -71,7 +71,7 @@ func TestMachineMoves(t *testing.T) {
 	moved := make(chan netip.Addr)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- mover{linkPrefix: "skf", log: zap.NewNop(), tell: func(list []netip.Addr) { moved <- list[0] }}.run(ctx, present)
+		ended <- mover{linkPrefix: "skf", log: zap.NewNop(), tell: func(_, now []netip.Addr) { moved <- now[0] }}.run(ctx, present)
 	}()
 	change := func(do func(netlink.Link, *netlink.Addr) error, address string) {
 		t.Helper()

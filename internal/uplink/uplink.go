@@ -44,8 +44,9 @@ const (
 // Uplink is the way to the servers. It is safe for concurrent use.
 type Uplink struct {
 	Config
-	time    *Time
-	servers servers
+	time        *Time
+	servers     servers
+	connections connections
 
 	mu        sync.Mutex // guards what follows
 	transport *http.Transport
@@ -163,6 +164,7 @@ func (u *Uplink) dialOne(ctx context.Context, host string, protocols []string) (
 	if err != nil {
 		return nil, err
 	}
+	raw = u.connections.add(raw)
 	conn := tls.Client(raw, config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()

@@ -1,0 +1,58 @@
+package uplink
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// connections are those to servers that are open.
+type connections struct {
+	mu   sync.Mutex // guards open
+	open map[*connection]bool
+}
+
+// connection is a connection of which it is known when it is closed.
+type connection struct {
+	net.Conn
+	in *connections
+}
+
+func (c *connections) add(conn net.Conn) net.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open == nil {
+		c.open = map[*connection]bool{}
+	}
+	one := &connection{Conn: conn, in: c}
+	c.open[one] = true
+	return one
+}
+
+// Close implements net.Conn.
+func (c *connection) Close() error {
+	c.in.mu.Lock()
+	delete(c.in.open, c)
+	c.in.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// Leave closes all connections from an address that the machine has no longer:
+// what is sent from there is not answered, which would show only after a while
+// of silence. New ones begin at another.
+func (u *Uplink) Leave(address netip.Addr) {
+	for _, conn := range u.connections.from(address) {
+		_ = conn.Close() // whoever uses it gets an error and dials anew
+	}
+}
+
+func (c *connections) from(address netip.Addr) (all []*connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.open {
+		if local, ok := conn.LocalAddr().(*net.TCPAddr); ok && local.AddrPort().Addr().Unmap() == address {
+			all = append(all, conn)
+		}
+	}
+	return all
+}
