@@ -39,7 +39,8 @@ func TestJoin(t *testing.T) {
 		t.Error(err)
 	}
 	if got := m.Cluster; !slices.Equal(got.ClusterCIDRs, p.settings.ClusterCIDRs) || !slices.Equal(got.ServiceCIDRs, p.settings.ServiceCIDRs) ||
-		!slices.Equal(got.ClusterDNS, p.settings.ClusterDNS) || got.ClusterDomain != p.settings.ClusterDomain || !slices.Contains(got.Servers, p.url) {
+		!slices.Equal(got.ClusterDNS, p.settings.ClusterDNS) || got.ClusterDomain != p.settings.ClusterDomain ||
+		!slices.Equal(got.Servers, []string{strings.Replace(p.url, "127.0.0.1", p.settings.NodeIPs[0].String(), 1)}) {
 		t.Errorf("cluster is %+v", got)
 	}
 	if _, err := m.API().CoreV1().Services("").List(t.Context(), metav1.ListOptions{}); err != nil {
