@@ -32,6 +32,8 @@ type Agent struct {
 
 	registered  chan struct{} // closed once the Node exists
 	nodeChanged chan struct{}
+	own         ownNode
+	seen        chan struct{} // has one when own may be other than before
 	nodeUID     atomic.Pointer[types.UID]
 	images      atomic.Pointer[[]corev1.ContainerImage]
 	addresses   atomic.Pointer[[]netip.Addr] // nil: NodeIPs
@@ -55,6 +57,7 @@ func New(c Config) (*Agent, error) {
 		objects:     volume.NewObjects(c.Client),
 		registered:  make(chan struct{}),
 		nodeChanged: make(chan struct{}, 1),
+		seen:        make(chan struct{}, 1),
 		pods:        pods{workers: map[string]*worker{}, left: map[string][]ContainerState{}},
 	}
 	if a.machine, err = c.Machine.Describe(); err != nil {
@@ -92,6 +95,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.Logs.Run(ctx) })
 	g.Go(func() error { return a.runFollow(ctx) })
 	g.Go(func() error { return a.runPods(ctx) })
+	g.Go(func() error { return a.followNode(ctx) })
 	g.Go(func() error { return a.runNode(ctx) })
 	g.Go(func() error { return a.runLease(ctx) })
 	g.Go(func() error { return a.runClock(ctx) })

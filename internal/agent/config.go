@@ -39,6 +39,10 @@ type Config struct {
 	// Informers gives the Services; Run starts it.
 	Informers informers.SharedInformerFactory
 
+	// PodCIDRs is optional: it is told the node's share of the Pod range, when the
+	// node has one and whenever it is another. Its error ends the Agent.
+	PodCIDRs func([]netip.Prefix) error
+
 	// Time is optional: what is known of the servers' clock. Without it this
 	// machine's is taken for the same.
 	Time *uplink.Time

@@ -300,16 +300,17 @@ func (fakeCgroups) UIDs() ([]string, error)    { return nil, nil }
 // a fake too.
 type bench struct {
 	*testing.T
-	client  *fake.Clientset
-	server  kubernetes.Interface // what the agent uses; nil: client
-	labels  map[string]string    // of the Node
-	runtime *fakeRuntime
-	images  *fakeImages
-	network *fakeNetwork
-	host    config.Host
-	time    *uplink.Time // nil: this machine's
-	agent   *Agent
-	stop    func()
+	client   *fake.Clientset
+	server   kubernetes.Interface // what the agent uses; nil: client
+	labels   map[string]string    // of the Node
+	runtime  *fakeRuntime
+	images   *fakeImages
+	network  *fakeNetwork
+	host     config.Host
+	time     *uplink.Time // nil: this machine's
+	podCIDRs func([]netip.Prefix) error
+	agent    *Agent
+	stop     func()
 }
 
 // newBench makes a node's surroundings. Call it in the synctest bubble.
@@ -345,6 +346,7 @@ func (b *bench) start() {
 	a, err := New(Config{
 		Client: b.server, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
 		Runtime: b.runtime, Images: b.images, Network: b.network,
+		PodCIDRs:   b.podCIDRs,
 		Ground:     Ground{Namespaces: fakeNamespaces{}, Cgroups: fakeCgroups{}, Logs: fakeRotator{}},
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.43.0.10")}, ClusterDomain: "cluster.local",
 		Labels: b.labels, Version: "v1.36.3+skiff1",

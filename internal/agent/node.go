@@ -56,6 +56,7 @@ func (a *Agent) runNode(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-a.seen:
 		case <-a.nodeChanged:
 			a.refreshImages(ctx)
 		}
@@ -72,20 +73,16 @@ func (a *Agent) runNode(ctx context.Context) error {
 }
 
 // reportNode writes the Node's status if it is due or not what the server has.
-// The server's is read each time, for others write it too: a control plane that
-// missed this node's renewals for a while has made it Unknown, and its Pods
-// would soon be driven away.
+// Others write it too: a control plane that missed this node's renewals for a
+// while has made it Unknown, and its Pods would soon be driven away.
 func (a *Agent) reportNode(ctx context.Context, due bool) (written bool, err error) {
-	node, err := a.Client.CoreV1().Nodes().Get(ctx, a.NodeName, metav1.GetOptions{ResourceVersion: "0"})
-	if apierrors.IsNotFound(err) { // as long as the agent runs, it exists
+	node := a.own.get()
+	if node == nil { // as long as the agent runs, it exists
 		if node, err = a.register(ctx); err != nil {
 			return false, err
 		}
 		a.nodeUID.Store(&node.UID)
 		return true, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("get node %s: %w", a.NodeName, err)
 	}
 	want := a.nodeStatus(node)
 	if !due && sameNodeStatus(node.Status, want) {
@@ -129,6 +126,7 @@ func (a *Agent) register(ctx context.Context) (*corev1.Node, error) {
 			return nil, fmt.Errorf("create node %s: %w", a.NodeName, err)
 		}
 		if len(old.Status.Conditions) > 0 {
+			a.own.see(old)
 			return old, nil
 		}
 	}
@@ -182,6 +180,7 @@ func (a *Agent) patchNodeStatus(ctx context.Context, old *corev1.Node, want core
 	if err != nil {
 		return nil, fmt.Errorf("patch status of node %s: %w", old.Name, err)
 	}
+	a.own.see(node)
 	return node, nil
 }
 

@@ -188,7 +188,7 @@ func (n *node) run(ctx context.Context) error {
 	})
 	group, ctx := errgroup.WithContext(ctx)
 	for _, part := range []func(context.Context) error{
-		n.pods.Run, n.followAddresses, n.followPodCIDRs, n.network.Run, others.Run, services.Run, names.Run, n.runTunnels, n.remember,
+		n.pods.Run, n.followAddresses, n.network.Run, others.Run, services.Run, names.Run, n.runTunnels, n.remember,
 		func(ctx context.Context) error { return serveLocal(ctx, n.Host, n.images) },
 	} {
 		group.Go(func() error { return part(ctx) })
@@ -201,7 +201,7 @@ func (n *node) run(ctx context.Context) error {
 func (n *node) agentConfig() agent.Config {
 	return agent.Config{
 		Client: n.client, NodeName: n.Settings.NodeName, NodeIPs: n.Addresses, Host: n.Host,
-		Runtime: n.runtime, Images: n.images, Network: n.network,
+		Runtime: n.runtime, Images: n.images, Network: n.network, PodCIDRs: n.setPodCIDRs,
 		ClusterDNS: n.ClusterDNS, ClusterDomain: n.ClusterDomain,
 		Labels: n.labels(), Taints: n.Settings.NodeTaints, Version: version.Git(),
 		Informers:   n.informers,
