@@ -132,35 +132,12 @@ func (m *Mesh) Run(ctx context.Context) error {
 // errMoved ends a session: the node has another share of the Pod range.
 var errMoved = errors.New("the node has another Pod CIDR")
 
-// publish tells the paths to those who ask, and to the log what became of them
-// when a test is over.
+// publish tells the paths to those who ask.
 func (m *Mesh) publish(members map[netip.Addr]*member) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.paths = make(map[string]Path, len(members))
 	for _, p := range members {
 		m.paths[p.peer.name] = p.course.path
 	}
-	m.mu.Unlock()
-	for _, p := range members {
-		if path := p.course.path; p.course.resting() && (path != p.told || !p.isTold) {
-			p.tell(m.cfg.Log)
-			p.told, p.isTold = path, true
-		}
-	}
-}
-
-// tell writes to the log which path is used, and what may be done for a better.
-func (p *member) tell(log *zap.Logger) {
-	fields := []zap.Field{
-		zap.String("node", p.peer.name), zap.Stringer("path", p.course.path), zap.Int("mtu", p.course.mtu),
-	}
-	if p.course.path <= Relay && p.course.ways.between(beyond, Relay) != None {
-		fields = append(fields, zap.String("advice", fmt.Sprintf(
-			"let UDP port %d and ICMP echo pass between this node and %s, unless a NAT is in between", vxlanPort, p.peer.node)))
-	}
-	if p.course.path == None {
-		log.Warn("no path to node", fields...)
-		return
-	}
-	log.Info("path to node", fields...)
 }

@@ -49,6 +49,7 @@ type session struct {
 	members map[netip.Addr]*member // by the peer's beacon
 	found   map[netip.Prefix]hop   // what a former process left; nil once it is adopted
 	said    map[string]bool        // claims that the log has
+	warned  bool                   // of this machine's firewalls
 
 	up   atomic.Bool // the relay is open
 	seen time.Time   // when it was last seen open
@@ -191,6 +192,7 @@ func (s *session) step(now time.Time) time.Time {
 		s.echoes.send(to, p)
 	}
 	s.publish(s.members)
+	s.tell()
 	return s.next(now)
 }
 
