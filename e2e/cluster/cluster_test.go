@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -64,7 +63,7 @@ func ownCluster(t *testing.T, args ...string) *cluster {
 	t.Parallel()
 	name := strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))
 	t.Cleanup(func() {
-		if err := errors.Join(examineLogs(labConfig(name).Dir, t.Failed()), lab.Remove(labConfig(name))); err != nil {
+		if err := removeLab(name, t.Failed()); err != nil {
 			t.Error(err)
 		}
 	})

@@ -49,7 +49,13 @@ func (s *session) agentSays(n *lab.Node, dir, text string, args ...string) (said
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
-	cmd := n.Skiff(ctx, append([]string{"agent", "--data-dir", filepath.Join(n.Dir, dir)}, args...)...)
+	dir = filepath.Join(n.Dir, dir)
+	defer func() {
+		if out, err := n.Skiff(s.ctx, "killall", "--data-dir", dir).CombinedOutput(); err != nil {
+			s.t.Errorf("killall: %v: %s", err, out)
+		}
+	}()
+	cmd := n.Skiff(ctx, append([]string{"agent", "--data-dir", dir}, args...)...)
 	out, in := io.Pipe()
 	cmd.Stdout, cmd.Stderr = in, in
 	if err := cmd.Start(); err != nil {

@@ -105,10 +105,25 @@ func cleanUp(failed bool) error {
 	labs, err := filepath.Glob(filepath.Join(base, "labs", "*"))
 	errs := []error{err}
 	for _, dir := range labs {
-		errs = append(errs, examineLogs(dir, failed))
-		errs = append(errs, lab.Remove(labConfig(filepath.Base(dir))))
+		errs = append(errs, removeLab(filepath.Base(dir), failed))
 	}
 	return errors.Join(append(errs, os.RemoveAll(base))...)
+}
+
+// removeLab removes the lab of a name and says what should not have been there,
+// or still is.
+func removeLab(name string, failed bool) error {
+	c := labConfig(name)
+	nodes, err := filepath.Glob(filepath.Join(c.Dir, "nodes", "*"))
+	errs := []error{err, examineLogs(c.Dir, failed), lab.Remove(c)}
+	for i, dir := range nodes {
+		nodes[i] = filepath.Base(dir)
+	}
+	left, err := lab.Leftovers(c, nodes...)
+	if len(left) > 0 {
+		errs = append(errs, fmt.Errorf("lab %s has left %q", name, left))
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // examineLogs prints the ends of a lab's logs, if something failed, and finds

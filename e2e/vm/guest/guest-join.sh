@@ -2,6 +2,9 @@
 # machine becomes a node of the server outside.
 
 boot_join() {
+	# The init moves a clock that is before its own build; a machine whose init
+	# does not stays where the hardware's clock is.
+	date -s '2024-11-21 12:00' >/dev/null
 	step in_the_past
 	step network
 	step start_agent
