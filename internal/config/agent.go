@@ -37,21 +37,27 @@ func (a *Agent) settings() []Setting {
 // does not fit together, joined in one error. The token may be missing, and its
 // file too: a node that has joined does not need it any more.
 func (a *Agent) Validate() error {
-	errs := []error{a.Node.validate()}
-	if len(a.Servers) == 0 {
-		errs = append(errs, errors.New("server: expected the cluster's address, such as https://192.0.2.1:6443; set it with --server or "+EnvironmentPrefix+"URL"))
+	errs := []error{a.Node.validate(), serverURLs(a.Servers)}
+	var err error
+	if a.Token, err = readToken(a.Token, a.TokenFile); !errors.Is(err, fs.ErrNotExist) { // it may be gone once it is not needed
+		errs = append(errs, err)
 	}
-	for i, text := range a.Servers {
+	return errors.Join(errs...)
+}
+
+// serverURLs gives each of some servers its port, in place.
+func serverURLs(servers []string) error {
+	if len(servers) == 0 {
+		return errors.New("server: expected the cluster's address, such as https://192.0.2.1:6443; set it with --server or " + EnvironmentPrefix + "URL")
+	}
+	var errs []error
+	for i, text := range servers {
 		server, err := serverURL(text)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		a.Servers[i] = server
-	}
-	var err error
-	if a.Token, err = readToken(a.Token, a.TokenFile); !errors.Is(err, fs.ErrNotExist) { // it may be gone once it is not needed
-		errs = append(errs, err)
+		servers[i] = server
 	}
 	return errors.Join(errs...)
 }
