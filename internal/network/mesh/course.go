@@ -67,7 +67,8 @@ func (w ways) unproven() Path {
 	return None
 }
 
-// between returns the best path below one and above another, None if none is.
+// between returns the best path below one and above another that takes proof;
+// None if none is.
 func (w ways) between(below, above Path) Path {
 	for p := below - 1; p > above && p > Relay; p-- {
 		if w.has(p) {
@@ -117,6 +118,18 @@ type probe struct {
 	asks  bool
 }
 
+// after returns what to test after a path: the next best above the one in use,
+// at last that itself if larger packets may pass by it. None: nothing.
+func (c *course) after(p Path) Path {
+	if better := c.ways.between(p, c.path); better != None {
+		return better
+	}
+	if p > c.path && c.path > Relay && c.mtu < c.full {
+		return c.path
+	}
+	return None
+}
+
 // newCourse starts with what the kernel's routes say already; Relay and None
 // stand for nothing. full is the size of packets that paths shall carry.
 func newCourse(found Path, mtu int, w ways, full int, p pace, now time.Time) *course {
@@ -137,7 +150,7 @@ func (c *course) renew(w ways, full int, moved bool, now time.Time) {
 		c.use(w.unproven(), full, now)
 	}
 	c.check = now
-	c.begin(w.between(beyond, c.path), true, now)
+	c.begin(c.after(beyond), true, now)
 }
 
 // setRelay tells that the relay opened or closed.
@@ -150,9 +163,9 @@ func (c *course) setRelay(open bool, now time.Time) {
 		c.use(c.ways.unproven(), c.full, now)
 	}
 	// The machine may have got another network: what did not work may now.
-	if open && c.resting() && c.ways.between(beyond, c.path) != None {
+	if open && c.resting() && c.after(beyond) != None {
 		c.pause = c.pace.pause
-		c.begin(c.ways.between(beyond, c.path), true, now)
+		c.begin(c.after(beyond), true, now)
 	}
 }
 
@@ -209,7 +222,7 @@ func (c *course) advance(now time.Time) *probe {
 			c.endCheck(now)
 		case !c.retry.IsZero() && !now.Before(c.retry):
 			c.retry = time.Time{}
-			c.begin(c.ways.between(beyond, c.path), true, now)
+			c.begin(c.after(beyond), true, now)
 		default:
 			c.begin(None, false, now)
 			c.checking = true
@@ -250,11 +263,9 @@ func (c *course) answered(round uint64, size int, now time.Time) {
 // endTest takes the path if it answered, else goes on with the next best.
 func (c *course) endTest(now time.Time) {
 	tested, size := c.test, c.best
-	if size == 0 && tested != c.path {
-		if p := c.ways.between(tested, c.path); p != None {
-			c.begin(p, c.asks, now)
-			return
-		}
+	if p := c.after(tested); size == 0 && p != None {
+		c.begin(p, c.asks, now)
+		return
 	}
 	c.begin(None, false, now)
 	switch {
@@ -265,7 +276,7 @@ func (c *course) endTest(now time.Time) {
 		c.lose(now)
 		return
 	}
-	if c.retry = (time.Time{}); c.ways.between(beyond, c.path) != None {
+	if c.retry = (time.Time{}); c.after(beyond) != None {
 		c.wait(now)
 	}
 }
@@ -284,7 +295,7 @@ func (c *course) endCheck(now time.Time) {
 	default:
 		c.sized = (c.sized + 1) % c.pace.sized
 		c.check = now.Add(c.pace.idle)
-		if now.Sub(c.since) > c.pace.steady && c.ways.between(beyond, c.path) == None {
+		if now.Sub(c.since) > c.pace.steady && c.after(beyond) == None {
 			c.pause = c.pace.pause
 		}
 	}
@@ -300,7 +311,7 @@ func (c *course) lose(now time.Time) {
 		return
 	}
 	c.pause = c.pace.pause
-	if p := c.ways.between(beyond, c.path); p != None {
+	if p := c.after(beyond); p != None {
 		c.begin(p, true, now)
 	}
 }
@@ -317,7 +328,7 @@ func (c *course) greeted(now time.Time) {
 	if !c.resting() || now.Sub(c.tested) < c.pace.greet {
 		return
 	}
-	if p := c.ways.between(beyond, c.path); p != None {
+	if p := c.after(beyond); p != None {
 		// Without asking back, or two would keep each other testing.
 		c.begin(p, false, now)
 	}

@@ -125,6 +125,19 @@ func TestCourse(t *testing.T) {
 			[]string{"0 relay", "3 vxlan", "87 direct"}},
 		{"the path comes to carry less", None, far, func(p *play) { p.run(10*time.Minute, open); p.run(10*time.Minute, world{VXLAN: 1300}) },
 			[]string{"0 relay", "0 vxlan", "908 vxlan of 1230"}},
+		{"the path comes to carry more", None, far, func(p *play) { p.run(10*time.Minute, world{VXLAN: 1400}); p.run(time.Hour, open) },
+			[]string{"0 relay", "3 vxlan of 1390", "636 vxlan"}},
+		{"large packets are lost by chance", None, all, func(p *play) {
+			p.run(3*time.Second, world{Direct: 1300})
+			p.run(time.Hour, open)
+		}, []string{"0 relay", "3 direct of 1230", "8 direct"}},
+		{"the uplink's MTU grows", None, far, func(p *play) {
+			p.course.renew(far, 1350, false, p.now)
+			p.run(time.Minute, open)
+			p.course.renew(far, full, false, p.now)
+			p.note()
+			p.run(time.Minute, open)
+		}, []string{"0 relay", "0 relay of 1350", "0 vxlan of 1350", "60 vxlan"}},
 		{"the path dies, no relay", None, ways{vxlan: true}, func(p *play) { p.run(10*time.Minute, open); p.run(10*time.Minute, world{}) },
 			[]string{"0 none", "0 vxlan", "635 none"}},
 		{"the peer has another address", None, far, func(p *play) {
@@ -184,6 +197,7 @@ func TestCourseIsCheap(t *testing.T) {
 		{"on the best path", world{Direct: full}, 125},
 		{"on the second best", world{VXLAN: full}, 180},
 		{"behind a NAT", world{}, 120},
+		{"on the best path, which carries less", world{Direct: 1400}, 180},
 	} {
 		p := start(None, ways{relay: true, vxlan: true, direct: true})
 		p.run(time.Hour, tc.world)
