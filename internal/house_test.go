@@ -26,7 +26,7 @@ var rooms = map[string]int{
 	"rest": 5, "controller": 5, "scheduler": 5,
 	"agent": 6, "network": 6, "dns": 6,
 	"join": 7,
-	"node": 8, "server": 8,
+	"node": 8, "hollow": 8, "server": 8,
 	"cli": 9,
 }
 

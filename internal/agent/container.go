@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skiff-sh/skiff/internal/agent/volume"
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // build translates a container of a Pod into what the runtime takes. Its
@@ -41,6 +42,7 @@ func (a *Agent) build(ctx context.Context, pod *corev1.Pod, box sandbox, c *core
 	}
 	out := Container{
 		ID: newContainerID(), Name: c.Name, Attempt: attempt,
+		Init:       isInit(pod, c),
 		Pod:        a.podRef(pod),
 		Image:      image,
 		Args:       commandLine(c, image, lookup),
@@ -71,6 +73,11 @@ func (a *Agent) build(ctx context.Context, pod *corev1.Pod, box sandbox, c *core
 		return Container{}, fmt.Errorf("no command specified")
 	}
 	return out, nil
+}
+
+// isInit says whether the Pod waits for the container's end.
+func isInit(pod *corev1.Pod, c *corev1.Container) bool {
+	return !kind.IsSidecar(c) && slices.ContainsFunc(pod.Spec.InitContainers, func(i corev1.Container) bool { return i.Name == c.Name })
 }
 
 // podEnv builds a container's variables from a Pod as the API shows it, with

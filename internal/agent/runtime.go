@@ -75,7 +75,8 @@ type Network interface {
 type Container struct {
 	ID      string // 64 hexadecimal digits, chosen by the agent
 	Name    string
-	Attempt int // restart count
+	Attempt int  // restart count
+	Init    bool // the Pod goes on when it has ended, and not before
 	Pod     PodRef
 
 	Image      Image
