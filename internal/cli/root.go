@@ -45,6 +45,7 @@ below one data directory.`,
 		newStore(),
 		newLeave(),
 		newKillall(),
+		newHollow(),
 		newVersion(),
 	)
 	return root
