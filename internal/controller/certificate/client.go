@@ -99,7 +99,7 @@ func (q question) decide() decision {
 	case !nodeName(q.name):
 		return denied(reasonNameInvalid, "%q cannot be the name of a node: choose a shorter or simpler one with --node-name", q.name)
 	case q.name == q.Node: // nothing is remembered of it, or its own certificates would count for nothing
-		return denied(reasonNameTaken, "node name %q is the server's own, whose certificates are made on its machine: choose another with --node-name", q.name)
+		return denied(reasonNameTaken, "node name %q is the server's own: choose another with --node-name", q.name)
 	case q.itself():
 		return q.decideRenewal()
 	}
