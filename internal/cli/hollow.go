@@ -26,10 +26,10 @@ server they are real: each has its own certificates, Lease, watches and tunnel. 
 Pods become Ready and have addresses, but nothing runs. The machine is not touched,
 and root is not needed.
 
-The nodes stay in the cluster when the process ends, and the next start with the same
-data directory goes on with them. "skiff kubectl delete node" takes them out; then
-the data directory can be removed. A cluster has room for 256 nodes unless its server
-was started with a larger --cluster-cidr.`,
+The nodes stay in the cluster when the process ends, and the next start with the
+same data directory goes on with them. "skiff kubectl delete node" takes them out;
+then the data directory can be removed. A cluster has room for 256 nodes, unless its
+server was started with a larger --cluster-cidr.`,
 		Example: `  skiff hollow --count 100 --server https://192.0.2.1:6443 --token K10...::... --data-dir /tmp/hollow
   SKIFF_TOKEN=K10...::... skiff hollow --count 10 --server https://a:6443 --node-taint hollow=:NoSchedule`,
 		Args: cobra.NoArgs,

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -87,24 +88,18 @@ func (c *crowd) run(ctx context.Context) error {
 // taken may wait for days.
 const joinTime = 15 * time.Second
 
-// enter waits for a place among those that join. leave gives it back, and may be
-// called again.
+// enter waits for a place among those that join. leave gives it back.
 func (c *crowd) enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case c.places <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	var left atomic.Bool
-	leave = func() {
-		if left.CompareAndSwap(false, true) {
-			<-c.places
-		}
-	}
-	patience := time.AfterFunc(joinTime, leave)
+	give := sync.OnceFunc(func() { <-c.places })
+	patience := time.AfterFunc(joinTime, give)
 	return func() {
 		patience.Stop()
-		leave()
+		give()
 	}, nil
 }
 
