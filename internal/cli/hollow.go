@@ -21,15 +21,15 @@ func newHollow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "hollow [flags]",
 		Short: "Run nodes that only pretend to run Pods, to test a server with many",
-		Long: `Hollow joins any number of nodes to a cluster and runs them in one process. To the
-server they are real: each has its own certificates, Lease, watches and tunnel. Their
-Pods become Ready and have addresses, but nothing runs. The machine is not touched,
-and root is not needed.
+		Long: `Hollow joins any number of nodes to a cluster and runs them in one process. To
+the server they are real: each has its own certificates, Lease, watches and tunnel.
+Their Pods become Ready and have addresses, but nothing runs. The machine is not
+touched, and root is not needed.
 
 The nodes stay in the cluster when the process ends, and the next start with the
 same data directory goes on with them. "skiff kubectl delete node" takes them out;
-then the data directory can be removed. A cluster has room for 256 nodes, unless its
-server was started with a larger --cluster-cidr.`,
+then the data directory can be removed. A cluster has room for 256 nodes, unless
+its server was started with a larger --cluster-cidr.`,
 		Example: `  skiff hollow --count 100 --server https://192.0.2.1:6443 --token K10...::... --data-dir /tmp/hollow
   SKIFF_TOKEN=K10...::... skiff hollow --count 10 --server https://a:6443 --node-taint hollow=:NoSchedule`,
 		Args: cobra.NoArgs,
