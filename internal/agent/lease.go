@@ -30,6 +30,15 @@ func (a *Agent) runLease(ctx context.Context) error {
 	away := false // the last renewal failed
 	delay := newRetry(200*time.Millisecond, 7*time.Second)
 	for {
+		if a.own.dismissed() { // the Lease went with the Node
+			lease = nil
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(leaseRenewal):
+			}
+			continue
+		}
 		renewed, err := a.renewLease(ctx, lease)
 		if err != nil {
 			// What is known of it may be old: read it anew.

@@ -77,7 +77,10 @@ func (a *Agent) runNode(ctx context.Context) error {
 // while has made it Unknown, and its Pods would soon be driven away.
 func (a *Agent) reportNode(ctx context.Context, due bool) (written bool, err error) {
 	node := a.own.get()
-	if node == nil { // as long as the agent runs, it exists
+	if node == nil {
+		if a.own.dismissed() {
+			return false, nil
+		}
 		if node, err = a.register(ctx); err != nil {
 			return false, err
 		}

@@ -12,6 +12,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
@@ -172,9 +173,60 @@ func TestNodeThatWasGivenUpReturns(t *testing.T) {
 	})
 }
 
-// A Node that somebody deletes while its agent runs is there again, and its range
-// of Pod addresses is told whenever it is another.
-func TestDeletedNodeIsRegisteredAgain(t *testing.T) {
+// A Node that somebody deletes while its agent runs stays deleted until the agent
+// starts again, and its Lease too.
+func TestDeletedNodeStaysDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.start()
+		defer func() { b.stop() }()
+		ctx, leases := t.Context(), b.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+		if err := b.client.CoreV1().Nodes().Delete(ctx, "n1", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		if err := leases.Delete(ctx, "n1", metav1.DeleteOptions{}); err != nil { // as the garbage collector does
+			t.Fatal(err)
+		}
+		pass(10 * time.Minute)
+		if _, err := b.client.CoreV1().Nodes().Get(ctx, "n1", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("the Node: %v", err)
+		}
+		if _, err := leases.Get(ctx, "n1", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("the Lease: %v", err)
+		}
+		b.stop()
+		b.start()
+		if len(b.node().Status.Conditions) == 0 {
+			t.Error("the Node says nothing")
+		}
+	})
+}
+
+// One that is not there any more when the server is back, as after a restored
+// snapshot, is made again.
+func TestLostNodeIsRegisteredAgain(t *testing.T) {
+	for _, seen := range []bool{false, true} {
+		o := &ownNode{}
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{UID: "1", ResourceVersion: "5"}}
+		o.see(node)
+		o.lose(&corev1.Node{ObjectMeta: metav1.ObjectMeta{UID: "0"}}, seen)
+		if o.get() != node {
+			t.Error("another Node's end counts")
+		}
+		o.lose(node, seen)
+		if o.get() != nil || o.dismissed() != seen {
+			t.Errorf("seen %t: dismissed %t", seen, o.dismissed())
+		}
+		o.see(&corev1.Node{ObjectMeta: metav1.ObjectMeta{UID: "2", ResourceVersion: "4"}})
+		if o.get() == nil || o.dismissed() {
+			t.Error("a new Node does not count")
+		}
+	}
+}
+
+// The Node's range of Pod addresses is told whenever it is another.
+func TestPodRangesAreTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		var told []string
@@ -184,25 +236,14 @@ func TestDeletedNodeIsRegisteredAgain(t *testing.T) {
 		}
 		b.start()
 		defer func() { b.stop() }()
-		give := func(ranges ...string) {
-			t.Helper()
+		for _, ranges := range []string{"10.42.1.0/24", "10.42.1.0/24", "10.42.2.0/24"} {
 			node := b.node().DeepCopy()
-			node.Spec.PodCIDRs = ranges
+			node.Spec.PodCIDRs = []string{ranges}
 			if _, err := b.client.CoreV1().Nodes().Update(t.Context(), node, metav1.UpdateOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			pass(time.Second)
 		}
-		give("10.42.1.0/24")
-		if err := b.client.CoreV1().Nodes().Delete(t.Context(), "n1", metav1.DeleteOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		pass(time.Second)
-		if len(b.node().Status.Conditions) == 0 {
-			t.Error("the Node says nothing")
-		}
-		give("10.42.1.0/24")
-		give("10.42.2.0/24")
 		if want := []string{"[10.42.1.0/24]", "[10.42.2.0/24]"}; !slices.Equal(told, want) {
 			t.Errorf("told %q, want %q", told, want)
 		}

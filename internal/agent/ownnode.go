@@ -19,9 +19,10 @@ import (
 // ownNode is the newest that is known of this node's own Node. Others write it too,
 // so it is watched.
 type ownNode struct {
-	mu     sync.Mutex   // guards what follows
-	newest *corev1.Node // nil: there is none
-	ranges []string     // of Pod addresses, as they were told last
+	mu      sync.Mutex   // guards what follows
+	newest  *corev1.Node // nil: there is none
+	deleted bool         // somebody deleted it while the agent ran
+	ranges  []string     // of Pod addresses, as they were told last
 }
 
 // see takes what the watch brought or a write was answered with.
@@ -29,17 +30,27 @@ func (o *ownNode) see(node *corev1.Node) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.newest == nil || o.newest.UID != node.UID || newer(node.ResourceVersion, o.newest.ResourceVersion) {
-		o.newest = node
+		o.newest, o.deleted = node, false
 	}
 }
 
-// lose takes that a Node is deleted; one that came after it stays.
-func (o *ownNode) lose(node *corev1.Node) {
+// lose takes that a Node is deleted; one that came after it stays. Where that was
+// not seen to happen, the store may have been restored to a time before it.
+func (o *ownNode) lose(node *corev1.Node, seen bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.newest != nil && o.newest.UID == node.UID {
-		o.newest = nil
+		o.newest, o.deleted = nil, seen
 	}
+}
+
+// dismissed says whether somebody has deleted the Node while the agent ran. As
+// upstream's, the agent makes it anew only when it starts anew: who deletes a
+// Node wants it gone.
+func (o *ownNode) dismissed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.deleted
 }
 
 func (o *ownNode) get() *corev1.Node {
@@ -83,11 +94,13 @@ func (a *Agent) followNode(ctx context.Context) error {
 			AddFunc:    see,
 			UpdateFunc: func(_, obj any) { see(obj) },
 			DeleteFunc: func(obj any) {
-				if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				last, unseen := obj.(cache.DeletedFinalStateUnknown)
+				if unseen {
 					obj = last.Obj
 				}
 				if node, ok := obj.(*corev1.Node); ok && node.Name == a.NodeName {
-					a.own.lose(node)
+					a.own.lose(node, !unseen)
+					a.log.Warn("the Node was deleted", zap.Bool("remade-at-next-start-only", !unseen))
 					a.nodeSeen()
 				}
 			},
