@@ -84,6 +84,11 @@ func TestStartWithoutServer(t *testing.T) {
 			t.Errorf("the node asked %q, want one watch that goes on and one that begins anew", asked)
 		}
 		b.stop()
+		s.leave()
+		b = start(t, s, path)
+		store, _ = b.follow()
+		b.wantPods(store, "a", "d", "e")
+		b.stop()
 	})
 }
 
@@ -91,9 +96,11 @@ func TestStartWithoutServer(t *testing.T) {
 func TestServerAwayForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newCluster(t)
+		s.polite = true
 		s.put("a")
 		b := start(t, s, somewhere(t))
 		store, _ := b.follow()
+		pass(2 * time.Second) // a shorter watch would count as broken
 		s.taken()
 		s.leave()
 		pass(10 * time.Minute)
@@ -104,6 +111,9 @@ func TestServerAwayForAWhile(t *testing.T) {
 		b.wantPods(store, "a", "b")
 		if asked := s.taken(); !slices.Equal(asked, []string{"from 11", "from 11"}) {
 			t.Errorf("the node asked %q, want the watch that failed and the one that goes on", asked)
+		}
+		if b.told != 2 {
+			t.Errorf("of two Pods that have come, the cache heard %d times", b.told)
 		}
 		b.stop()
 	})
@@ -272,6 +282,35 @@ func TestTokens(t *testing.T) {
 		s.leave()
 		if got, err = ask("a"); err == nil {
 			t.Errorf("a Pod that is gone got %v", got)
+		}
+		b.stop()
+	})
+}
+
+// What was watched and is not any more is forgotten some time later.
+func TestForgettingWhatWasWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, path := newCluster(t), somewhere(t)
+		s.put("a")
+		b := start(t, s, path)
+		yes := true
+		w, err := b.client.CoreV1().Pods("").Watch(b.ctx, metav1.ListOptions{
+			SendInitialEvents: &yes, AllowWatchBookmarks: true, ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the Pod, and that it was all
+			<-w.ResultChan()
+		}
+		w.Stop()
+		pass(linger / 2)
+		if got := open(t, path, "here").names(); len(got) != 1 {
+			t.Errorf("after half the time, %q is remembered", got)
+		}
+		pass(linger/2 + 2*quiet)
+		if got := open(t, path, "here").names(); got != nil {
+			t.Errorf("after all of it, %q is remembered", got)
 		}
 		b.stop()
 	})

@@ -34,6 +34,7 @@ type cluster struct {
 	mu       sync.Mutex
 	down     error // what asking it says; nil: it answers
 	silent   bool  // asking it says nothing
+	polite   bool  // when it goes, it ends its watches first
 	code     int   // answered to everything, where it is not 0
 	revision int
 	oldest   int // watches from before are told to begin anew
@@ -172,8 +173,12 @@ func (s *cluster) leave() {
 	all := s.watches
 	s.watches = map[*io.PipeWriter]bool{}
 	s.mu.Unlock()
+	end := errors.New("connection reset by peer")
+	if s.polite {
+		end = io.EOF
+	}
 	for to := range all {
-		_ = to.CloseWithError(errors.New("connection reset by peer"))
+		_ = to.CloseWithError(end)
 	}
 	synctest.Wait()
 }
@@ -221,6 +226,7 @@ type box struct {
 	c      *Checkpoint
 	client kubernetes.Interface
 	ctx    context.Context
+	told   int    // how often caches heard of a Pod
 	stop   func() // the node's end
 	cut    func() // the power's
 }
@@ -267,7 +273,11 @@ func (b *box) follow() (cache.Store, cache.Controller) {
 	b.Helper()
 	lw := cache.NewListWatchFromClient(b.client.CoreV1().RESTClient(), "pods", metav1.NamespaceAll, fields.Everything())
 	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, b.client), ObjectType: &corev1.Pod{}, Handler: cache.ResourceEventHandlerFuncs{},
+		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(lw, b.client), ObjectType: &corev1.Pod{}, Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { b.told++ },
+			UpdateFunc: func(_, _ any) { b.told++ },
+			DeleteFunc: func(any) { b.told++ },
+		},
 	})
 	go controller.RunWithContext(b.ctx)
 	synctest.Wait()
