@@ -138,7 +138,7 @@ func (p *plane) listen() {
 	server := p.server
 	go func() {
 		defer close(served)
-		if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.ServeTLS(rest.Listener(listener), "", ""); !errors.Is(err, http.ErrServerClosed) {
 			p.t.Errorf("serve: %v", err)
 		}
 	}()
