@@ -17,6 +17,16 @@ import (
 func vxlanName(h config.Host) string { return h.LinkPrefix + "vx" }
 func relayName(h config.Host) string { return h.LinkPrefix + "relay" }
 
+// linked says whether this host's data directory has links of the mesh.
+func linked(h config.Host) bool {
+	for _, name := range []string{vxlanName(h), relayName(h)} {
+		if _, err := netlink.LinkByName(name); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // settle brings a link up with the node's addresses in the Pod range: the one
 // that probes ask for, and the gateway, which they come from. One without any
 // would take nothing from peers whose way back is another (see network.Loose).

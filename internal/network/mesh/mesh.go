@@ -80,8 +80,8 @@ func (m *Mesh) Paths() map[string]Path {
 }
 
 // Run keeps the ways to the other nodes until the context ends. Links and routes
-// stay when it does. It waits for this node's share of the Pod range, and starts
-// over when that changes.
+// stay when it does. It waits for this node's share of the Pod range and for
+// another node, and starts over when the share changes.
 func (m *Mesh) Run(ctx context.Context) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(m.cfg.Client, 0, informers.WithTransform(strip))
 	nodes := factory.Core().V1().Nodes()
@@ -115,7 +115,9 @@ func (m *Mesh) Run(ctx context.Context) error {
 		default:
 		}
 		r := newRoster(list(), m.cfg.NodeName, m.cfg.ClusterCIDRs)
-		if r.own.IsValid() {
+		// A node that is alone needs no links. Those of a former process are
+		// looked after all the same.
+		if r.own.IsValid() && (len(r.peers) > 0 || linked(m.cfg.Host)) {
 			if err := m.session(ctx, r.own, list); !errors.Is(err, errMoved) {
 				return err
 			}

@@ -236,6 +236,21 @@ func TestNodeIsDeleted(t *testing.T) {
 	})
 }
 
+// A node that is alone has no links to others until there is one.
+func TestLoneNode(t *testing.T) {
+	l := newLab(t, "a")
+	a, h := l.byName["a"], config.NewHost(l.byName["a"].dir)
+	links := func() string { return sh(t, a.ns, "ip -br link") }
+	a.tell(t, order{Nodes: l.nodes()})
+	if got := links(); strings.Contains(got, vxlanName(h)) || strings.Contains(got, relayName(h)) {
+		t.Errorf("alone it has\n%s", got)
+	}
+	a.tell(t, order{Nodes: append(l.nodes(), node("b", "192.0.2.2", "10.42.1.0/24"))})
+	l.await("a", "ip -br link", func(printed string) bool {
+		return strings.Contains(printed, vxlanName(h)) && strings.Contains(printed, relayName(h))
+	})
+}
+
 // A restart, also after a crash, takes up what is there, and no packet is lost.
 func TestRestartLosesNothing(t *testing.T) {
 	l := newLab(t, "a", "b", "c")
