@@ -110,9 +110,7 @@ func (h *Handler) serveResource(w http.ResponseWriter, q *request) {
 		return
 	}
 	defer leave()
-	a := q.attributes(q.user, q.verb)
-	q.narrow(&a)
-	if !h.authorized(w, q.Request, a) {
+	if !h.permitted(w, q) {
 		return
 	}
 	if review := h.reviews[q.groupVersion][q.resource]; review != nil {
@@ -142,6 +140,13 @@ func (h *Handler) serveResource(w http.ResponseWriter, q *request) {
 	if err := h.serveVerb(w, q); err != nil {
 		h.fail(w, q.Request, err)
 	}
+}
+
+// permitted answers 403 unless who asks may do so.
+func (h *Handler) permitted(w http.ResponseWriter, q *request) bool {
+	a := q.attributes(q.user, q.verb)
+	q.narrow(&a)
+	return h.authorized(w, q.Request, a)
 }
 
 // isLegacyBinding tells POST /api/v1/namespaces/NAMESPACE/bindings, the old

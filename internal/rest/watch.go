@@ -25,48 +25,61 @@ const minWatchTimeout = 30 * time.Minute
 // flushAbove bounds what waits for one flush while events keep coming.
 const flushAbove = 64 << 10
 
-// watch streams events until the client, the time or the server ends it.
+// watch streams events until the client, the time or the server ends it. It does
+// nothing else itself: while a watch waits, which most do for ever, its stack should
+// be as small as that of any idle request.
 func (h *Handler) watch(w http.ResponseWriter, q *request) error {
+	ctx, stream, err := h.openWatch(w, q)
+	if err != nil || stream == nil {
+		return err
+	}
+	defer stream.close()
+	if websocket.IsWebSocketUpgrade(q.Request) {
+		stream.serveWebSocket(ctx, w, stream.events)
+		return nil
+	}
+	stream.begin(w)
+	stream.run(ctx, stream.events)
+	return nil
+}
+
+// openWatch prepares what the client asks for; there is no stream where the client
+// was told already that nothing is to come.
+func (h *Handler) openWatch(w http.ResponseWriter, q *request) (context.Context, *watchStream, error) {
 	f, err := h.negotiate(q.Request, true, true)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	options, err := q.listOptions()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	include, err := q.includeObject()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	timeout := minWatchTimeout + rand.N(minWatchTimeout)
 	if s := options.TimeoutSeconds; s != nil && *s > 0 {
 		timeout = time.Duration(*s) * time.Second
 	}
-	ctx, done := h.longRunning(q.Context(), w, timeout)
-	defer done()
 	stream := &watchStream{h: h, w: w, flush: http.NewResponseController(w).Flush, q: q, form: f}
 	if f.view == viewTable {
 		stream.tables = h.newTables(q.res, f, include)
 	}
-	events, err := h.API.Watch(ctx, q.api(), options)
-	if errors.IsResourceExpired(err) || errors.IsGone(err) {
-		// Upstream says this in the stream: clients look for it there.
-		stream.begin(w)
-		stream.end(err)
-		return nil
+	ctx, done := h.longRunning(q.Context(), w, timeout)
+	stream.done = done
+	stream.events, err = h.API.Watch(ctx, q.api(), options)
+	if err == nil {
+		return ctx, stream, nil
 	}
-	if err != nil {
-		return err
+	defer done()
+	if !errors.IsResourceExpired(err) && !errors.IsGone(err) {
+		return nil, nil, err
 	}
-	defer events.Stop()
-	if websocket.IsWebSocketUpgrade(q.Request) {
-		stream.serveWebSocket(ctx, w, events)
-		return nil
-	}
+	// Upstream says this in the stream: clients look for it there.
 	stream.begin(w)
-	stream.run(ctx, events)
-	return nil
+	stream.end(err)
+	return nil, nil, nil
 }
 
 // watchStream writes the events of one watch.
@@ -78,6 +91,14 @@ type watchStream struct {
 	form    form
 	tables  *tables
 	started bool // the first Table, with the columns, has been sent
+
+	events *api.Watch
+	done   func() // after it
+}
+
+func (s *watchStream) close() {
+	s.events.Stop()
+	s.done()
 }
 
 // begin sends the headers, so that the client knows that it is watching.
