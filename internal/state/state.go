@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/store"
@@ -104,6 +105,7 @@ type State struct {
 	world atomic.Pointer[world]
 	// published is the last revision whose events are in the rings.
 	published atomic.Int64
+	trimmed   time.Time // when all rings were looked at; the committer's
 
 	retained *retention
 	detector *detector

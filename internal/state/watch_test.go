@@ -175,6 +175,26 @@ func TestRingBounds(t *testing.T) {
 	})
 }
 
+// TestIdleRingsAreTrimmed: what happens to one kind makes the others forget, too,
+// and who has seen all of them misses nothing.
+func TestIdleRingsAreTrimmed(t *testing.T) {
+	h := newHouse(t)
+	for i := range 5 {
+		h.must(t, put(kind.Secret, &corev1.Secret{ObjectMeta: configMap("a", fmt.Sprint(i), "").ObjectMeta}, store.Absent))
+	}
+	last, ring := h.Revision(), h.tables[kind.Secret].ring
+	h.trimmed = time.Now().Add(-2 * trimEvery)
+	ring.bounds.Age = time.Nanosecond
+	h.must(t, put(kind.ConfigMap, configMap("a", "x", "1"), store.Absent))
+	if len(ring.events) != 1 {
+		t.Errorf("%d Secrets' events are kept", len(ring.events))
+	}
+	none(t, watch(t, h, kind.Secret, Interest{}, last))
+	if _, err := h.Watch(kind.Secret, Interest{}, last-2); err != ErrExpired {
+		t.Errorf("from before: %v", err)
+	}
+}
+
 // TestListedIsNotRepeated: a list may show a revision whose event reaches the
 // ring only after the watch that goes with it.
 func TestListedIsNotRepeated(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tidwall/btree"
 	corev1 "k8s.io/api/core/v1"
@@ -151,9 +152,27 @@ func (s *State) apply(changes []store.Change) {
 		t.ring.publish(happenings)
 	}
 	s.published.Store(int64(next.revision))
+	s.trimIdle(time.Now())
 	s.retained.expire()
 	if s.detector != nil {
 		s.detector.observe(touched)
+	}
+}
+
+// trimEvery is how often rings are looked at in which nothing happens.
+const trimEvery = time.Minute
+
+// trimIdle has every ring drop what is too old. Those in which something happens do
+// so by themselves; the others would keep the last burst of their kind for ever.
+func (s *State) trimIdle(now time.Time) {
+	if now.Sub(s.trimmed) < trimEvery {
+		return
+	}
+	s.trimmed = now
+	for _, t := range s.tables {
+		t.ring.mu.Lock()
+		t.ring.trim(now)
+		t.ring.mu.Unlock()
 	}
 }
 
