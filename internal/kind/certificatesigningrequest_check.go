@@ -33,11 +33,17 @@ const minCertificateSeconds = 600
 const legacySigner = "kubernetes.io/legacy-unknown"
 
 func certificateRequestErrors(c *certificatesv1.CertificateSigningRequest) field.ErrorList {
+	if err := checkCertificateRequest(c.Spec.Request); err != nil {
+		path := field.NewPath("spec", "request")
+		return append(field.ErrorList{field.Invalid(path, c.Spec.Request, err.Error())}, certificateRestErrors(c)...)
+	}
+	return certificateRestErrors(c)
+}
+
+// certificateRestErrors checks all but the request itself.
+func certificateRestErrors(c *certificatesv1.CertificateSigningRequest) field.ErrorList {
 	var errs field.ErrorList
 	spec := field.NewPath("spec")
-	if err := checkCertificateRequest(c.Spec.Request); err != nil {
-		errs = append(errs, field.Invalid(spec.Child("request"), c.Spec.Request, err.Error()))
-	}
 	errs = append(errs, usageErrors(c.Spec.Usages, spec.Child("usages"))...)
 	errs = append(errs, signerErrors(c.Spec.SignerName, spec.Child("signerName"))...)
 	if s := c.Spec.ExpirationSeconds; s != nil && *s < minCertificateSeconds {
@@ -182,7 +188,10 @@ func checkIssued(text []byte) error {
 // are the approval's to give, the certificate is the status's, and what was
 // decided stays.
 func certificateRequestUpdateErrors(c, old *certificatesv1.CertificateSigningRequest, part string) field.ErrorList {
-	errs := certificateRequestErrors(c)
+	errs := certificateRestErrors(c)
+	if !bytes.Equal(c.Spec.Request, old.Spec.Request) { // else its signature is known to be good
+		errs = certificateRequestErrors(c)
+	}
 	conditions := field.NewPath("status", "conditions")
 	for _, t := range []certificatesv1.RequestConditionType{
 		certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed,
