@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -215,6 +216,32 @@ func TestNodesGetTheirRanges(t *testing.T) {
 		p.delete(kind.Node, "a", metav1.DeletePropagationBackground)
 		p.machine("c")
 		equal(p, "c", get[*corev1.Node](p, kind.Node, "c").Spec.PodCIDR, "10.42.0.0/24")
+	})
+}
+
+// Nodes that come at once have ranges of their own, without holes.
+func TestNodesThatComeAtOnceGetTheirRanges(t *testing.T) {
+	inPlane(t, func(p *plane) {
+		const nodes = 60
+		var creating errgroup.Group
+		for i := range nodes {
+			creating.Go(func() error {
+				node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("n%d", i)}}
+				_, err := p.env.API.Create(p.ctx, p.to(kind.Node, ""), node)
+				return err
+			})
+		}
+		p.must(creating.Wait())
+		p.settle()
+		given := map[string]bool{}
+		for _, node := range state.List[*corev1.Node](p.env.State, kind.Node, state.Interest{}) {
+			given[node.Spec.PodCIDR] = true
+		}
+		for i := range nodes {
+			if text := fmt.Sprintf("10.42.%d.0/24", i); !given[text] {
+				p.Errorf("nobody has %s", text)
+			}
+		}
 	})
 }
 

@@ -57,6 +57,9 @@ func New(env controller.Environment, c Config) controller.Runner {
 			}},
 			{Kind: kind.Node, Keys: i.concerned},
 		},
+		// What takes long is waiting for the disk, four times for each request: with
+		// many at once, as when all machines join, the store joins their commits.
+		Workers: 16,
 		Reconcile: func(ctx context.Context, k key) (time.Duration, error) {
 			if k.Node != "" {
 				return 0, i.adopt(ctx, k.Node)

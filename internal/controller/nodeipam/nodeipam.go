@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,36 +30,78 @@ const (
 
 // New returns the controller over the cluster's Pod ranges.
 func New(env controller.Environment, ranges []netip.Prefix) controller.Runner {
-	events := env.API.NewRecorder("cidrAllocator", controller.User("node-controller"))
-	return controller.Controller[types.NamespacedName]{
-		Name:    "node-ipam-controller",
-		Sources: []controller.Source[types.NamespacedName]{controller.Own(kind.Node)},
-		Workers: 1, // two at once could give two Nodes one range
-		Reconcile: func(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
-			node, ok := state.Get[*corev1.Node](env.State, kind.Node, "", key.Name)
-			if !ok || len(node.Spec.PodCIDRs) > 0 {
-				return 0, nil
-			}
-			given, err := allocate(ranges, taken(env.State))
-			if err != nil {
-				events.Event(ctx, kind.Node, node, corev1.EventTypeNormal, "CIDRNotAvailable",
-					"Node %s status is now: CIDRNotAvailable", node.Name)
-				return 0, err
-			}
-			_, err = env.API.Modify(ctx, api.Request{
-				User: controller.User("node-controller"), FieldManager: controller.FieldManager, Kind: kind.Node, Name: key.Name,
-			}, func(obj kind.Object) error {
-				node := obj.(*corev1.Node)
-				if len(node.Spec.PodCIDRs) > 0 {
-					return nil
-				}
-				node.Spec.PodCIDRs = given
-				node.Spec.PodCIDR = given[0]
-				return nil
-			})
-			return 0, err
-		},
+	a := &allocator{
+		env: env, ranges: ranges, events: env.API.NewRecorder("cidrAllocator", controller.User("node-controller")),
+		giving: map[string][]netip.Prefix{},
 	}
+	return controller.Controller[types.NamespacedName]{
+		Name:      "node-ipam-controller",
+		Sources:   []controller.Source[types.NamespacedName]{controller.Own(kind.Node)},
+		Workers:   16, // what takes long is waiting for the disk
+		Reconcile: a.reconcile,
+	}
+}
+
+// allocator is the controller.
+type allocator struct {
+	env    controller.Environment
+	ranges []netip.Prefix
+	events *api.Recorder
+
+	mu     sync.Mutex
+	giving map[string][]netip.Prefix // by node: what is being written, and so is taken
+}
+
+func (a *allocator) reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
+	node, ok := state.Get[*corev1.Node](a.env.State, kind.Node, "", key.Name)
+	if !ok || len(node.Spec.PodCIDRs) > 0 {
+		return 0, nil
+	}
+	given, err := a.take(key.Name)
+	if err != nil {
+		a.events.Event(ctx, kind.Node, node, corev1.EventTypeNormal, "CIDRNotAvailable",
+			"Node %s status is now: CIDRNotAvailable", node.Name)
+		return 0, err
+	}
+	defer a.leave(key.Name)
+	_, err = a.env.API.Modify(ctx, api.Request{
+		User: controller.User("node-controller"), FieldManager: controller.FieldManager, Kind: kind.Node, Name: key.Name,
+	}, func(obj kind.Object) error {
+		node := obj.(*corev1.Node)
+		if len(node.Spec.PodCIDRs) > 0 {
+			return nil
+		}
+		node.Spec.PodCIDRs = given
+		node.Spec.PodCIDR = given[0]
+		return nil
+	})
+	return 0, err
+}
+
+// take chooses ranges for a node, which are nobody else's until leave.
+func (a *allocator) take(node string) ([]string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := taken(a.env.State)
+	for _, ranges := range a.giving {
+		all = append(all, ranges...)
+	}
+	given, err := allocate(a.ranges, all)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range given {
+		a.giving[node] = append(a.giving[node], netip.MustParsePrefix(p))
+	}
+	return given, nil
+}
+
+// leave says that a node has its ranges or will not have them: the state shows by
+// now which.
+func (a *allocator) leave(node string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.giving, node)
 }
 
 func taken(s *state.State) []netip.Prefix {
