@@ -109,10 +109,11 @@ func (m *newcomer) enrol(ctx context.Context) error {
 	if m.have.client != nil {
 		return nil
 	}
-	requests, err := m.introduced()
+	requests, leave, err := m.introduced()
 	if err != nil {
 		return err
 	}
+	defer leave() // who has a certificate comes with that
 	pair, err := requests.get(ctx, wantClient(m.NodeName, nil))
 	if err != nil {
 		return err
@@ -122,11 +123,11 @@ func (m *newcomer) enrol(ctx context.Context) error {
 	return nil
 }
 
-// introduced asks in the token's name.
-func (m *newcomer) introduced() (*requester, error) {
-	client, _, err := connect(uplink.Config{Servers: m.Servers, Authority: poolOf(m.have.root), Clock: m.Clock}, m.token.Authorization())
+// introduced asks in the token's name, until leave is called.
+func (m *newcomer) introduced() (_ *requester, leave func(), _ error) {
+	client, up, err := connect(uplink.Config{Servers: m.Servers, Authority: poolOf(m.have.root), Clock: m.Clock}, m.token.Authorization())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return &requester{
 		requests: client.CertificatesV1().CertificateSigningRequests(), as: m.token.String(),
@@ -137,7 +138,7 @@ func (m *newcomer) introduced() (*requester, error) {
 			}
 			return explain(err)
 		},
-	}, nil
+	}, up.Close, nil
 }
 
 // open makes of what is there a membership that can ask as a node.

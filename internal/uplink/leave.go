@@ -1,8 +1,10 @@
 package uplink
 
 import (
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -37,6 +39,14 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
+// Close closes all connections, and ends what goes on over them. Who asks again
+// gets new ones.
+func (u *Uplink) Close() {
+	for _, conn := range u.connections.all() {
+		_ = conn.Close() // nothing is left to be told
+	}
+}
+
 // Leave closes all connections from an address that the machine has no longer:
 // what is sent from there is not answered, which would show only after a while
 // of silence. New ones begin at another.
@@ -46,13 +56,15 @@ func (u *Uplink) Leave(address netip.Addr) {
 	}
 }
 
-func (c *connections) from(address netip.Addr) (all []*connection) {
+func (c *connections) all() []*connection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for conn := range c.open {
-		if local, ok := conn.LocalAddr().(*net.TCPAddr); ok && local.AddrPort().Addr().Unmap() == address {
-			all = append(all, conn)
-		}
-	}
-	return all
+	return slices.Collect(maps.Keys(c.open))
+}
+
+func (c *connections) from(address netip.Addr) []*connection {
+	return slices.DeleteFunc(c.all(), func(conn *connection) bool {
+		local, ok := conn.LocalAddr().(*net.TCPAddr)
+		return !ok || local.AddrPort().Addr().Unmap() != address
+	})
 }

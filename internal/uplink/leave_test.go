@@ -71,4 +71,8 @@ func TestLeave(t *testing.T) {
 	if told, _ := io.ReadAll(answer.Body); netip.MustParseAddrPort(string(told[:len(told)-1])).Addr() != from {
 		t.Errorf("the next request comes from %s", told)
 	}
+	up.Close()
+	if got := len(up.connections.all()); got != 0 {
+		t.Errorf("%d connections are left", got)
+	}
 }
