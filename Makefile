@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop cluster cluster-stop test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop cluster cluster-stop test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -100,6 +100,9 @@ powercut-deps: test-deps
 
 bench-store: test-deps build ## measure the store beside etcd into build/bench-store.json
 	scripts/bench-store.sh
+
+bench-hollow: test-deps build ## measure a server with 100, 500 and 1,000 hollow nodes into build/bench-hollow.json
+	scripts/bench-hollow.sh
 
 bench: test-deps build ## measure this machine's figures into build/bench.json
 	scripts/bench.sh

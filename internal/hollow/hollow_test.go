@@ -2,9 +2,12 @@ package hollow_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +53,7 @@ func TestHollowNodes(t *testing.T) {
 		t.Errorf("the Pods are on %d nodes", len(on))
 	}
 	p.wantLog(t, "pod-7")
+	wantUntouched(t, dir)
 	stop()
 
 	restarted := metav1.NowMicro()
@@ -90,6 +94,21 @@ func TestHollowNodes(t *testing.T) {
 	stop()
 }
 
+// noSuchPath is what a real node would make.
+const noSuchPath = "/there/is/no/such/directory"
+
+// wantUntouched checks that nothing is mounted, and nothing made elsewhere.
+func wantUntouched(t *testing.T, dir string) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(mounts), dir) {
+		t.Errorf("there are mounts below %s (%v)", dir, err)
+	}
+	if _, err := os.Stat(noSuchPath); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: %v", noSuchPath, err)
+	}
+}
+
 // createPods makes Pods that use what a hollow node has to do without: other
 // containers' ends, probes, hooks, volumes of all sorts.
 func (p *plane) createPods(t *testing.T, n int) {
@@ -110,7 +129,7 @@ func (p *plane) createPods(t *testing.T, n int) {
 		SecurityContext: &corev1.PodSecurityContext{FSGroup: new(int64(2000))},
 		Volumes: []corev1.Volume{
 			{Name: "memory", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
-			{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/there/is/no/such/directory", Type: new(corev1.HostPathDirectoryOrCreate)}}},
+			{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: noSuchPath, Type: new(corev1.HostPathDirectoryOrCreate)}}},
 			{Name: "map", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"}}}},
 		},
 	}}
