@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	stderrors "errors"
 	"io"
+	"math/bits"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -223,11 +224,13 @@ func (s *watchStream) appendObject(b *bytes.Buffer, event api.Event) error {
 // WatchEvent behind its length in four bytes.
 func (s *watchStream) frame(b *bytes.Buffer, t watch.EventType, object []byte) {
 	if s.form.media == mediaProtobuf {
-		message := appendMessage(nil, 0x0a, []byte(t))
-		raw := appendMessage(nil, 0x0a, object)
-		message = appendMessage(message, 0x12, raw)
-		b.Write(binary.BigEndian.AppendUint32(b.AvailableBuffer(), uint32(len(message))))
-		b.Write(message)
+		raw := 1 + varintLen(len(object)) + len(object)
+		message := 1 + varintLen(len(t)) + len(t) + 1 + varintLen(raw) + raw
+		head := binary.BigEndian.AppendUint32(b.AvailableBuffer(), uint32(message))
+		head = appendMessage(head, 0x0a, []byte(t))
+		head = appendVarint(append(head, 0x12), raw)
+		b.Write(appendVarint(append(head, 0x0a), len(object)))
+		b.Write(object)
 		return
 	}
 	b.WriteString(`{"type":"`)
@@ -236,3 +239,6 @@ func (s *watchStream) frame(b *bytes.Buffer, t watch.EventType, object []byte) {
 	b.Write(object)
 	b.WriteString("}\n")
 }
+
+// varintLen is how many bytes a length takes in a message.
+func varintLen(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
