@@ -48,6 +48,8 @@ type Server struct {
 	WriteKubeconfig      string // "": /etc/skiff/kubeconfig.yaml with the default data directory, else below it
 	WriteKubeconfigMode  fs.FileMode
 	DisableAgent         bool
+	DisableControllers   bool
+	DisableScheduler     bool
 	Token                string // the password of the server's own token; "": that of its file
 	TokenFile            string
 	Store                Store
@@ -101,6 +103,8 @@ func (s *Server) settings() []Setting {
 		{"write-kubeconfig", "where to write the administrator's kubeconfig (default: /etc/skiff/kubeconfig.yaml, or DATA-DIR/kubeconfig.yaml where the data directory is not the default one)", pathValue(&s.WriteKubeconfig)},
 		{"write-kubeconfig-mode", "file mode of that kubeconfig", modeValue(&s.WriteKubeconfigMode)},
 		{"disable-agent", "run the control plane only, no node", boolValue(&s.DisableAgent)},
+		{"disable-controller-manager", "run no controllers: objects stay as clients leave them", boolValue(&s.DisableControllers)},
+		{"disable-scheduler", "run no scheduler: Pods go to the nodes that clients name", boolValue(&s.DisableScheduler)},
 		{"token", "password with which machines join (default: a random one; see DATA-DIR/server/token)", stringValue(&s.Token)},
 		{"token-file", "file that holds that password", pathValue(&s.TokenFile)},
 	}

@@ -212,10 +212,14 @@ func (s *server) run(ctx context.Context) error {
 	group.Go(func() error { return s.takeSnapshots(ctx) })
 	group.Go(func() error { return s.renewCertificates(ctx) })
 	group.Go(func() error { return s.clock.Past.FollowSets(ctx) })
-	for _, c := range s.controllers() {
-		group.Go(func() error { return c.Run(ctx, s.env) })
+	if !s.settings.DisableControllers {
+		for _, c := range s.controllers() {
+			group.Go(func() error { return c.Run(ctx, s.env) })
+		}
 	}
-	group.Go(func() error { return s.schedule(ctx) })
+	if !s.settings.DisableScheduler {
+		group.Go(func() error { return s.schedule(ctx) })
+	}
 	if !s.settings.DisableAgent {
 		group.Go(func() error { return s.runNode(ctx) })
 	}
