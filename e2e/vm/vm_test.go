@@ -110,7 +110,7 @@ func (m *machine) fillSteps() error {
 	if err != nil {
 		return err
 	}
-	for _, path := range append(guest, executable(), "../../scripts/skiff.service") {
+	for _, path := range append(guest, executable(), "../../scripts/skiff.service", "../../scripts/skiff-agent.service") {
 		if err := copyTo(dir, path); err != nil {
 			return err
 		}

@@ -88,7 +88,7 @@ func TestProblemsAreNamed(t *testing.T) {
 		want string
 	}{
 		{name: "unknown key", file: "data-dri: /x\n", want: `FILE, line 1: unknown key "data-dri"; did you mean "data-dir"?`},
-		{name: "unrelated key", file: "frobnicate: 1\n", want: `FILE, line 1: unknown key "frobnicate"; see skiff server --help for the keys`},
+		{name: "unrelated key", file: "frobnicate: 1\n", want: `FILE, line 1: unknown key "frobnicate"; see --help for the keys`},
 		{name: "relative path", args: []string{"--data-dir=x"}, want: `flag --data-dir: data-dir: "x" is not an absolute path, expected an absolute path such as /var/lib/skiff`},
 		{name: "port", env: []string{"SKIFF_HTTPS_LISTEN_PORT=0"}, want: `environment variable SKIFF_HTTPS_LISTEN_PORT: https-listen-port: invalid port "0", expected a port number from 1 to 65535`},
 		{name: "list where none may be", file: "\nnode-name: [a, b]\n", want: `FILE, line 2: node-name: a list is not possible here, expected a text`},
@@ -118,7 +118,7 @@ func TestProblemsAreNamed(t *testing.T) {
 		{name: "no bucket", file: "etcd-s3: true\n", want: `etcd-s3 needs a bucket: name it with etcd-s3-bucket`},
 		{name: "no time", file: "etcd-s3-timeout: 0\n", want: `etcd-s3-timeout 0: expected a time in which a snapshot can be sent, such as 5m`},
 		{name: "lookup", file: "etcd-s3-bucket-lookup-type: host\n", want: `FILE, line 1: etcd-s3-bucket-lookup-type: invalid value "host", expected one of auto, dns, path`},
-		{name: "all at once", file: "x1y2z3: 1\nhttps-listen-port: a\n", want: "see skiff server --help for the keys\nFILE, line 2: https-listen-port"},
+		{name: "all at once", file: "x1y2z3: 1\nhttps-listen-port: a\n", want: "see --help for the keys\nFILE, line 2: https-listen-port"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := load(t, c.file, nil, c.env, c.args)

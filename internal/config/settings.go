@@ -258,7 +258,7 @@ func suggest(settings []Setting, key string) string {
 		}
 	}
 	if best == "" {
-		return "; see skiff server --help for the keys"
+		return "; see --help for the keys"
 	}
 	return fmt.Sprintf("; did you mean %q?", best)
 }

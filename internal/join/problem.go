@@ -84,6 +84,21 @@ func refuseServer(host config.Host) error {
 		Do: "run skiff server, or name another directory with --data-dir"}
 }
 
+// RefuseMember refuses to run a server where an agent keeps its membership: the
+// node's name would be taken with the key of another cluster.
+func RefuseMember(host config.Host) error {
+	d := NewDirectory(host)
+	_, err := os.Stat(filepath.Join(d.tls, authorityFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for an agent's membership: %w", err)
+	}
+	return &Problem{What: fmt.Errorf("%s is the data directory of an agent that has joined a cluster", host.DataDir),
+		Do: "run skiff agent, or name another directory with --data-dir; to make this machine a server, take it out of that cluster with skiff leave (or remove " + d.tls + " if the cluster is gone)"}
+}
+
 func otherCluster(d *Directory) error {
 	return &Problem{What: fmt.Errorf("the token is of another cluster than the one this machine has joined (%s)", filepath.Join(d.tls, authorityFile)),
 		Do: "leave the old one first (skiff leave, or remove " + d.tls + " and " + d.cluster() + " if it is gone), name another --data-dir, or take out the token"}

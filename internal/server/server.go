@@ -25,6 +25,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/controller"
 	"github.com/skiff-sh/skiff/internal/controller/bootstrap"
+	"github.com/skiff-sh/skiff/internal/join"
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/node"
 	"github.com/skiff-sh/skiff/internal/pki"
@@ -119,6 +120,9 @@ func (s *server) openKeys(context.Context) (err error) {
 }
 
 func (s *server) openStore(ctx context.Context) error {
+	if err := join.RefuseMember(config.NewHost(s.settings.DataDir)); err != nil {
+		return err
+	}
 	engine, err := bolt.Open(config.NewHost(s.settings.DataDir).StorePath(), bolt.Options{
 		LazyWindow:  window(s.settings.Store.LazyWindow),
 		LazyWindows: map[string]time.Duration{kind.Event.Bucket(): s.settings.Store.EventsWindow},

@@ -295,3 +295,22 @@ func TestCertificateNames(t *testing.T) {
 		}
 	}
 }
+
+// TestMembersDirectory: an agent's keys and name are another cluster's.
+func TestMembersDirectory(t *testing.T) {
+	s := settings(t, t.TempDir())
+	tls := filepath.Join(s.DataDir, "agent", "tls")
+	if err := os.MkdirAll(tls, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tls, "server-ca.crt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := Run(t.Context(), s, zap.NewNop())
+	if err == nil || !strings.Contains(err.Error(), s.DataDir+" is the data directory of an agent that has joined a cluster: run skiff agent, or ") {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(s.DataDir, "server")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it has made a server's directory: %v", err)
+	}
+}

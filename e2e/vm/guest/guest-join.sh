@@ -8,6 +8,7 @@ boot_join() {
 	step in_the_past
 	step network
 	step start_agent
+	step not_a_server
 	step import_box
 	report mark joined
 	sleep 600 # the power is cut when the server has seen enough
@@ -30,10 +31,20 @@ reached() { (exec 4<>"/dev/tcp/$1/$2"); }
 
 start_agent() {
 	install -m 755 /mnt/skiff /usr/local/bin/skiff
-	systemd-run --unit=agent --property=KillMode=process --property=Delegate=yes \
-		skiff agent --server "https://$(cat /mnt/server):6443" --token-file /mnt/token
+	mkdir -m 700 /etc/skiff
+	printf 'server: https://%s:6443\ntoken: %s\n' "$(cat /mnt/server)" "$(cat /mnt/token)" >/etc/skiff/config.yaml
+	install -m 644 /mnt/skiff-agent.service /etc/systemd/system/
+	systemctl enable --now skiff-agent
 	until_true 240 test -s /var/lib/skiff/agent/tls/serving.crt
-	journalctl -u agent -o short-monotonic --no-pager | tail -20
+	sed -i /token:/d /etc/skiff/config.yaml
+	systemctl restart skiff-agent # without the token
+	journalctl -u skiff-agent -o short-monotonic --no-pager | tail -20
+}
+
+# not_a_server: what has joined one cluster does not become another.
+not_a_server() {
+	none skiff server --disable-agent --https-listen-port 7443
+	skiff server --disable-agent --https-listen-port 7443 2>&1 | grep 'has joined a cluster: run skiff agent'
 }
 
 import_box() {
