@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop cluster cluster-stop test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop cluster cluster-stop conformance test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -49,6 +49,11 @@ cluster: test-deps build ## make a cluster of NODES (3) in namespaces of this ma
 
 cluster-stop: build-deps ## stop that cluster and remove all of it
 	go run -tags $(TAGS) ./e2e/cluster/run stop
+
+conformance: test-deps build ## run upstream's conformance specs on two nodes; FOCUS= and SKIP= match names, PROCS (4) run side by side
+	@mkdir -p build/conformance
+	go build -tags $(TAGS) -o build/conformance/conformance ./e2e/conformance
+	build/conformance/conformance -procs $(or $(PROCS),4) -focus '$(FOCUS)' -skip '$(SKIP)'
 
 test: test-deps build check-fmt vet ## run all tests that belong to a change
 	scripts/test.sh
