@@ -24,6 +24,7 @@ type cluster struct {
 }
 
 func (c *cluster) dir() string        { return c.built("cluster") }
+func (c *cluster) skiff() string      { return c.built("skiff") }
 func (c *cluster) kubeconfig() string { return filepath.Join(c.data(nodes[0]), "kubeconfig.yaml") }
 
 func (c *cluster) data(node string) string { return filepath.Join(c.dir(), "nodes", node, "data") }
@@ -42,11 +43,30 @@ func (c *cluster) start(ctx context.Context) error {
 	if said, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", build, err, said)
 	}
+	if err := c.takeSkiff(); err != nil {
+		return err
+	}
 	c.begun = true
 	if err := c.run(ctx, "stop"); err != nil {
 		return err
 	}
 	return c.run(ctx, "start", "-nodes", fmt.Sprint(len(nodes)))
+}
+
+// takeSkiff copies the executable, which a build may replace meanwhile.
+func (c *cluster) takeSkiff() error {
+	from := os.Getenv("SKIFF_BIN")
+	if from == "" {
+		from = filepath.Join(c.root, "bin", "skiff")
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("%w: run make first", err)
+	}
+	if err := os.Remove(c.skiff()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.WriteFile(c.skiff(), data, 0o755)
 }
 
 // stop stops the cluster if start was called, also when the context has ended.
@@ -66,7 +86,7 @@ func (c *cluster) stop() error {
 
 func (c *cluster) run(ctx context.Context, args ...string) error {
 	cmd := gentle(exec.CommandContext(ctx, c.program, args...))
-	cmd.Env = append(os.Environ(), "SKIFF_CLUSTER_DIR="+c.dir(), "SKIFF_BIN="+filepath.Join(c.root, "bin", "skiff"))
+	cmd.Env = append(os.Environ(), "SKIFF_CLUSTER_DIR="+c.dir(), "SKIFF_BIN="+c.skiff())
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", cmd, err, said)
 	}
@@ -78,7 +98,7 @@ func (c *cluster) importImages(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, node := range nodes {
 		g.Go(func() error {
-			cmd := gentle(exec.CommandContext(ctx, filepath.Join(c.root, "bin", "skiff"),
+			cmd := gentle(exec.CommandContext(ctx, c.skiff(),
 				"images", "import", "--data-dir", c.data(node), c.built(archive)))
 			if said, err := cmd.CombinedOutput(); err != nil {
 				return fmt.Errorf("%s: %w: %s", cmd, err, said)
