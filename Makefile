@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: build demo demo-stop cluster cluster-stop conformance test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: build demo demo-stop cluster cluster-stop conformance test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow bench-upstream vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -108,6 +108,9 @@ bench-store: test-deps build ## measure the store beside etcd into build/bench-s
 
 bench-hollow: test-deps build ## measure a server with 100, 500 and 1,000 hollow nodes into build/bench-hollow.json
 	scripts/bench-hollow.sh
+
+bench-upstream: test-deps build ## measure the API beside upstream's server and etcd into build/bench-upstream.json
+	scripts/bench-upstream.sh
 
 bench: test-deps build ## measure this machine's figures into build/bench.json
 	scripts/bench.sh
