@@ -64,7 +64,7 @@ func (k Kubernetes) startEtcd(ctx context.Context, s *Server, port, peers string
 	if err := s.launch(k.Etcd, arguments...); err != nil {
 		return err
 	}
-	return s.await(ctx, client+"/health")
+	return s.await(ctx, anyone(), client+"/health")
 }
 
 func (k Kubernetes) startAPI(ctx context.Context, s *Server, etcd, port string) error {
@@ -79,7 +79,7 @@ func (k Kubernetes) startAPI(ctx context.Context, s *Server, etcd, port string) 
 		"--tls-cert-file", keys.file("serving.crt"), "--tls-private-key-file", keys.file("serving.key"),
 		"--client-ca-file", keys.file("authority.crt"),
 		"--service-account-issuer", Issuer,
-		"--service-account-key-file", keys.file("serving.key"), "--service-account-signing-key-file", keys.file("serving.key"),
+		"--service-account-key-file", keys.file("serving.crt"), "--service-account-signing-key-file", keys.file("serving.key"),
 		"--service-cluster-ip-range", ServiceRange, "--service-node-port-range", NodePorts,
 		"--authorization-mode", "Node,RBAC", "--allow-privileged",
 		"--enable-admission-plugins", "NodeRestriction", "--disable-admission-plugins", withoutPlugins,
@@ -88,7 +88,16 @@ func (k Kubernetes) startAPI(ctx context.Context, s *Server, etcd, port string) 
 	if err != nil {
 		return err
 	}
-	return s.await(ctx, s.Config.Host+"/readyz")
+	if err := s.await(ctx, anyone(), s.Config.Host+"/readyz"); err != nil {
+		return err
+	}
+	// It makes what every cluster has when it is ready already, this last.
+	web, err := rest.HTTPClientFor(s.Config)
+	if err != nil {
+		return err
+	}
+	defer web.CloseIdleConnections()
+	return s.await(ctx, web, s.Config.Host+"/api/v1/namespaces/default/services/kubernetes")
 }
 
 // keys are what upstream's server needs, as files.

@@ -52,7 +52,7 @@ func (k Skiff) Start(ctx context.Context) (_ *Server, err error) {
 	if err := s.launch(k.Executable, append(arguments, k.Arguments...)...); err != nil {
 		return nil, err
 	}
-	if err := s.await(ctx, "https://127.0.0.1:"+ports[0]+"/readyz"); err != nil {
+	if err := s.await(ctx, anyone(), "https://127.0.0.1:"+ports[0]+"/readyz"); err != nil {
 		return nil, err
 	}
 	s.Config, err = clientcmd.BuildConfigFromFlags("", filepath.Join(data, "kubeconfig.yaml"))

@@ -97,18 +97,23 @@ func (s *Server) launch(program string, arguments ...string) error {
 	return nil
 }
 
-// await waits until url answers OK. The server's last process is the one that is
-// asked: its end is the end of waiting.
-func (s *Server) await(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	web := http.Client{Transport: &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // whether it is ready matters, not who says so
+// anyone is a client that takes every certificate: whether a server is ready
+// matters, not who says so.
+func anyone() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
 		DisableKeepAlives: true,
 	}}
+}
+
+// await waits until url answers OK. The server's last process is the one that is
+// asked: its end is the end of waiting.
+func (s *Server) await(ctx context.Context, web *http.Client, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	p := s.processes[len(s.processes)-1]
 	for {
-		if answers(ctx, &web, url) {
+		if answers(ctx, web, url) {
 			return nil
 		}
 		select {
