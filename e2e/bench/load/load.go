@@ -17,15 +17,18 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
 
 // Own returns a configuration whose clients share a connection with none of another
-// configuration.
+// configuration. They speak JSON, as most programs do: client-go's own types would
+// take protobuf.
 func Own(config *rest.Config) *rest.Config {
 	own := rest.CopyConfig(config)
 	own.QPS = -1
+	own.ContentType = runtime.ContentTypeJSON
 	// client-go keeps one transport for all that differ in nothing that it can
 	// compare; functions it cannot.
 	own.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
