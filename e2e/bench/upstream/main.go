@@ -65,6 +65,10 @@ func (b *bench) run(ctx context.Context, out, only string) (err error) {
 	if err := b.start(ctx); err != nil {
 		return err
 	}
+	defer func() {
+		b.results.print(os.Stdout)
+		err = errors.Join(err, b.results.write())
+	}()
 	for _, part := range []struct {
 		name string
 		do   func(context.Context) error
@@ -78,15 +82,14 @@ func (b *bench) run(ctx context.Context, out, only string) (err error) {
 		}
 		began := time.Now()
 		if err := part.do(ctx); err != nil {
-			return errors.Join(fmt.Errorf("%s: %w", part.name, err), b.results.write())
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
 		fmt.Printf("%s: %.0f s\n", part.name, time.Since(began).Seconds())
 	}
-	b.results.print(os.Stdout)
-	return b.results.write()
+	return nil
 }
 
-// rounds calls fn for each side in turn, several times.
+// turns calls fn for each side in turn, several times.
 func (b *bench) turns(fn func(round int, s *side) error) error {
 	for round := range b.rounds {
 		for _, s := range b.sides {
