@@ -94,57 +94,62 @@ func addressClaim(ip netip.Addr) state.Claim {
 }
 
 // allocateAddresses gives the Service an address of each of its families, those
-// it names where it names some.
-func (a *API) allocateAddresses(c *claims, svc *corev1.Service) error {
-	for i, family := range svc.Spec.IPFamilies {
-		if i < len(svc.Spec.ClusterIPs) && svc.Spec.ClusterIPs[i] != "" {
-			if err := a.takeAddress(c, svc, svc.Spec.ClusterIPs[i]); err != nil {
-				return err
-			}
-			continue
-		}
-		r := a.addresses.of(family)
-		n, err := c.pick(r.size, r.offset, func(n uint64) state.Claim { return addressClaim(r.at(n)) })
-		if err != nil {
-			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP: %w", err))
-		}
-		if i < len(svc.Spec.ClusterIPs) {
-			svc.Spec.ClusterIPs[i] = r.at(n).String()
-		} else {
-			svc.Spec.ClusterIPs = append(svc.Spec.ClusterIPs, r.at(n).String())
+// it names where it names some. One that had addresses keeps the first.
+func (a *API) allocateAddresses(c *claims, svc, before *corev1.Service) error {
+	switch {
+	case !hasAddress(svc):
+		return nil
+	case before == nil || !needsAddress(before):
+		return a.addressEach(c, svc, 0)
+	case !hasAddress(before):
+		return nil // validation refuses the change
+	}
+	for _, ip := range svc.Spec.ClusterIPs {
+		if claim := (state.Claim{Table: tableClusterIPs, Name: ip}); c.held[claim] {
+			c.wants[claim] = true
 		}
 	}
-	if len(svc.Spec.ClusterIPs) > 0 {
-		svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
+	if len(before.Spec.IPFamilies) == 1 && len(svc.Spec.IPFamilies) == 2 {
+		return a.addressEach(c, svc, 1)
 	}
 	return nil
 }
 
-// takeAddress claims the address that was asked for.
-func (a *API) takeAddress(c *claims, svc *corev1.Service, text string) error {
-	refuse := func(err error) error {
-		return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Service").GroupKind(), svc.Name, field.ErrorList{
-			field.Invalid(field.NewPath("spec", "clusterIPs"), svc.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %v: %v", text, err)),
-		})
+// addressEach allocates for the families from the given one on.
+func (a *API) addressEach(c *claims, svc *corev1.Service, from int) error {
+	s := &svc.Spec
+	for len(s.ClusterIPs) < len(s.IPFamilies) {
+		s.ClusterIPs = append(s.ClusterIPs, "")
 	}
+	for i := from; i < len(s.IPFamilies); i++ {
+		r := a.addresses.of(s.IPFamilies[i])
+		if s.ClusterIPs[i] != "" {
+			if err := r.take(c, s.ClusterIPs[i]); err != nil {
+				return invalidService(svc, field.ErrorList{field.Invalid(field.NewPath("spec", "clusterIPs"), s.ClusterIPs,
+					fmt.Sprintf("failed to allocate IP %v: %v", s.ClusterIPs[i], err))})
+			}
+			continue
+		}
+		n, err := c.pick(r.size, r.offset, func(n uint64) state.Claim { return addressClaim(r.at(n)) })
+		if err != nil {
+			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP for Service %q: %w", svc.Name, err))
+		}
+		s.ClusterIPs[i] = r.at(n).String()
+	}
+	s.ClusterIP = s.ClusterIPs[0]
+	return nil
+}
+
+// take claims the address that was asked for, which is one of the family.
+func (r *addressRange) take(c *claims, text string) error {
 	ip, err := netip.ParseAddr(text)
-	if err != nil {
-		return refuse(err)
-	}
-	claim := addressClaim(ip)
-	if c.held[claim] {
-		c.wants[claim] = true
-		return nil
-	}
-	r := a.addresses.of(familyOf(ip))
-	if r == nil {
-		return refuse(fmt.Errorf("the cluster has no range of %s addresses", familyOf(ip)))
-	}
-	if !r.gives(ip) {
-		return refuse(fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, r.prefix))
-	}
-	if !c.take(claim) {
-		return refuse(errAddressClaimed)
+	switch {
+	case err != nil:
+		return err
+	case !r.gives(ip):
+		return errAddressElsewhere
+	case !c.take(addressClaim(ip)):
+		return errAddressClaimed
 	}
 	return nil
 }
@@ -176,15 +181,10 @@ func (p ports) pick(c *claims) (int32, error) {
 
 // take claims the port that was asked for.
 func (p ports) take(c *claims, port int32) error {
-	claim := portClaim(port)
-	if c.held[claim] {
-		c.wants[claim] = true
-		return nil
-	}
 	if port < p.first || uint64(port-p.first) >= p.size {
 		return fmt.Errorf("provided port is not in the valid range. The range of valid ports is %d-%d", p.first, p.first+int32(p.size)-1)
 	}
-	if !c.take(claim) {
+	if !c.take(portClaim(port)) {
 		return errPortClaimed
 	}
 	return nil

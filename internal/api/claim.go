@@ -20,7 +20,9 @@ const (
 var (
 	errFull           = errors.New("range is full")
 	errAddressClaimed = errors.New("provided IP is already allocated")
-	errPortClaimed    = errors.New("provided port is already allocated")
+	// Upstream says so of an address that no range of the cluster has.
+	errAddressElsewhere = errors.New("the provided network does not match the current range")
+	errPortClaimed      = errors.New("provided port is already allocated")
 )
 
 // claims collects what a Service takes and gives back, to be committed with it.
@@ -50,28 +52,20 @@ func heldBy(svc *corev1.Service) map[state.Claim]bool {
 		}
 	}
 	for _, p := range svc.Spec.Ports {
-		if p.NodePort != 0 {
+		if p.NodePort != 0 && needsPorts(svc) {
 			held[portClaim(p.NodePort)] = true
 		}
 	}
-	if svc.Spec.HealthCheckNodePort != 0 {
+	if svc.Spec.HealthCheckNodePort != 0 && needsHealthPort(svc) {
 		held[portClaim(svc.Spec.HealthCheckNodePort)] = true
 	}
 	return held
 }
 
-// free reports whether the Service may have a name.
-func (c *claims) free(claim state.Claim) bool {
-	if c.held[claim] {
-		return true
-	}
-	_, taken := c.state.Claimed(claim.Table, claim.Name)
-	return !taken
-}
-
-// take claims a name that was asked for. It may be taken twice by one Service.
+// take claims a name that was asked for, which nobody must have, this Service
+// included.
 func (c *claims) take(claim state.Claim) bool {
-	if !c.wants[claim] && !c.free(claim) {
+	if _, taken := c.state.Claimed(claim.Table, claim.Name); taken || c.wants[claim] {
 		return false
 	}
 	c.wants[claim] = true
@@ -101,8 +95,7 @@ func (c *claims) scan(from, to uint64, name func(uint64) state.Claim) (uint64, b
 	for i := range width {
 		n := from + (start+i)%width
 		claim := name(n)
-		if !c.wants[claim] && !c.held[claim] && c.free(claim) {
-			c.wants[claim] = true
+		if c.take(claim) {
 			return n, true
 		}
 	}

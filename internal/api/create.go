@@ -129,29 +129,25 @@ func (a *API) prepareCreate(ctx context.Context, req *Request, admit *admission.
 		return nil, err
 	}
 	a.complete(obj)
-	nameRequester(obj, req.User)
-	if k.PrepareCreate != nil {
-		k.PrepareCreate(obj)
-	}
-	claims, err := a.claimPorts(obj, nil)
+	claims, err := a.allocate(req, obj, nil)
 	if err != nil {
 		return nil, err
 	}
+	nameRequester(obj, req.User)
+	if k.EarlyWarnings != nil {
+		req.warn(k.EarlyWarnings(obj))
+	}
+	if k.PrepareCreate != nil {
+		k.PrepareCreate(obj)
+	}
 	a.fields.create(req, obj)
-	errs := kind.ValidateMeta(k, obj)
-	if k.Validate != nil {
-		errs = append(errs, k.Validate(obj)...)
-	}
-	if f := req.Face; f != nil && f.Validate != nil {
-		errs = append(errs, f.Validate(obj)...)
-	}
-	if err := invalid(req, obj, errs); err != nil {
+	if err := invalid(req, obj, kind.CreateErrors(k, req.Face, obj)); err != nil {
 		return nil, err
 	}
 	if k.Warnings != nil {
 		req.warn(k.Warnings(obj, nil))
 	}
-	return claims, a.claimAddresses(claims, obj, nil)
+	return claims, nil
 }
 
 // createDry says what a commit would have said.

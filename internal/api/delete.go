@@ -280,6 +280,9 @@ func (a *API) remove(ctx context.Context, req *Request, old kind.Object) (kind.O
 	if err != nil {
 		return nil, commitError(err)
 	}
+	if req.Kind == kind.Service {
+		a.deleteEndpoints(ctx, *req, old)
+	}
 	return out[len(out)-1], nil
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/skiff-sh/skiff/internal/kind"
@@ -20,6 +21,12 @@ func notFound(r *Request) error { return apierrors.NewNotFound(r.resource(), r.N
 
 func modified(r *Request, name string) error {
 	return apierrors.NewConflict(r.resource(), name, errModified)
+}
+
+// unknown is the answer to what upstream's server did not expect: the code of its
+// own fault and no reason. Clients see the text.
+func unknown(err error) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 500, Message: err.Error()}}
 }
 
 // wrongUID is what upstream's storage says when an object is not the one that

@@ -15,13 +15,16 @@ import (
 // families fills a Service's address families and their policy from its
 // addresses, the Service it replaces and what the cluster has (KEP-563).
 func (a *API) families(svc, before *corev1.Service) error {
-	if !needsAddress(svc) {
+	if !needsAddress(svc) || prefersBothAsBefore(svc, before) {
 		return nil
 	}
 	s := &svc.Spec
 	alone := s.ClusterIP == corev1.ClusterIPNone && len(s.Selector) == 0
 	if s.IPFamilyPolicy == nil {
 		s.IPFamilyPolicy = defaultPolicy(before, alone)
+	}
+	if err := invalidService(svc, kind.ServiceAddressErrors(svc, before)); err != nil {
+		return err
 	}
 	single := *s.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
 	errs := shrink(svc, before, single)
@@ -47,6 +50,18 @@ func (a *API) families(svc, before *corev1.Service) error {
 		s.IPFamilies = append(s.IPFamilies, otherFamily(s.IPFamilies[0]))
 	}
 	return nil
+}
+
+// prefersBothAsBefore: such a Service does not gain or lose an address because the
+// cluster gained or lost a family meanwhile.
+func prefersBothAsBefore(svc, before *corev1.Service) bool {
+	prefers := func(s *corev1.Service) bool {
+		return s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyPreferDualStack
+	}
+	return before != nil && svc.Spec.Type == before.Spec.Type &&
+		(needsPorts(svc) || svc.Spec.Type == corev1.ServiceTypeClusterIP) &&
+		prefers(svc) && (before.Spec.IPFamilyPolicy == nil || prefers(before)) &&
+		slices.Equal(svc.Spec.ClusterIPs, before.Spec.ClusterIPs) && slices.Equal(svc.Spec.IPFamilies, before.Spec.IPFamilies)
 }
 
 func defaultPolicy(before *corev1.Service, alone bool) *corev1.IPFamilyPolicy {
@@ -102,7 +117,7 @@ func (a *API) inferFamilies(svc *corev1.Service) (errs field.ErrorList) {
 	s := &svc.Spec
 	for i, text := range s.ClusterIPs {
 		ip, err := netip.ParseAddr(text)
-		if err != nil || i < len(s.IPFamilies) { // "None", and what validation looked at
+		if err != nil || i < len(s.IPFamilies) { // "None", and what has been looked at
 			continue
 		}
 		family := familyOf(ip)

@@ -63,9 +63,9 @@ func TestServiceAddress(t *testing.T) {
 	c.service("dns", clusterIP("10.43.0.10"))
 	for name, want := range map[string]struct{ ip, text string }{
 		"taken":     {"10.43.0.10", `Service "taken" is invalid: spec.clusterIPs: Invalid value: ["10.43.0.10"]: failed to allocate IP 10.43.0.10: provided IP is already allocated`},
-		"outside":   {"10.44.0.1", "failed to allocate IP 10.44.0.1: the provided IP (10.44.0.1) is not in the valid range. The range of valid IPs is 10.43.0.0/16"},
-		"network":   {"10.43.0.0", "is not in the valid range"},
-		"broadcast": {"10.43.255.255", "is not in the valid range"},
+		"outside":   {"10.44.0.1", "failed to allocate IP 10.44.0.1: the provided network does not match the current range"},
+		"network":   {"10.43.0.0", "does not match the current range"},
+		"broadcast": {"10.43.255.255", "does not match the current range"},
 		"family":    {"fd00::1", "IPv6 is not configured on this cluster"},
 		"nonsense":  {"abc", "spec.clusterIPs[0]: Invalid value"},
 	} {
@@ -172,6 +172,74 @@ func TestServiceNodePorts(t *testing.T) {
 	c.service("last", onPort(30081))
 }
 
+// What is allocated is found wanting before the rest is looked at, addresses before
+// ports.
+func TestServiceFaultsInOrder(t *testing.T) {
+	c := newCluster(t)
+	c.service("taken", onPort(30080))
+	ports := func(ports ...corev1.ServicePort) func(*corev1.Service) {
+		return func(s *corev1.Service) { s.Spec.Type, s.Spec.Ports = corev1.ServiceTypeNodePort, ports }
+	}
+	affine := func(s *corev1.Service) { s.Spec.SessionAffinity = "Cookie" }
+	for name, want := range map[string]struct {
+		change []func(*corev1.Service)
+		text   string
+	}{
+		"address": {[]func(*corev1.Service){clusterIP("x"), onPort(30080), affine},
+			`Service "address" is invalid: spec.clusterIPs[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`},
+		"port": {[]func(*corev1.Service){onPort(30080), affine},
+			`Service "port" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated`},
+		"rest": {[]func(*corev1.Service){affine}, `Service "rest" is invalid: spec.sessionAffinity: Unsupported value: "Cookie"`},
+		// A port that comes first is given what a later one of its number asks for.
+		"later": {[]func(*corev1.Service){ports(corev1.ServicePort{Name: "a", Port: 80}, corev1.ServicePort{Name: "b", Port: 80, Protocol: "UDP", NodePort: 30080})},
+			`spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated`},
+		"twice": {[]func(*corev1.Service){ports(corev1.ServicePort{Name: "a", Port: 80, NodePort: 30090}, corev1.ServicePort{Name: "b", Port: 81, NodePort: 30090})},
+			`spec.ports[1].nodePort: Invalid value: 30090: provided port is already allocated`},
+		"health": {[]func(*corev1.Service){ofType(corev1.ServiceTypeLoadBalancer), func(s *corev1.Service) {
+			s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = "Local", 30080
+		}}, "failed to allocate requested HealthCheck NodePort 30080: provided port is already allocated"},
+	} {
+		reason := metav1.StatusReasonInvalid
+		if name == "health" {
+			reason = metav1.StatusReasonInternalError
+		}
+		_, err := c.Create(context.Background(), to(kind.Service, "default", name), service(name, want.change...))
+		wantStatus(t, err, reason, want.text)
+	}
+	_, err := c.changeService("taken", ports(corev1.ServicePort{Port: 80, NodePort: 30080}, corev1.ServicePort{Port: 81, NodePort: 30080}))
+	wantStatus(t, err, "", "duplicate nodePort: {TCP 30080}")
+	if got := c.claimed("nodeports"); !slices.Equal(got, []string{"30080"}) {
+		t.Errorf("claimed %v", got)
+	}
+}
+
+// Ports that come later each get a node port of their own.
+func TestServiceGainsPorts(t *testing.T) {
+	c := newCluster(t)
+	c.service("dns", ofType(corev1.ServiceTypeNodePort), func(s *corev1.Service) {
+		s.Spec.Ports = []corev1.ServicePort{{Name: "udp", Port: 53, Protocol: corev1.ProtocolUDP}}
+	})
+	s, err := c.changeService("dns", func(s *corev1.Service) {
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "tcp", Port: 53, Protocol: corev1.ProtocolTCP})
+	})
+	if err != nil || s.Spec.Ports[0].NodePort == s.Spec.Ports[1].NodePort || len(c.claimed("nodeports")) != 2 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// The Endpoints of a Service go with it.
+func TestServiceTakesItsEndpoints(t *testing.T) {
+	c := newCluster(t)
+	for _, name := range []string{"web", "other"} {
+		c.create(kind.Endpoints, &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"}})
+	}
+	c.service("web")
+	c.delete(kind.Service, "default", "web", metav1.DeleteOptions{})
+	if left := c.list(kind.Endpoints, "default", metav1.ListOptions{}).Items; len(left) != 1 || left[0].GetName() != "other" {
+		t.Errorf("left are %v", left)
+	}
+}
+
 func TestServiceChangesType(t *testing.T) {
 	c := newCluster(t)
 	c.service("s")
@@ -231,7 +299,7 @@ func TestServiceRangesRunOut(t *testing.T) {
 		c.service(fmt.Sprintf("s%d", i))
 	}
 	_, err := c.Create(context.Background(), to(kind.Service, "default", "one-more"), service("one-more"))
-	wantStatus(t, err, metav1.StatusReasonInternalError, "failed to allocate a serviceIP: range is full")
+	wantStatus(t, err, metav1.StatusReasonInternalError, "failed to allocate a serviceIP for Service \"one-more\": range is full")
 	c.delete(kind.Service, "default", "s3", metav1.DeleteOptions{})
 	c.service("one-more")
 

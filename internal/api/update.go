@@ -153,34 +153,39 @@ func (a *API) replace(ctx context.Context, req *Request, obj, old kind.Object) (
 	if err := a.admission.Mutate(ctx, admit); err != nil {
 		return nil, err
 	}
+	claims, err := a.allocate(req, obj, old)
+	if err != nil {
+		return nil, err
+	}
 	prepareUpdate(req, obj, old)
 	if err := a.fields.update(req, obj, old); err != nil {
 		return nil, err
 	}
 	keepMeta(obj, old)
-	if same(obj, old) {
+	if req.Warn == nil && same(obj, old) {
 		return old, nil
 	}
-	claims, err := a.claimPorts(obj, old)
-	if err != nil {
+	if err := invalid(req, obj, kind.UpdateErrors(k, req.Face, k.Subresource(req.Subresource), obj, old)); err != nil {
 		return nil, err
 	}
-	if err := invalid(req, obj, validateUpdate(req, obj, old)); err != nil {
-		return nil, err
+	if warnings := warningsOf(req); warnings != nil {
+		req.warn(warnings(obj, old))
 	}
-	if k.Warnings != nil && req.Subresource == "" {
-		req.warn(k.Warnings(obj, old))
-	}
-	if err := a.claimAddresses(claims, obj, old); err != nil {
-		return nil, err
-	}
-	if claims != nil && same(obj, old) { // what was left out is what is there
+	if same(obj, old) {
 		return old, nil
 	}
 	if err := a.admission.Validate(ctx, admit); err != nil {
 		return nil, err
 	}
 	return a.commitUpdate(ctx, req, obj, old, claims.writes())
+}
+
+// warningsOf returns what warns of an update of what the request names, or nil.
+func warningsOf(req *Request) func(obj, old kind.Object) []string {
+	if req.Subresource == "" {
+		return req.Kind.Warnings
+	}
+	return req.Kind.Subresource(req.Subresource).Warnings
 }
 
 // commitUpdate stores the new object, or removes it if all that its deletion
@@ -245,21 +250,6 @@ func keepMeta(obj, old kind.Object) {
 	if old.GetDeletionGracePeriodSeconds() != nil && obj.GetDeletionGracePeriodSeconds() == nil {
 		obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
 	}
-}
-
-func validateUpdate(req *Request, obj, old kind.Object) field.ErrorList {
-	errs := kind.ValidateMetaUpdate(obj, old)
-	validate := req.Kind.ValidateUpdate
-	if req.Subresource != "" {
-		validate = req.Kind.Subresource(req.Subresource).ValidateUpdate
-	}
-	if validate != nil {
-		errs = append(errs, validate(obj, old)...)
-	}
-	if f := req.Face; f != nil && f.ValidateUpdate != nil && req.Subresource == "" {
-		errs = append(errs, f.ValidateUpdate(obj, old)...)
-	}
-	return errs
 }
 
 // same reports whether nothing differs but times in the record of who manages

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
-	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -37,16 +36,9 @@ var CertificateSigningRequest = &Kind{
 		o.Spec.DeepCopyInto(&c.Spec)
 		o.Status.DeepCopyInto(&c.Status)
 	},
-	Validate: func(obj Object) field.ErrorList { return certificateRequestErrors(asCertificateRequest(obj)) },
+	Validate: func(obj Object) field.ErrorList { return certificateRequestErrors(asCertificateRequest(obj), nil) },
 	ValidateUpdate: func(obj, old Object) field.ErrorList {
 		return certificateRequestUpdateErrors(asCertificateRequest(obj), asCertificateRequest(old), "")
-	},
-	// As upstream: any name that can be part of a path.
-	ValidateName: func(name string, prefix bool) []string {
-		if prefix {
-			return content.IsPathSegmentPrefix(name)
-		}
-		return content.IsPathSegmentName(name)
 	},
 
 	Subresources: []Subresource{

@@ -32,18 +32,19 @@ const minCertificateSeconds = 600
 // legacySigner signed what named no signer before v1.
 const legacySigner = "kubernetes.io/legacy-unknown"
 
-func certificateRequestErrors(c *certificatesv1.CertificateSigningRequest) field.ErrorList {
-	if err := checkCertificateRequest(c.Spec.Request); err != nil {
-		path := field.NewPath("spec", "request")
-		return append(field.ErrorList{field.Invalid(path, c.Spec.Request, err.Error())}, certificateRestErrors(c)...)
-	}
-	return certificateRestErrors(c)
-}
-
-// certificateRestErrors checks all but the request itself.
-func certificateRestErrors(c *certificatesv1.CertificateSigningRequest) field.ErrorList {
-	var errs field.ErrorList
+// certificateRequestErrors checks a whole request. What old, which may be nil,
+// has too is known to be good.
+func certificateRequestErrors(c, old *certificatesv1.CertificateSigningRequest) field.ErrorList {
 	spec := field.NewPath("spec")
+	var errs field.ErrorList
+	if old == nil {
+		errs = newMetaErrors(c, nil, anyName)
+		if err := checkCertificateRequest(c.Spec.Request); err != nil {
+			errs = append(errs, field.Invalid(spec.Child("request"), c.Spec.Request, err.Error()))
+		}
+	} else {
+		errs = newMetaErrors(c, old, anyName)
+	}
 	errs = append(errs, usageErrors(c.Spec.Usages, spec.Child("usages"))...)
 	errs = append(errs, signerErrors(c.Spec.SignerName, spec.Child("signerName"))...)
 	if s := c.Spec.ExpirationSeconds; s != nil && *s < minCertificateSeconds {
@@ -51,11 +52,17 @@ func certificateRestErrors(c *certificatesv1.CertificateSigningRequest) field.Er
 	}
 	status := field.NewPath("status")
 	errs = append(errs, certificateConditionErrors(c.Status.Conditions, status.Child("conditions"))...)
+	if old != nil && bytes.Equal(c.Status.Certificate, old.Status.Certificate) {
+		return errs
+	}
 	if err := checkIssued(c.Status.Certificate); err != nil {
 		errs = append(errs, field.Invalid(status.Child("certificate"), "<certificate data>", err.Error()))
 	}
 	return errs
 }
+
+// anyName is left to the rules that all kinds share.
+func anyName(string, bool) []string { return nil }
 
 // checkCertificateRequest also demands that whoever asks has the key.
 func checkCertificateRequest(text []byte) error {
@@ -188,10 +195,7 @@ func checkIssued(text []byte) error {
 // are the approval's to give, the certificate is the status's, and what was
 // decided stays.
 func certificateRequestUpdateErrors(c, old *certificatesv1.CertificateSigningRequest, part string) field.ErrorList {
-	errs := certificateRestErrors(c)
-	if !bytes.Equal(c.Spec.Request, old.Spec.Request) { // else its signature is known to be good
-		errs = certificateRequestErrors(c)
-	}
+	errs := certificateRequestErrors(c, old)
 	conditions := field.NewPath("status", "conditions")
 	for _, t := range []certificatesv1.RequestConditionType{
 		certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed,
@@ -215,5 +219,5 @@ func certificateRequestUpdateErrors(c, old *certificatesv1.CertificateSigningReq
 			errs = append(errs, field.Forbidden(path, "updates may not modify existing certificate content"))
 		}
 	}
-	return errs
+	return append(errs, metaUpdateErrors(c, old)...)
 }

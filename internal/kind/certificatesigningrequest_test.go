@@ -114,8 +114,10 @@ func TestCertificateRequest(t *testing.T) {
 		t.Errorf("a bad signature: %v", errs)
 	}
 	for name, want := range map[string]int{"A b": 0, "a/b": 1, "..": 1} {
-		if got := len(CertificateSigningRequest.ValidateName(name, false)); got != want {
-			t.Errorf("name %q: %d problems", name, got)
+		named := certificateRequest()
+		named.Name = name
+		if errs := CreateErrors(CertificateSigningRequest, nil, named); len(errs) != want {
+			t.Errorf("name %q: %v", name, errs)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -24,7 +25,7 @@ var ConfigMap = &Kind{
 	New:        func() Object { return &corev1.ConfigMap{} },
 	NewList:    func() runtime.Object { return &corev1.ConfigMapList{} },
 
-	Validate: func(obj Object) field.ErrorList { return configMapErrors(obj.(*corev1.ConfigMap)) },
+	Validate: func(obj Object) field.ErrorList { return configMapErrors(obj.(*corev1.ConfigMap), nil) },
 	ValidateUpdate: func(obj, old Object) field.ErrorList {
 		return configMapUpdateErrors(obj.(*corev1.ConfigMap), old.(*corev1.ConfigMap))
 	},
@@ -44,8 +45,9 @@ var ConfigMap = &Kind{
 // immutable field is true.
 const frozen = "field is immutable when `immutable` is set"
 
-func configMapErrors(c *corev1.ConfigMap) field.ErrorList {
-	var errs field.ErrorList
+// configMapErrors checks a whole ConfigMap. old may be nil.
+func configMapErrors(c *corev1.ConfigMap, old Object) field.ErrorList {
+	errs := newMetaErrors(c, old, apivalidation.NameIsDNSSubdomain)
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(c.Data)) {
 		path := field.NewPath("data").Key(key)
@@ -70,7 +72,7 @@ func configMapErrors(c *corev1.ConfigMap) field.ErrorList {
 }
 
 func configMapUpdateErrors(c, old *corev1.ConfigMap) field.ErrorList {
-	var errs field.ErrorList
+	errs := metaUpdateErrors(c, old)
 	if old.Immutable != nil && *old.Immutable {
 		if c.Immutable == nil || !*c.Immutable {
 			errs = append(errs, field.Forbidden(field.NewPath("immutable"), frozen))
@@ -82,5 +84,5 @@ func configMapUpdateErrors(c, old *corev1.ConfigMap) field.ErrorList {
 			errs = append(errs, field.Forbidden(field.NewPath("binaryData"), frozen))
 		}
 	}
-	return append(errs, configMapErrors(c)...)
+	return append(errs, configMapErrors(c, old)...)
 }

@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -31,8 +32,8 @@ var Deployment = &Kind{
 		dropDisabled(&d.Spec.Template.Spec)
 	},
 	PrepareUpdate:  prepareDeploymentUpdate,
-	Validate:       func(obj Object) field.ErrorList { return validateDeployment(obj.(*appsv1.Deployment)) },
-	ValidateUpdate: validateDeploymentUpdate,
+	Validate:       newMetaFirst(apivalidation.NameIsDNSSubdomain, func(obj Object) field.ErrorList { return validateDeployment(obj.(*appsv1.Deployment)) }),
+	ValidateUpdate: metaUpdateFirst(validateDeploymentUpdate),
 	Warnings: func(obj, old Object) []string {
 		return templateWarnings(obj, old, &obj.(*appsv1.Deployment).Spec.Template)
 	},
@@ -43,7 +44,7 @@ var Deployment = &Kind{
 			Name:           "status",
 			Verbs:          []string{"get", "patch", "update"},
 			PrepareUpdate:  prepareDeploymentStatus,
-			ValidateUpdate: validateDeploymentStatus,
+			ValidateUpdate: metaUpdateFirst(validateDeploymentStatus),
 		},
 	},
 

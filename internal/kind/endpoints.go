@@ -9,9 +9,12 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	netutils "k8s.io/utils/net"
 )
@@ -31,9 +34,9 @@ var Endpoints = &Kind{
 		return endpointsErrors(obj.(*corev1.Endpoints), nil)
 	},
 	ValidateUpdate: func(obj, old Object) field.ErrorList {
-		return endpointsErrors(obj.(*corev1.Endpoints), old.(*corev1.Endpoints))
+		return append(metaUpdateErrors(obj, old), endpointsErrors(obj.(*corev1.Endpoints), old.(*corev1.Endpoints))...)
 	},
-	Warnings: func(Object, Object) []string { return []string{EndpointsDeprecated} },
+	Warnings: func(obj, _ Object) []string { return endpointsWarnings(obj.(*corev1.Endpoints)) },
 
 	Columns: []metav1.TableColumnDefinition{
 		nameColumn,
@@ -60,30 +63,53 @@ func defaultEndpoints(e *corev1.Endpoints) {
 	}
 }
 
-// endpointsErrors accepts addresses that old, which may be nil, already has.
-func endpointsErrors(e, old *corev1.Endpoints) field.ErrorList {
-	var known []string
-	if old != nil {
-		for i := range old.Subsets {
-			for _, a := range old.Subsets[i].Addresses {
-				known = append(known, a.IP)
-			}
-			for _, a := range old.Subsets[i].NotReadyAddresses {
-				known = append(known, a.IP)
+// endpointsWarnings spares what our own controller writes.
+func endpointsWarnings(e *corev1.Endpoints) []string {
+	if e.Labels["endpoints.kubernetes.io/managed-by"] == "endpoint-controller" {
+		return nil
+	}
+	var warnings []string
+	for i := range e.Subsets {
+		path := field.NewPath("subsets").Index(i)
+		for _, list := range []struct {
+			name      string
+			addresses []corev1.EndpointAddress
+		}{{"addresses", e.Subsets[i].Addresses}, {"notReadyAddresses", e.Subsets[i].NotReadyAddresses}} {
+			for j, a := range list.addresses {
+				warnings = append(warnings, validation.GetWarningsForIP(path.Child(list.name).Index(j).Child("ip"), a.IP)...)
 			}
 		}
 	}
+	return warnings
+}
+
+// endpointsErrors checks the whole. old may be nil; what did not change since
+// may be as wrong as it was.
+func endpointsErrors(e, old *corev1.Endpoints) field.ErrorList {
+	var was Object
+	if old != nil {
+		was = old
+	}
+	errs := newMetaErrors(e, was, apivalidation.NameIsDNSSubdomain)
+	subsets := subsetErrors(e.Subsets, field.NewPath("subsets"))
+	if len(subsets) > 0 && old != nil && equality.Semantic.DeepEqual(old.Subsets, e.Subsets) {
+		return errs
+	}
+	return append(errs, subsets...)
+}
+
+func subsetErrors(subsets []corev1.EndpointSubset, root *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	for i := range e.Subsets {
-		s, path := &e.Subsets[i], field.NewPath("subsets").Index(i)
+	for i := range subsets {
+		s, path := &subsets[i], root.Index(i)
 		if len(s.Addresses) == 0 && len(s.NotReadyAddresses) == 0 {
 			errs = append(errs, field.Required(path, "must specify `addresses` or `notReadyAddresses`"))
 		}
 		for j := range s.Addresses {
-			errs = append(errs, endpointAddressErrors(&s.Addresses[j], known, path.Child("addresses").Index(j))...)
+			errs = append(errs, endpointAddressErrors(&s.Addresses[j], path.Child("addresses").Index(j))...)
 		}
 		for j := range s.NotReadyAddresses {
-			errs = append(errs, endpointAddressErrors(&s.NotReadyAddresses[j], known, path.Child("notReadyAddresses").Index(j))...)
+			errs = append(errs, endpointAddressErrors(&s.NotReadyAddresses[j], path.Child("notReadyAddresses").Index(j))...)
 		}
 		for j := range s.Ports {
 			errs = append(errs, endpointPortErrors(&s.Ports[j], len(s.Ports) > 1, path.Child("ports").Index(j))...)
@@ -92,8 +118,8 @@ func endpointsErrors(e, old *corev1.Endpoints) field.ErrorList {
 	return errs
 }
 
-func endpointAddressErrors(a *corev1.EndpointAddress, known []string, path *field.Path) field.ErrorList {
-	errs := ipAddress(path.Child("ip"), a.IP, known...)
+func endpointAddressErrors(a *corev1.EndpointAddress, path *field.Path) field.ErrorList {
+	errs := ipAddress(path.Child("ip"), a.IP)
 	if a.Hostname != "" {
 		errs = append(errs, dnsLabel(path.Child("hostname"), a.Hostname)...)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func TestEndpoints(t *testing.T) {
-	e := &corev1.Endpoints{Subsets: []corev1.EndpointSubset{
+	e := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Subsets: []corev1.EndpointSubset{
 		{},
 		{
 			Addresses:         []corev1.EndpointAddress{{IP: "10.42.0.1"}, {IP: "169.254.1.1"}, {IP: "10.042.0.1"}},
@@ -45,8 +45,15 @@ func TestEndpoints(t *testing.T) {
 	if len(got) != len(want)+1 || !strings.HasPrefix(got[len(want)], "subsets[1].ports[1].appProtocol: Invalid value") {
 		t.Errorf("errors after those: %q", got[len(want):])
 	}
-	if d := cmp.Diff([]string{"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}, Endpoints.Warnings(e, nil)); d != "" {
+	if d := cmp.Diff([]string{`subsets[1].addresses[2].ip: non-standard IP address "10.042.0.1" is invalid: use "10.42.0.1"`}, Endpoints.Warnings(e, nil)); d != "" {
 		t.Error(d)
+	}
+	// What is wrong already does not stand in the way of other changes.
+	labelled := e.DeepCopy()
+	labelled.Labels = map[string]string{"endpoints.kubernetes.io/managed-by": "endpoint-controller"}
+	sameErrors(t, Endpoints.ValidateUpdate(labelled, e))
+	if got := Endpoints.Warnings(labelled, e); got != nil {
+		t.Errorf("our own controller is warned: %q", got)
 	}
 }
 
@@ -135,8 +142,8 @@ func TestEndpointSliceValidation(t *testing.T) {
 		{"type", address("IP", "10.42.0.1"), []string{`addressType: Unsupported value: "IP": supported values: "FQDN", "IPv4", "IPv6"`}},
 		{"no address", address("IPv4"), []string{"endpoints[0].addresses: Required value: must contain at least 1 address"}},
 		{"many addresses", address("FQDN", strings.Split(strings.Repeat("a.b,", 100)+"a.b", ",")...), []string{"endpoints[0].addresses: Too many: 101: must have at most 100 items"}},
-		{"family", address("IPv4", "fd00::1"), []string{`endpoints[0].addresses[0]: Invalid value: "fd00::1": must be an IPv4 address`}},
-		{"other family", address("IPv6", "10.42.0.1"), []string{`endpoints[0].addresses[0]: Invalid value: "10.42.0.1": must be an IPv6 address`}},
+		{"family", address("IPv4", "fd00::1"), []string{`endpoints[0].addresses: Invalid value: "fd00::1": must be an IPv4 address`}},
+		{"other family", address("IPv6", "10.42.0.1"), []string{`endpoints[0].addresses: Invalid value: "10.42.0.1": must be an IPv6 address`}},
 		{"loopback", address("IPv6", "::1"), []string{`endpoints[0].addresses[0]: Invalid value: "::1": may not be in the loopback range (127.0.0.0/8, ::1/128)`}},
 		{"two ports of one name", func(s *discoveryv1.EndpointSlice) { s.Ports = append(s.Ports, discoveryv1.EndpointPort{}) },
 			[]string{`ports[1].name: Duplicate value: ""`}},
@@ -145,17 +152,52 @@ func TestEndpointSliceValidation(t *testing.T) {
 		{"hints", func(s *discoveryv1.EndpointSlice) {
 			s.Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "a"}, {Name: "a"}}, ForNodes: make([]discoveryv1.ForNode, 9)}
 		}, []string{`endpoints[0].hints.forZones[1].name: Duplicate value: "a"`, "endpoints[0].hints.forNodes: Too many: 9: must have at most 8 items"}},
+		{"long form", address("IPv6", "fd00:0::1"), []string{`endpoints[0].addresses[0]: Invalid value: "fd00:0::1": must be in canonical form ("fd00::1")`}},
+		{"name with a dot", address("FQDN", "a"), []string{`endpoints[0].addresses[0]: Invalid value: "a": should be a domain with at least two segments separated by dots`}},
+		{"ports first", func(s *discoveryv1.EndpointSlice) {
+			s.Ports[0].Protocol, s.Endpoints[0].Addresses = nil, nil
+		}, []string{"ports[0].protocol: Required value", "endpoints[0].addresses: Required value: must contain at least 1 address"}},
+		{"many zones", func(s *discoveryv1.EndpointSlice) {
+			s.Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: make([]discoveryv1.ForZone, 9), ForNodes: make([]discoveryv1.ForNode, 9)}
+		}, []string{"endpoints[0].hints.forZones: Too many: 9: must have at most 8 items"}},
 		{"many endpoints", func(s *discoveryv1.EndpointSlice) { s.Endpoints = make([]discoveryv1.Endpoint, 1001) },
 			[]string{"endpoints: Too many: 1001: must have at most 1000 items"}},
 	}
 	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) { sameErrors(t, EndpointSlice.Validate(slice(c.change)), c.want...) })
+		t.Run(c.name, func(t *testing.T) {
+			s := slice()
+			c.change(s)
+			for i := range s.Ports {
+				if s.Ports[i].Name == nil {
+					s.Ports[i].Name = ptr("")
+				}
+			}
+			if c.name != "ports first" {
+				EndpointSlice.Default(s)
+			}
+			sameErrors(t, EndpointSlice.Validate(s), c.want...)
+		})
 	}
 	sameErrors(t, EndpointSlice.ValidateUpdate(slice(address("IPv6", "fd00::1")), slice()), `addressType: Invalid value: "IPv6": field is immutable`)
 	// What was accepted once does not stand in the way of other changes.
 	known := slice(address("IPv4", "10.42.00.1"))
 	sameErrors(t, EndpointSlice.Validate(known), `endpoints[0].addresses[0]: Invalid value: "10.42.00.1": must not have leading 0s`)
 	sameErrors(t, EndpointSlice.ValidateUpdate(known, known))
+}
+
+func TestEndpointSliceWarnings(t *testing.T) {
+	s := slice(func(s *discoveryv1.EndpointSlice) { s.AddressType, s.Endpoints[0].Addresses = "FQDN", []string{"010.0.0.1"} })
+	const fqdn, odd = "spec.addressType: FQDN endpoints are deprecated", `endpoints[0].addresses[0]: non-standard IP address "010.0.0.1" is invalid: use "10.0.0.1"`
+	if d := cmp.Diff([]string{fqdn, odd}, EndpointSlice.Warnings(s, nil)); d != "" {
+		t.Error("create:", d)
+	}
+	if d := cmp.Diff([]string{odd}, EndpointSlice.Warnings(s, s)); d != "" {
+		t.Error("update:", d)
+	}
+	s.Labels["endpointslice.kubernetes.io/managed-by"] = "endpointslice-controller.k8s.io"
+	if d := cmp.Diff([]string{fqdn}, EndpointSlice.Warnings(s, nil)); d != "" {
+		t.Error("our own:", d)
+	}
 }
 
 func TestEndpointSliceRow(t *testing.T) {
@@ -166,5 +208,7 @@ func TestEndpointSliceRow(t *testing.T) {
 	})
 	rowOf(t, EndpointSlice, s, "web-1", "IPv4", "http,1,2 + 1 more...", "10.42.0.1,10.42.0.2,10.42.0.3", "3h")
 	s = &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: "a"}}
+	rowOf(t, EndpointSlice, s, "a", "", "<unset>", "<unset>", "3h")
+	s.Ports, s.Endpoints = []discoveryv1.EndpointPort{{Name: ptr("")}}, []discoveryv1.Endpoint{{}}
 	rowOf(t, EndpointSlice, s, "a", "", "<unset>", "<unset>", "3h")
 }

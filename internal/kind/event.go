@@ -26,8 +26,8 @@ var Event = &Kind{
 	NewList:    func() runtime.Object { return &corev1.EventList{} },
 	Faces:      []Face{eventFace},
 
-	Validate:       func(obj Object) field.ErrorList { return eventErrors(obj.(*corev1.Event)) },
-	ValidateUpdate: func(obj, _ Object) field.ErrorList { return eventErrors(obj.(*corev1.Event)) },
+	Validate:       func(obj Object) field.ErrorList { return oldEventErrors(obj.(*corev1.Event)) },
+	ValidateUpdate: func(obj, _ Object) field.ErrorList { return oldEventErrors(obj.(*corev1.Event)) },
 	// An event that a power cut takes is one less line in a history.
 	Lazy: func(Object, Object) bool { return true },
 
@@ -119,7 +119,7 @@ func eventRow(e *corev1.Event, now time.Time) []any {
 		last = since(e.LastTimestamp.Time, now)
 	}
 	// An event of the newer API that happened once says no count.
-	count := max(e.Count, 1)
+	count := cmp.Or(e.Count, 1)
 	if e.Series != nil {
 		last, count = since(e.Series.LastObservedTime.Time, now), e.Series.Count
 	}

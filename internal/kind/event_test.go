@@ -145,7 +145,24 @@ func TestNewEventValidation(t *testing.T) {
 	})
 	sameErrors(t, face.ValidateUpdate(grown, newEvent()))
 	sameErrors(t, face.ValidateUpdate(newEvent(func(e *corev1.Event) { e.Reason, e.Message = "Other", "x" }), newEvent()),
-		`reason: Invalid value: "Other": field is immutable`, `message: Invalid value: "x": field is immutable`)
+		`reason: Invalid value: "Other": field is immutable`, `message: Invalid value: "x": field is immutable`, `reason: Invalid value: "Other": field is immutable`)
+	sameErrors(t, face.ValidateUpdate(newEvent(func(e *corev1.Event) {
+		e.InvolvedObject.UID, e.Source, e.Related = "2", corev1.EventSource{Host: "h"}, &corev1.ObjectReference{Name: "r"}
+	}), newEvent()),
+		`involvedObject: Invalid value: {"Kind":"Pod","Namespace":"ns","Name":"web","UID":"2","APIVersion":"","ResourceVersion":"","FieldPath":"spec.containers{c}"}: field is immutable`,
+		`source: Invalid value: {"Component":"","Host":"h"}: field is immutable`,
+		`related: Invalid value: {"Kind":"","Namespace":"","Name":"r","UID":"","APIVersion":"","ResourceVersion":"","FieldPath":""}: field is immutable`)
+	sameErrors(t, face.ValidateUpdate(newEvent(func(e *corev1.Event) { e.EventTime.Time = e.EventTime.Add(time.Nanosecond) }), newEvent()))
+	sameErrors(t, face.ValidateUpdate(newEvent(func(e *corev1.Event) { e.EventTime.Time = e.EventTime.Add(time.Microsecond) }), newEvent()),
+		`eventTime: Invalid value: "2026-03-01T11:55:00.000001Z": field is immutable`)
+	// The faces have different names for who reports, and the older one does not
+	// look at metadata.
+	nobody := newEvent(func(e *corev1.Event) { e.ReportingController, e.Name = "", "A" })
+	const unnamed = ": Invalid value: \"\": name part must be non-empty"
+	const letters = ": Invalid value: \"\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+	sameErrors(t, Event.Validate(nobody), "reportingComponent: Required value", "reportingComponent"+unnamed, "reportingComponent"+letters)
+	sameErrors(t, face.Validate(nobody), "reportingController: Required value", "reportingController"+unnamed, "reportingController"+letters,
+		`metadata.name: Invalid value: "A": `+nameRule)
 	sameErrors(t, face.ValidateUpdate(newEvent(func(e *corev1.Event) { e.Series = &corev1.EventSeries{} }), newEvent()),
 		`series.count: Invalid value: "": should be at least 2`, "series.lastObservedTime: Required value")
 }

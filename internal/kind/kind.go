@@ -46,14 +46,16 @@ type Kind struct {
 	// PrepareUpdate carries over from old what an update of the main resource
 	// may not change (status) and raises the generation where the spec changed.
 	PrepareUpdate func(obj, old Object)
-	// Validate and ValidateUpdate return upstream's field errors. Object
-	// metadata common to all kinds is checked by the caller (ValidateMeta).
+	// Validate and ValidateUpdate return upstream's field errors in its order,
+	// those about metadata included. CreateErrors and UpdateErrors call them and
+	// add what all kinds share.
 	Validate       func(Object) field.ErrorList
 	ValidateUpdate func(obj, old Object) field.ErrorList
-	// ValidateName returns what is wrong with a name (nil: DNS-1123 subdomain).
-	ValidateName func(name string, prefix bool) []string
 	// Warnings returns texts for the Warning header.
 	Warnings func(obj, old Object) []string
+	// EarlyWarnings are about an object as it was sent to be created, before
+	// PrepareCreate; they are given even if it is refused.
+	EarlyWarnings func(Object) []string
 
 	// DeletionGrace returns the seconds between the request for deletion and
 	// the removal by whoever runs the object (nil or 0: removed at once).
@@ -87,8 +89,8 @@ type Face struct {
 	// side may change.
 	ToStored   func(Object) Object
 	FromStored func(Object) Object
-	// Validate and ValidateUpdate check what this face asks for beyond the
-	// kind's own rules. They are given stored objects.
+	// Validate and ValidateUpdate take the place of the kind's own. They are
+	// given stored objects.
 	Validate       func(Object) field.ErrorList
 	ValidateUpdate func(obj, old Object) field.ErrorList
 	// FieldNames maps the labels of field selectors in this face to the
@@ -109,6 +111,7 @@ type Subresource struct {
 	// change.
 	PrepareUpdate  func(obj, old Object)
 	ValidateUpdate func(obj, old Object) field.ErrorList
+	Warnings       func(obj, old Object) []string
 }
 
 // Bucket is the name under which the store keeps the kind: "pods",

@@ -1,15 +1,14 @@
 package kind
 
 import (
-	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -24,9 +23,13 @@ var Lease = &Kind{
 
 	PrepareCreate: func(obj Object) { dropLeaseStrategy(obj.(*coordinationv1.Lease)) },
 	PrepareUpdate: func(obj, _ Object) { dropLeaseStrategy(obj.(*coordinationv1.Lease)) },
-	Validate:      func(obj Object) field.ErrorList { return leaseErrors(obj.(*coordinationv1.Lease)) },
-	ValidateUpdate: func(obj, _ Object) field.ErrorList {
-		return leaseErrors(obj.(*coordinationv1.Lease))
+	// Finalizers of a Lease may have any name.
+	Validate: func(obj Object) field.ErrorList {
+		errs := apivalidation.ValidateObjectMetaAccessor(obj, true, apivalidation.NameIsDNSSubdomain, metaPath())
+		return append(errs, leaseErrors(obj.(*coordinationv1.Lease))...)
+	},
+	ValidateUpdate: func(obj, old Object) field.ErrorList {
+		return append(plainMetaUpdateErrors(obj, old), leaseErrors(obj.(*coordinationv1.Lease))...)
 	},
 	Lazy: leaseOnlyRenewed,
 
@@ -46,7 +49,7 @@ var Lease = &Kind{
 }
 
 // dropLeaseStrategy removes the fields of coordinated leader election, which
-// upstream has switched off.
+// upstream has switched off: there is no rule for them.
 func dropLeaseStrategy(l *coordinationv1.Lease) {
 	l.Spec.Strategy = nil
 	l.Spec.PreferredHolder = nil
@@ -60,28 +63,6 @@ func leaseErrors(l *coordinationv1.Lease) field.ErrorList {
 	}
 	if n := l.Spec.LeaseTransitions; n != nil && *n < 0 {
 		errs = append(errs, field.Invalid(spec.Child("leaseTransitions"), *n, "must be greater than or equal to 0"))
-	}
-	if s := l.Spec.Strategy; s != nil {
-		errs = append(errs, leaseStrategyErrors(*s, spec.Child("strategy"))...)
-	}
-	if h := l.Spec.PreferredHolder; h != nil && *h != "" && (l.Spec.Strategy == nil || *l.Spec.Strategy == "") {
-		errs = append(errs, field.Forbidden(spec.Child("preferredHolder"), "may only be specified if `strategy` is defined"))
-	}
-	return errs
-}
-
-// leaseStrategyErrors repeats "strategy" in the path because upstream does.
-func leaseStrategyErrors(s coordinationv1.CoordinatedLeaseStrategy, path *field.Path) field.ErrorList {
-	known := []coordinationv1.CoordinatedLeaseStrategy{coordinationv1.OldestEmulationVersion}
-	if !strings.Contains(string(s), "/") {
-		if s != known[0] {
-			return field.ErrorList{field.NotSupported(path.Child("strategy"), s, known)}
-		}
-		return nil
-	}
-	var errs field.ErrorList
-	for _, msg := range validation.IsQualifiedName(string(s)) {
-		errs = append(errs, field.Invalid(path.Child("strategy"), s, msg))
 	}
 	return errs
 }

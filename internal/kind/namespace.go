@@ -2,7 +2,6 @@ package kind
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,8 +30,10 @@ var Namespace = &Kind{
 		o.Spec.DeepCopyInto(&n.Spec)
 		o.Status.DeepCopyInto(&n.Status)
 	},
-	Validate:     func(obj Object) field.ErrorList { return namespaceErrors(obj.(*corev1.Namespace)) },
-	ValidateName: apivalidation.ValidateNamespaceName,
+	Validate: func(obj Object) field.ErrorList { return namespaceErrors(obj.(*corev1.Namespace), nil) },
+	ValidateUpdate: func(obj, old Object) field.ErrorList {
+		return append(namespaceErrors(obj.(*corev1.Namespace), old), metaUpdateErrors(obj, old)...)
+	},
 
 	Subresources: []Subresource{
 		{
@@ -41,8 +42,8 @@ var Namespace = &Kind{
 			PrepareUpdate: func(obj, old Object) {
 				old.(*corev1.Namespace).Status.DeepCopyInto(&obj.(*corev1.Namespace).Status)
 			},
-			ValidateUpdate: func(obj, _ Object) field.ErrorList {
-				return namespaceFinalizeErrors(obj.(*corev1.Namespace))
+			ValidateUpdate: func(obj, old Object) field.ErrorList {
+				return append(metaUpdateErrors(obj, old), namespaceFinalizeErrors(obj.(*corev1.Namespace))...)
 			},
 		},
 		{
@@ -51,8 +52,8 @@ var Namespace = &Kind{
 			PrepareUpdate: func(obj, old Object) {
 				old.(*corev1.Namespace).Spec.DeepCopyInto(&obj.(*corev1.Namespace).Spec)
 			},
-			ValidateUpdate: func(obj, _ Object) field.ErrorList {
-				return namespaceStatusErrors(obj.(*corev1.Namespace))
+			ValidateUpdate: func(obj, old Object) field.ErrorList {
+				return append(metaUpdateErrors(obj, old), namespaceStatusErrors(obj.(*corev1.Namespace))...)
 			},
 		},
 	},
@@ -67,10 +68,9 @@ var Namespace = &Kind{
 		return []any{n.Name, string(n.Status.Phase), since(n.CreationTimestamp.Time, now)}
 	},
 
-	FieldNames: []string{"status.phase", "name"},
+	FieldNames: []string{"status.phase"},
 	Fields: func(obj Object) fields.Set {
-		n := obj.(*corev1.Namespace)
-		return fields.Set{"status.phase": string(n.Status.Phase), "name": n.Name}
+		return fields.Set{"status.phase": string(obj.(*corev1.Namespace).Status.Phase)}
 	},
 }
 
@@ -97,8 +97,9 @@ func prepareNamespace(n *corev1.Namespace) {
 	defaultNamespace(n)
 }
 
-func namespaceErrors(n *corev1.Namespace) field.ErrorList {
-	var errs field.ErrorList
+// namespaceErrors checks a whole Namespace. old may be nil.
+func namespaceErrors(n *corev1.Namespace, old Object) field.ErrorList {
+	errs := newMetaErrors(n, old, apivalidation.ValidateNamespaceName)
 	for _, f := range n.Spec.Finalizers {
 		errs = append(errs, finalizerErrors(string(f), field.NewPath("spec", "finalizers"))...)
 	}
@@ -116,15 +117,7 @@ func namespaceFinalizeErrors(n *corev1.Namespace) field.ErrorList {
 // finalizerErrors accepts what is qualified and the few names from before
 // finalizers had to be.
 func finalizerErrors(name string, path *field.Path) field.ErrorList {
-	errs := apivalidation.ValidateFinalizerName(name, path)
-	if strings.Contains(name, "/") {
-		return errs
-	}
-	switch name {
-	case string(corev1.FinalizerKubernetes), metav1.FinalizerOrphanDependents, metav1.FinalizerDeleteDependents:
-		return errs
-	}
-	return append(errs, field.Invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified"))
+	return append(apivalidation.ValidateFinalizerName(name, path), standardFinalizer(path, name)...)
 }
 
 func namespaceStatusErrors(n *corev1.Namespace) field.ErrorList {

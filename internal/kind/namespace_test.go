@@ -39,8 +39,9 @@ func TestNamespaceCreate(t *testing.T) {
 	if n.Labels["kubernetes.io/metadata.name"] != "team-x" {
 		t.Errorf("labels %v", n.Labels)
 	}
-	if msgs := Namespace.ValidateName("a.b", false); len(msgs) != 1 {
-		t.Errorf("name a.b: %q", msgs)
+	n.Name = "a.b"
+	if errs := Namespace.Validate(n); len(errs) != 1 || errs[0].Field != "metadata.name" {
+		t.Errorf("name a.b: %v", errs)
 	}
 }
 
@@ -90,7 +91,7 @@ func TestNamespaceValidation(t *testing.T) {
 func TestNamespaceRow(t *testing.T) {
 	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Status: corev1.NamespaceStatus{Phase: "Active"}}
 	rowOf(t, Namespace, n, "a", "Active", "3h")
-	if got := Namespace.Fields(n); got.Get("status.phase") != "Active" || got.Get("name") != "a" {
+	if got := Namespace.Fields(n); got.Get("status.phase") != "Active" {
 		t.Errorf("fields %v", got)
 	}
 }

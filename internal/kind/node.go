@@ -25,9 +25,11 @@ var Node = &Kind{
 	NewList:    func() runtime.Object { return &corev1.NodeList{} },
 
 	// A Node is created with its status: it registers itself in one request.
-	Default: func(obj Object) { defaultNode(obj.(*corev1.Node)) },
+	Default:       func(obj Object) { defaultNode(obj.(*corev1.Node)) },
+	PrepareCreate: func(obj Object) { dropNodeConfig(obj.(*corev1.Node)) },
 	PrepareUpdate: func(obj, old Object) {
 		old.(*corev1.Node).Status.DeepCopyInto(&obj.(*corev1.Node).Status)
+		dropNodeConfig(obj.(*corev1.Node))
 	},
 	Validate: func(obj Object) field.ErrorList { return nodeErrors(obj.(*corev1.Node), nil) },
 	ValidateUpdate: func(obj, old Object) field.ErrorList {
@@ -48,6 +50,7 @@ var Node = &Kind{
 			Verbs: []string{"get", "patch", "update"},
 			PrepareUpdate: func(obj, old Object) {
 				old.(*corev1.Node).Spec.DeepCopyInto(&obj.(*corev1.Node).Spec)
+				dropNodeConfig(obj.(*corev1.Node))
 			},
 			ValidateUpdate: func(obj, old Object) field.ErrorList {
 				return nodeUpdateErrors(obj.(*corev1.Node), old.(*corev1.Node))
@@ -85,11 +88,11 @@ func defaultNode(n *corev1.Node) {
 	}
 }
 
+// dropNodeConfig removes what is left of the kubelet's dynamic configuration.
+func dropNodeConfig(n *corev1.Node) { n.Spec.ConfigSource, n.Status.Config = nil, nil }
+
 func nodeWarnings(n *corev1.Node) []string {
 	var warnings []string
-	if n.Spec.ConfigSource != nil {
-		warnings = append(warnings, "spec.configSource: the feature is removed")
-	}
 	if n.Spec.DoNotUseExternalID != "" {
 		warnings = append(warnings, "spec.externalID: this field is deprecated, and is unused by Kubernetes")
 	}

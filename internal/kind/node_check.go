@@ -3,7 +3,7 @@ package kind
 import (
 	"fmt"
 	"maps"
-	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,37 +13,41 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 )
 
-// nodeErrors checks a whole Node. Paths of taints begin with "metadata" because
-// upstream's do. old may be nil.
+// nodeErrors checks a whole Node. Paths of taints and swap begin with "metadata"
+// because upstream's do. old may be nil.
 func nodeErrors(n, old *corev1.Node) field.ErrorList {
-	errs := nodeTaintErrors(n.Spec.Taints, field.NewPath("metadata", "taints"))
-	errs = append(errs, nodeResourceErrors(n)...)
-
-	var known []string
+	var was Object
 	if old != nil {
-		known = old.Spec.PodCIDRs
+		was = old
 	}
-	path := field.NewPath("spec", "podCIDRs")
-	for i, cidr := range n.Spec.PodCIDRs {
-		errs = append(errs, validation.IsValidCIDRForLegacyField(path.Index(i), cidr, true, known)...)
+	errs := newMetaErrors(n, was, apivalidation.NameIsDNSSubdomain)
+	errs = append(errs, nodeAnnotationErrors(n.Annotations)...)
+	errs = append(errs, nodeTaintErrors(n.Spec.Taints, metaPath().Child("taints"))...)
+	errs = append(errs, nodeResourceErrors(n)...)
+	if swap := n.Status.NodeInfo.Swap; swap != nil && swap.Capacity != nil {
+		errs = append(errs, positive(metaPath().Child("nodeSwapStatus", "capacity"), *swap.Capacity)...)
 	}
-	if len(n.Spec.PodCIDRs) < 2 {
+	errs = append(errs, nodeFeatureErrors(n.Status.DeclaredFeatures)...)
+	return append(errs, podCIDRErrors(n.Spec.PodCIDRs, field.NewPath("spec", "podCIDRs"))...)
+}
+
+func podCIDRErrors(cidrs []string, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i, cidr := range cidrs {
+		errs = append(errs, validation.IsValidCIDRForLegacyField(path.Index(i), cidr, true, nil)...)
+	}
+	if len(cidrs) < 2 {
 		return errs
 	}
-	families, seen := map[bool]bool{}, map[string]bool{}
-	for i, cidr := range n.Spec.PodCIDRs {
-		if seen[cidr] {
-			errs = append(errs, field.Duplicate(path.Index(i), cidr))
-		}
-		seen[cidr] = true
-		if prefix, err := netip.ParsePrefix(cidr); err == nil {
-			families[prefix.Addr().Is4()] = true
-		}
+	both, err := netutils.IsDualStackCIDRStrings(cidrs)
+	if err != nil {
+		errs = append(errs, field.InternalError(path, fmt.Errorf("invalid PodCIDRs. failed to check with dual stack with error:%w", err)))
 	}
-	if len(families) < 2 || len(n.Spec.PodCIDRs) > 2 {
-		errs = append(errs, field.Invalid(path, n.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family"))
+	if !both || len(cidrs) > 2 {
+		errs = append(errs, field.Invalid(path, cidrs, "may specify no more than one CIDR for each IP family"))
 	}
 	return errs
 }
@@ -60,7 +64,7 @@ func nodeTaintErrors(taints []corev1.Taint, path *field.Path) field.ErrorList {
 		errs = append(errs, requiredOneOf(at.Child("effect"), taint.Effect,
 			corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)...)
 		if key := string(taint.Effect) + "/" + taint.Key; seen[key] {
-			duplicate := field.Duplicate(at, taint)
+			duplicate := field.Duplicate(at, untagged{taint})
 			duplicate.Detail = "taints must be unique by key and effect pair"
 			errs = append(errs, duplicate)
 		} else {
@@ -89,10 +93,13 @@ func nodeResourceErrors(n *corev1.Node) field.ErrorList {
 	return errs
 }
 
-// countedResource reports whether a node has it only in whole pieces: Pods and
-// extended resources (devices).
+// countedResource reports whether there is only a whole number of it: objects,
+// and extended resources (devices).
 func countedResource(name corev1.ResourceName) bool {
-	if name == corev1.ResourcePods {
+	switch name {
+	case corev1.ResourcePods, corev1.ResourceQuotas, corev1.ResourceServices, corev1.ResourceReplicationControllers,
+		corev1.ResourceSecrets, corev1.ResourceConfigMaps, corev1.ResourcePersistentVolumeClaims,
+		corev1.ResourceServicesNodePorts, corev1.ResourceServicesLoadBalancers:
 		return true
 	}
 	native := !strings.Contains(string(name), "/") || strings.Contains(string(name), corev1.ResourceDefaultNamespacePrefix)
@@ -100,81 +107,68 @@ func countedResource(name corev1.ResourceName) bool {
 		len(validation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+string(name))) == 0
 }
 
+// featureName is a path of words, the first of which begins with a capital.
+var featureName = regexp.MustCompile(`^[A-Z][a-zA-Z0-9]*(\/[a-zA-Z][a-zA-Z0-9]*)*$`)
+
+// nodeFeatureErrors demands the features that a kubelet declares in order.
+func nodeFeatureErrors(features []string) field.ErrorList {
+	path := field.NewPath("status", "declaredFeatures")
+	var errs field.ErrorList
+	for i, name := range features {
+		switch {
+		case len(name) > validation.DNS1123SubdomainMaxLength:
+			errs = append(errs, field.Invalid(path.Index(i), name, fmt.Sprintf("invalid feature name %q: must be no more than %d characters", name, validation.DNS1123SubdomainMaxLength)))
+		case !featureName.MatchString(name):
+			errs = append(errs, field.Invalid(path.Index(i), name, fmt.Sprintf("invalid feature name %q: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes", name)))
+		}
+		if i+1 == len(features) {
+			break
+		}
+		switch next, at := features[i+1], path.Index(i+1); {
+		case name == next:
+			errs = append(errs, field.Duplicate(at, next))
+		case name > next:
+			errs = append(errs, field.Invalid(at, next, "list must be sorted alphabetically"))
+		}
+	}
+	return errs
+}
+
 // nodeUpdateErrors checks a change to spec or status: what ties the node to its
 // network and its provider is set once.
 func nodeUpdateErrors(n, old *corev1.Node) field.ErrorList {
-	errs := nodeResourceErrors(n)
+	errs := append(metaUpdateErrors(n, old), nodeAnnotationErrors(n.Annotations)...)
+	errs = append(errs, nodeResourceErrors(n)...)
+	errs = append(errs, nodeFeatureErrors(n.Status.DeclaredFeatures)...)
 	seen := map[corev1.NodeAddress]bool{}
 	for i, address := range n.Status.Addresses {
 		if seen[address] {
-			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), address))
+			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), untagged{address}))
 		}
 		seen[address] = true
 	}
-	if len(old.Spec.PodCIDRs) > 0 && !slices.Equal(old.Spec.PodCIDRs, n.Spec.PodCIDRs) {
-		errs = append(errs, field.Forbidden(field.NewPath("spec", "podCIDRs"), `node updates may not change podCIDR except from "" to valid`))
-	}
+	errs = append(errs, podCIDRChangeErrors(n.Spec.PodCIDRs, old.Spec.PodCIDRs)...)
 	if old.Spec.ProviderID != "" && old.Spec.ProviderID != n.Spec.ProviderID {
 		errs = append(errs, field.Forbidden(field.NewPath("spec", "providerID"), `node updates may not change providerID except from "" to valid`))
 	}
-	errs = append(errs, nodeConfigErrors(n)...)
-	errs = append(errs, nodeTaintErrors(n.Spec.Taints, field.NewPath("metadata", "taints"))...)
+	errs = append(errs, nodeTaintErrors(n.Spec.Taints, metaPath().Child("taints"))...)
 	if n.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {
 		errs = append(errs, field.Forbidden(field.NewPath("spec", "externalID"), "may not be updated"))
 	}
 	return errs
 }
 
-// nodeConfigErrors checks the fields of dynamic kubelet configuration, which
-// are still there though nothing reads them.
-func nodeConfigErrors(n *corev1.Node) field.ErrorList {
-	var errs field.ErrorList
-	if n.Spec.ConfigSource != nil {
-		errs = append(errs, nodeConfigSourceErrors(n.Spec.ConfigSource, false, field.NewPath("spec", "configSource"))...)
-	}
-	config := n.Status.Config
-	if config == nil {
-		return errs
-	}
-	for _, part := range []struct {
-		name   string
-		source *corev1.NodeConfigSource
-	}{{"assigned", config.Assigned}, {"active", config.Active}, {"lastKnownGood", config.LastKnownGood}} {
-		if part.source != nil {
-			errs = append(errs, nodeConfigSourceErrors(part.source, true, field.NewPath("status", "config", part.name))...)
-		}
-	}
-	return errs
-}
-
-func nodeConfigSourceErrors(s *corev1.NodeConfigSource, inStatus bool, path *field.Path) field.ErrorList {
-	c := s.ConfigMap
-	if c == nil {
-		return field.ErrorList{field.Invalid(path, s, "exactly one reference subfield must be non-nil")}
+// podCIDRChangeErrors has an error for each subnet that changed.
+func podCIDRChangeErrors(cidrs, old []string) field.ErrorList {
+	refused := field.Forbidden(field.NewPath("spec", "podCIDRs"), `node updates may not change podCIDR except from "" to valid`)
+	if len(old) > 0 && len(old) != len(cidrs) {
+		return field.ErrorList{refused}
 	}
 	var errs field.ErrorList
-	path = path.Child("configMap")
-	for _, id := range []struct{ name, value string }{{"uid", string(c.UID)}, {"resourceVersion", c.ResourceVersion}} {
-		if inStatus && id.value == "" {
-			errs = append(errs, field.Required(path.Child(id.name), id.name+" must be set in status"))
+	for i := range old {
+		if cidrs[i] != old[i] {
+			errs = append(errs, refused)
 		}
-		if !inStatus && id.value != "" {
-			errs = append(errs, field.Forbidden(path.Child(id.name), id.name+" must not be set in spec"))
-		}
-	}
-	for _, part := range []struct {
-		name, value string
-		check       func(string) []string
-	}{
-		{"namespace", c.Namespace, func(v string) []string { return apivalidation.ValidateNamespaceName(v, false) }},
-		{"name", c.Name, func(v string) []string { return apivalidation.NameIsDNSSubdomain(v, false) }},
-		{"kubeletConfigKey", c.KubeletConfigKey, validation.IsConfigMapKey},
-	} {
-		if part.value == "" {
-			errs = append(errs, field.Required(path.Child(part.name), fmt.Sprintf("%s must be set", part.name)))
-			continue
-		}
-		errs = append(errs, invalidEach(path.Child(part.name), part.value, part.check(part.value))...)
 	}
 	return errs
 }

@@ -24,6 +24,10 @@ var nodeColumns = []metav1.TableColumnDefinition{
 
 func nodeRow(n *corev1.Node, now time.Time) []any {
 	info := &n.Status.NodeInfo
+	kernel := orUnknown(info.KernelVersion)
+	if info.Architecture != "" {
+		kernel += " (" + info.Architecture + ")"
+	}
 	roles := nodeRoles(n)
 	if roles == "" {
 		roles = "<none>"
@@ -37,7 +41,7 @@ func nodeRow(n *corev1.Node, now time.Time) []any {
 		nodeAddress(n, corev1.NodeInternalIP),
 		nodeAddress(n, corev1.NodeExternalIP),
 		orUnknown(info.OSImage),
-		orUnknown(info.KernelVersion),
+		kernel,
 		orUnknown(info.ContainerRuntimeVersion),
 	}
 }

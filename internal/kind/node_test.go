@@ -63,7 +63,7 @@ func TestNodeValidation(t *testing.T) {
 		{"taints", func(n *corev1.Node) {
 			n.Spec.Taints = []corev1.Taint{{Key: "a", Effect: "NoSchedule"}, {Key: "a", Effect: "NoSchedule"}, {Key: "a", Effect: "Never"}, {Key: "a"}}
 		}, []string{
-			`metadata.taints[1]: Duplicate value: {"key":"a","effect":"NoSchedule"}: taints must be unique by key and effect pair`,
+			`metadata.taints[1]: Duplicate value: {"Key":"a","Value":"","Effect":"NoSchedule","TimeAdded":null}: taints must be unique by key and effect pair`,
 			`metadata.taints[2].effect: Unsupported value: "Never": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"`,
 			"metadata.taints[3].effect: Required value",
 		}},
@@ -71,13 +71,36 @@ func TestNodeValidation(t *testing.T) {
 			[]string{`spec.podCIDRs[0]: Invalid value: "10.42.0.1/24": must not have bits set beyond the prefix length`}},
 		{"two ranges of a family", func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.42.0.0/24", "10.42.1.0/24"} },
 			[]string{`spec.podCIDRs: Invalid value: ["10.42.0.0/24","10.42.1.0/24"]: may specify no more than one CIDR for each IP family`}},
+		{"not a range", func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.42.0.0/24", "x"} }, []string{
+			`spec.podCIDRs[1]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)`,
+			"spec.podCIDRs: Internal error: invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[1]: <nil> (invalid CIDR address: x)",
+			`spec.podCIDRs: Invalid value: ["10.42.0.0/24","x"]: may specify no more than one CIDR for each IP family`,
+		}},
 		{"two families", func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.42.0.0/24", "fd00::/64"} }, nil},
 		{"resources", func(n *corev1.Node) {
 			n.Status.Capacity = corev1.ResourceList{"cpu": resource.MustParse("-1"), "pods": resource.MustParse("1500m"), "example.com/gpu": resource.MustParse("100m"), "memory": resource.MustParse("1500m")}
+			n.Status.Allocatable = corev1.ResourceList{"services.nodeports": resource.MustParse("1500m")}
 		}, []string{
 			`status.capacity.cpu: Invalid value: "-1": must be greater than or equal to 0`,
 			`status.capacity.example.com/gpu: Invalid value: "100m": must be an integer`,
 			`status.capacity.pods: Invalid value: "1500m": must be an integer`,
+			`status.allocatable.services.nodeports: Invalid value: "1500m": must be an integer`,
+		}},
+		{"swap", func(n *corev1.Node) { n.Status.NodeInfo.Swap = &corev1.NodeSwapStatus{Capacity: ptr(int64(0))} },
+			[]string{"metadata.nodeSwapStatus.capacity: Invalid value: 0: must be greater than zero"}},
+		{"features", func(n *corev1.Node) { n.Status.DeclaredFeatures = []string{"B", "A/b", "A/b", "c"} }, []string{
+			"status.declaredFeatures[1]: Invalid value: \"A/b\": list must be sorted alphabetically",
+			"status.declaredFeatures[2]: Duplicate value: \"A/b\"",
+			"status.declaredFeatures[3]: Invalid value: \"c\": invalid feature name \"c\": must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes",
+		}},
+		{"old taints", func(n *corev1.Node) {
+			n.Annotations = map[string]string{"scheduler.alpha.kubernetes.io/taints": `[{"key":"a"}]`}
+		}, []string{"metadata.annotations.scheduler.alpha.kubernetes.io/taints[0].effect: Required value"}},
+		{"avoided Pods", func(n *corev1.Node) {
+			n.Annotations = map[string]string{"scheduler.alpha.kubernetes.io/preferAvoidPods": `{"preferAvoidPods":[{},{"podSignature":{"podController":{"controller":false}}}]}`}
+		}, []string{
+			"metadata.annotations.scheduler.alpha.kubernetes.io/preferAvoidPods[0].PodSignature: Required value",
+			"metadata.annotations.scheduler.alpha.kubernetes.io/preferAvoidPods[1].PodSignature.PodController.Controller: Invalid value: false: must point to a controller",
 		}},
 	}
 	for _, c := range cases {
@@ -100,19 +123,23 @@ func TestNodeUpdate(t *testing.T) {
 		{"cordoned", func(*corev1.Node) {}, func(n *corev1.Node) { n.Spec.Unschedulable = true }, nil},
 		{"external ID", func(*corev1.Node) {}, func(n *corev1.Node) { n.Spec.DoNotUseExternalID = "x" }, []string{"spec.externalID: Forbidden: may not be updated"}},
 		{"address twice", func(*corev1.Node) {}, func(n *corev1.Node) { n.Status.Addresses[1] = n.Status.Addresses[0] },
-			[]string{`status.addresses[1]: Duplicate value: {"type":"InternalIP","address":"192.0.2.1"}`}},
-		{"config source", func(*corev1.Node) {}, func(n *corev1.Node) { n.Spec.ConfigSource = &corev1.NodeConfigSource{} },
-			[]string{"spec.configSource: Invalid value: {}: exactly one reference subfield must be non-nil"}},
-		{"config status", func(*corev1.Node) {}, func(n *corev1.Node) {
-			n.Status.Config = &corev1.NodeConfigStatus{Active: &corev1.NodeConfigSource{ConfigMap: &corev1.ConfigMapNodeConfigSource{Name: "a", Namespace: "b", UID: "c"}}}
-		}, []string{
-			"status.config.active.configMap.resourceVersion: Required value: resourceVersion must be set in status",
-			"status.config.active.configMap.kubeletConfigKey: Required value: kubeletConfigKey must be set",
-		}},
+			[]string{`status.addresses[1]: Duplicate value: {"Type":"InternalIP","Address":"192.0.2.1"}`}},
+		{"two other ranges", func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.42.0.0/24", "fd00::/64"} },
+			func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.42.1.0/24", "fd01::/64"} },
+			twice(`spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid`)},
 	}
 	status := Node.Subresource("status")
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { sameErrors(t, status.ValidateUpdate(node(c.new), node(c.old)), c.want...) })
+	}
+	configured := func(n *corev1.Node) {
+		n.Spec.ConfigSource, n.Status.Config = &corev1.NodeConfigSource{}, &corev1.NodeConfigStatus{}
+	}
+	for _, prepare := range []func(obj, old Object){func(obj, _ Object) { Node.PrepareCreate(obj) }, Node.PrepareUpdate, status.PrepareUpdate} {
+		n := node(configured)
+		if prepare(n, node()); n.Spec.ConfigSource != nil || n.Status.Config != nil {
+			t.Error("dynamic configuration is kept")
+		}
 	}
 	n := node(func(n *corev1.Node) { n.Spec.Unschedulable, n.Status.Phase = true, "Running" })
 	Node.PrepareUpdate(n, node())
@@ -161,8 +188,8 @@ func TestNodeRow(t *testing.T) {
 	rowOf(t, Node, node(func(n *corev1.Node) {
 		n.Labels = map[string]string{"node-role.kubernetes.io/worker": "", "node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "edge"}
 		n.Spec.Unschedulable = true
-		n.Status.NodeInfo.ContainerRuntimeVersion = "containerd://2.3.7"
-	}), "n1", "Ready,SchedulingDisabled", "control-plane,edge,worker", "3h", "v1.36.3+skiff", "192.0.2.1", "198.51.100.1", "Debian", "6.1", "containerd://2.3.7")
+		n.Status.NodeInfo.ContainerRuntimeVersion, n.Status.NodeInfo.Architecture = "containerd://2.3.7", "arm64"
+	}), "n1", "Ready,SchedulingDisabled", "control-plane,edge,worker", "3h", "v1.36.3+skiff", "192.0.2.1", "198.51.100.1", "Debian", "6.1 (arm64)", "containerd://2.3.7")
 	rowOf(t, Node, node(func(n *corev1.Node) { n.Status.Conditions[0].Status = "Unknown"; n.Status.Addresses = nil }),
 		"n1", "NotReady", "<none>", "3h", "v1.36.3+skiff", "<none>", "<none>", "Debian", "6.1", "<unknown>")
 	rowOf(t, Node, &corev1.Node{}, "", "Unknown", "<none>", "3h", "", "<none>", "<none>", "<unknown>", "<unknown>", "<unknown>")
@@ -172,8 +199,8 @@ func TestNodeRow(t *testing.T) {
 }
 
 func TestNodeWarnings(t *testing.T) {
-	n := node(func(n *corev1.Node) { n.Spec.ConfigSource, n.Spec.DoNotUseExternalID = &corev1.NodeConfigSource{}, "x" })
-	want := []string{"spec.configSource: the feature is removed", "spec.externalID: this field is deprecated, and is unused by Kubernetes"}
+	n := node(func(n *corev1.Node) { n.Spec.DoNotUseExternalID = "x" })
+	want := []string{"spec.externalID: this field is deprecated, and is unused by Kubernetes"}
 	if d := cmp.Diff(want, Node.Warnings(n, nil)); d != "" {
 		t.Error(d)
 	}

@@ -6,6 +6,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -24,13 +25,17 @@ var Pod = &Kind{
 	New:        func() Object { return &corev1.Pod{} },
 	NewList:    func() runtime.Object { return &corev1.PodList{} },
 
-	Default:        func(obj Object) { defaultPod(obj.(*corev1.Pod)) },
-	PrepareCreate:  func(obj Object) { preparePodCreate(obj.(*corev1.Pod)) },
-	PrepareUpdate:  func(obj, old Object) { preparePodUpdate(obj.(*corev1.Pod), old.(*corev1.Pod)) },
-	Validate:       func(obj Object) field.ErrorList { return validatePodCreate(obj.(*corev1.Pod)) },
-	ValidateUpdate: func(obj, old Object) field.ErrorList { return validatePodUpdate(obj.(*corev1.Pod), old.(*corev1.Pod)) },
-	Warnings:       podWarnings,
-	DeletionGrace:  podDeletionGrace,
+	Default:       func(obj Object) { defaultPod(obj.(*corev1.Pod)) },
+	PrepareCreate: func(obj Object) { preparePodCreate(obj.(*corev1.Pod)) },
+	PrepareUpdate: func(obj, old Object) { preparePodUpdate(obj.(*corev1.Pod), old.(*corev1.Pod)) },
+	Validate: newMetaFirst(apivalidation.NameIsDNSSubdomain, func(obj Object) field.ErrorList {
+		return validatePodCreate(obj.(*corev1.Pod))
+	}),
+	ValidateUpdate: metaUpdateFirst(func(obj, old Object) field.ErrorList {
+		return append(newMetaErrors(obj, old, apivalidation.NameIsDNSSubdomain), validatePodUpdate(obj.(*corev1.Pod), old.(*corev1.Pod))...)
+	}),
+	Warnings:      podWarnings,
+	DeletionGrace: podDeletionGrace,
 
 	Subresources: []Subresource{
 		{Name: "attach", Kind: corev1.SchemeGroupVersion.WithKind("PodAttachOptions"), Verbs: []string{"create", "get"}},
@@ -39,9 +44,9 @@ var Pod = &Kind{
 			Name:          "ephemeralcontainers",
 			Verbs:         []string{"get", "patch", "update"},
 			PrepareUpdate: func(obj, old Object) { preparePodEphemeral(obj.(*corev1.Pod), old.(*corev1.Pod)) },
-			ValidateUpdate: func(obj, old Object) field.ErrorList {
-				return validateEphemeralUpdate(obj.(*corev1.Pod), old.(*corev1.Pod))
-			},
+			ValidateUpdate: metaUpdateFirst(func(obj, old Object) field.ErrorList {
+				return append(newMetaErrors(obj, old, apivalidation.NameIsDNSSubdomain), validateEphemeralUpdate(obj.(*corev1.Pod), old.(*corev1.Pod))...)
+			}),
 		},
 		{Name: "eviction", Kind: policyv1.SchemeGroupVersion.WithKind("Eviction"), Verbs: []string{"create"}},
 		{Name: "exec", Kind: corev1.SchemeGroupVersion.WithKind("PodExecOptions"), Verbs: []string{"create", "get"}},
@@ -52,7 +57,7 @@ var Pod = &Kind{
 			Name:           "status",
 			Verbs:          []string{"get", "patch", "update"},
 			PrepareUpdate:  func(obj, old Object) { preparePodStatus(obj.(*corev1.Pod), old.(*corev1.Pod)) },
-			ValidateUpdate: func(obj, old Object) field.ErrorList { return validatePodStatus(obj.(*corev1.Pod), old.(*corev1.Pod)) },
+			ValidateUpdate: metaUpdateFirst(func(obj, old Object) field.ErrorList { return validatePodStatus(obj.(*corev1.Pod), old.(*corev1.Pod)) }),
 		},
 	},
 

@@ -324,7 +324,7 @@ func BenchmarkPodCreate(b *testing.B) {
 		pod := base.DeepCopy()
 		Pod.Default(pod)
 		Pod.PrepareCreate(pod)
-		if errs := append(ValidateMeta(Pod, pod), Pod.Validate(pod)...); len(errs) > 0 {
+		if errs := CreateErrors(Pod, nil, pod); len(errs) > 0 {
 			b.Fatal(errs)
 		}
 	}

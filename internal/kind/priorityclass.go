@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -34,8 +35,8 @@ var PriorityClass = &Kind{
 
 	Columns: []metav1.TableColumnDefinition{
 		nameColumn,
-		column("Value", schedulingv1.PriorityClass{}.SwaggerDoc()["value"]),
-		column("Global-Default", schedulingv1.PriorityClass{}.SwaggerDoc()["globalDefault"]),
+		{Name: "Value", Type: "integer", Description: schedulingv1.PriorityClass{}.SwaggerDoc()["value"]},
+		{Name: "Global-Default", Type: "boolean", Description: schedulingv1.PriorityClass{}.SwaggerDoc()["globalDefault"]},
 		ageColumn,
 		column("PreemptionPolicy", schedulingv1.PriorityClass{}.SwaggerDoc()["preemptionPolicy"]),
 	},
@@ -84,7 +85,7 @@ func defaultPriorityClass(c *schedulingv1.PriorityClass) {
 }
 
 func priorityClassErrors(c *schedulingv1.PriorityClass) field.ErrorList {
-	var errs field.ErrorList
+	errs := newMetaErrors(c, nil, apivalidation.NameIsDNSSubdomain)
 	if strings.HasPrefix(c.Name, systemPriorityPrefix) {
 		if problem := systemClassProblem(c); problem != "" {
 			errs = append(errs, field.Forbidden(field.NewPath("metadata", "name"),
@@ -116,7 +117,7 @@ func systemClassProblem(c *schedulingv1.PriorityClass) string {
 }
 
 func priorityClassUpdateErrors(c, old *schedulingv1.PriorityClass) field.ErrorList {
-	var errs field.ErrorList
+	errs := metaUpdateErrors(c, old)
 	if c.Value != old.Value {
 		errs = append(errs, field.Forbidden(field.NewPath("value"), "may not be changed in an update."))
 	}

@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -35,8 +36,8 @@ var ReplicaSet = &Kind{
 		dropDisabled(&rs.Spec.Template.Spec)
 	},
 	PrepareUpdate:  prepareReplicaSetUpdate,
-	Validate:       func(obj Object) field.ErrorList { return validateReplicaSet(obj.(*appsv1.ReplicaSet)) },
-	ValidateUpdate: validateReplicaSetUpdate,
+	Validate:       newMetaFirst(apivalidation.NameIsDNSSubdomain, func(obj Object) field.ErrorList { return validateReplicaSet(obj.(*appsv1.ReplicaSet)) }),
+	ValidateUpdate: metaUpdateFirst(validateReplicaSetUpdate),
 	Warnings: func(obj, old Object) []string {
 		return templateWarnings(obj, old, &obj.(*appsv1.ReplicaSet).Spec.Template)
 	},
@@ -50,7 +51,7 @@ var ReplicaSet = &Kind{
 				rs, was := obj.(*appsv1.ReplicaSet), old.(*appsv1.ReplicaSet)
 				rs.Spec, rs.Generation = *was.Spec.DeepCopy(), was.Generation
 			},
-			ValidateUpdate: validateReplicaSetStatus,
+			ValidateUpdate: metaUpdateFirst(validateReplicaSetStatus),
 		},
 	},
 

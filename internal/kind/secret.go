@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -27,7 +28,7 @@ var Secret = &Kind{
 	NewList:    func() runtime.Object { return &corev1.SecretList{} },
 
 	Default:  func(obj Object) { defaultSecret(obj.(*corev1.Secret)) },
-	Validate: func(obj Object) field.ErrorList { return secretErrors(obj.(*corev1.Secret)) },
+	Validate: func(obj Object) field.ErrorList { return secretErrors(obj.(*corev1.Secret), nil) },
 	ValidateUpdate: func(obj, old Object) field.ErrorList {
 		return secretUpdateErrors(obj.(*corev1.Secret), old.(*corev1.Secret))
 	},
@@ -64,8 +65,9 @@ func defaultSecret(s *corev1.Secret) {
 	s.StringData = nil
 }
 
-func secretErrors(s *corev1.Secret) field.ErrorList {
-	var errs field.ErrorList
+// secretErrors checks a whole Secret. old may be nil.
+func secretErrors(s *corev1.Secret, old Object) field.ErrorList {
+	errs := newMetaErrors(s, old, apivalidation.NameIsDNSSubdomain)
 	data := field.NewPath("data")
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(s.Data)) {
@@ -128,7 +130,7 @@ func secretJSONErrors(s *corev1.Secret, data *field.Path, key string) field.Erro
 }
 
 func secretUpdateErrors(s, old *corev1.Secret) field.ErrorList {
-	errs := immutable(field.NewPath("type"), s.Type, old.Type)
+	errs := append(metaUpdateErrors(s, old), immutable(field.NewPath("type"), s.Type, old.Type)...)
 	if old.Immutable != nil && *old.Immutable {
 		if s.Immutable == nil || !*s.Immutable {
 			errs = append(errs, field.Forbidden(field.NewPath("immutable"), frozen))
@@ -137,7 +139,7 @@ func secretUpdateErrors(s, old *corev1.Secret) field.ErrorList {
 			errs = append(errs, field.Forbidden(field.NewPath("data"), frozen))
 		}
 	}
-	return append(errs, secretErrors(s)...)
+	return append(errs, secretErrors(s, old)...)
 }
 
 func secretWarnings(s *corev1.Secret) []string {

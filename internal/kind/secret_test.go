@@ -108,5 +108,5 @@ func TestServiceAccount(t *testing.T) {
 			t.Errorf("%s: %s", name, d)
 		}
 	}
-	rowOf(t, ServiceAccount, a, "app", int64(1), "3h")
+	rowOf(t, ServiceAccount, a, "app", "3h")
 }

@@ -16,9 +16,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Service describes the kind of that name. Its address families, addresses and
-// node ports are allocated between PrepareCreate or PrepareUpdate and
-// validation, by whoever stores it.
+// Service describes the kind of that name. Whoever stores it completes it
+// (CompleteService) and allocates its address families, addresses and node ports
+// before it is prepared and validated.
 var Service = &Kind{
 	Resource:   schema.GroupVersionResource{Group: "", Version: "v1", Resource: "services"},
 	Kind:       "Service",
@@ -34,15 +34,16 @@ var Service = &Kind{
 	PrepareUpdate: func(obj, old Object) {
 		prepareServiceUpdate(obj.(*corev1.Service), old.(*corev1.Service))
 	},
-	Validate: func(obj Object) field.ErrorList { return serviceErrors(obj.(*corev1.Service), nil) },
-	ValidateUpdate: func(obj, old Object) field.ErrorList {
-		s, o := obj.(*corev1.Service), old.(*corev1.Service)
-		return append(serviceUpdateErrors(s, o), serviceErrors(s, o)...)
-	},
 	// Names have been DNS-1123 labels since 1.36; before, they had to begin
 	// with a letter.
-	ValidateName: apivalidation.NameIsDNSLabel,
-	Warnings:     func(obj, _ Object) []string { return serviceWarnings(obj.(*corev1.Service)) },
+	Validate: func(obj Object) field.ErrorList {
+		return append(newMetaErrors(obj, nil, apivalidation.NameIsDNSLabel), serviceErrors(obj.(*corev1.Service), nil)...)
+	},
+	ValidateUpdate: func(obj, old Object) field.ErrorList {
+		s, o := obj.(*corev1.Service), old.(*corev1.Service)
+		return slices.Concat(metaUpdateErrors(s, o), serviceUpdateErrors(s, o), serviceErrors(s, o))
+	},
+	Warnings: func(obj, _ Object) []string { return serviceWarnings(obj.(*corev1.Service)) },
 
 	Subresources: []Subresource{
 		{
@@ -57,8 +58,9 @@ var Service = &Kind{
 				old.(*corev1.Service).Spec.DeepCopyInto(&obj.(*corev1.Service).Spec)
 			},
 			ValidateUpdate: func(obj, old Object) field.ErrorList {
-				return serviceStatusErrors(obj.(*corev1.Service), old.(*corev1.Service))
+				return append(metaUpdateErrors(obj, old), serviceStatusErrors(obj.(*corev1.Service), old.(*corev1.Service))...)
 			},
+			Warnings: func(obj, _ Object) []string { return serviceStatusWarnings(obj.(*corev1.Service)) },
 		},
 	},
 

@@ -9,6 +9,12 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// ServiceAddressErrors says what is wrong with a completed Service before
+// addresses are allocated for it. old may be nil.
+func ServiceAddressErrors(s, old *corev1.Service) field.ErrorList {
+	return clusterIPErrors(s, old, field.NewPath("spec"))
+}
+
 // clusterIPErrors checks that clusterIP, clusterIPs, ipFamilies and
 // ipFamilyPolicy go together. Whether the cluster has these families is for
 // the allocator to say. old may be nil.
@@ -74,7 +80,7 @@ func clusterIPFamilyErrors(spec *corev1.ServiceSpec, path *field.Path) field.Err
 	var errs field.ErrorList
 	seen := map[corev1.IPFamily]bool{}
 	for _, ip := range spec.ClusterIPs {
-		if addr, err := netip.ParseAddr(ip); err == nil {
+		if addr, ok := looseIP(ip); ok {
 			seen[familyOf(addr)] = true
 		}
 	}
@@ -83,7 +89,10 @@ func clusterIPFamilyErrors(spec *corev1.ServiceSpec, path *field.Path) field.Err
 	}
 	for i, ip := range spec.ClusterIPs[:min(len(spec.ClusterIPs), len(spec.IPFamilies))] {
 		family := spec.IPFamilies[i]
-		if addr, err := netip.ParseAddr(ip); err == nil && familyOf(addr) != family {
+		if family != corev1.IPv4Protocol && family != corev1.IPv6Protocol {
+			continue
+		}
+		if addr, ok := looseIP(ip); ok && familyOf(addr) != family {
 			errs = append(errs, field.Invalid(path.Index(i), ip, fmt.Sprintf("expected an %s value as indicated by `ipFamilies[%v]`", family, i)))
 		}
 	}
@@ -110,10 +119,12 @@ func serviceUpdateErrors(s, old *corev1.Service) field.ErrorList {
 			errs = append(errs, familyChangeErrors(s, old, path)...)
 		}
 	}
+	class := path.Child("loadBalancerClass")
 	if s.Spec.Type == corev1.ServiceTypeLoadBalancer && old.Spec.Type == s.Spec.Type &&
 		!sameValue(s.Spec.LoadBalancerClass, old.Spec.LoadBalancerClass) {
-		errs = append(errs, field.Invalid(path.Child("loadBalancerClass"), s.Spec.LoadBalancerClass, "may not change once set"))
+		errs = append(errs, field.Invalid(class, s.Spec.LoadBalancerClass, "may not change once set"))
 	}
+	errs = append(errs, loadBalancerClassErrors(s, class)...) // twice, as upstream
 	if needsHealthPort(s) && needsHealthPort(old) && s.Spec.HealthCheckNodePort != old.Spec.HealthCheckNodePort {
 		errs = append(errs, field.Forbidden(path.Child("healthCheckNodePort"), "field is immutable"))
 	}

@@ -2,7 +2,6 @@ package kind
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,23 +33,31 @@ func serviceErrors(s, old *corev1.Service) field.ErrorList {
 	errs = append(errs, affinityErrors(spec, path)...)
 	errs = append(errs, clusterIPErrors(s, old, path)...)
 
-	known := &corev1.ServiceSpec{}
-	if old != nil {
-		known = &old.Spec
-	}
-	for i, ip := range spec.ExternalIPs {
-		at := path.Child("externalIPs").Index(i)
-		if bad := ipAddress(at, ip, known.ExternalIPs...); len(bad) > 0 {
-			errs = append(errs, bad...)
-		} else {
-			errs = append(errs, specialIPErrors(ip, at)...)
-		}
-	}
+	errs = append(errs, externalIPErrors(s, old, path.Child("externalIPs"))...)
 	errs = append(errs, requiredOneOf(path.Child("type"), spec.Type, corev1.ServiceTypeClusterIP,
 		corev1.ServiceTypeExternalName, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort)...)
 	errs = append(errs, duplicatePortErrors(spec, path.Child("ports"))...)
-	errs = append(errs, loadBalancerErrors(s, known.LoadBalancerSourceRanges, path)...)
+	errs = append(errs, sourceRangeErrors(s, old, path.Child("LoadBalancerSourceRanges"))...)
+	errs = append(errs, loadBalancerErrors(s, path)...)
 	return append(errs, trafficErrors(s, path)...)
+}
+
+// externalIPErrors accepts addresses that old already has, unless they mean
+// something else on every node.
+func externalIPErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
+	var known []string
+	if old != nil {
+		known = old.Spec.ExternalIPs
+	}
+	var errs field.ErrorList
+	for i, ip := range s.Spec.ExternalIPs {
+		if bad := ipAddress(path.Index(i), ip, known...); len(bad) > 0 {
+			errs = append(errs, bad...)
+		} else {
+			errs = append(errs, specialIPErrors(ip, path.Index(i))...)
+		}
+	}
+	return errs
 }
 
 func topologyErrors(s *corev1.Service) field.ErrorList {
@@ -146,7 +153,7 @@ func duplicatePortErrors(spec *corev1.ServiceSpec, path *field.Path) field.Error
 	for i, p := range spec.Ports {
 		k := key{p.Protocol, p.Port}
 		if seen[k] {
-			errs = append(errs, field.Duplicate(path.Index(i), corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}))
+			errs = append(errs, field.Duplicate(path.Index(i), untagged{corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}}))
 		}
 		seen[k] = true
 	}
@@ -181,36 +188,52 @@ func affinityErrors(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList 
 	return errs
 }
 
-// loadBalancerErrors spells one path with a capital because upstream does.
-func loadBalancerErrors(s *corev1.Service, known []string, path *field.Path) field.ErrorList {
+// sourceRangeErrors is given a path with a capital because upstream's has one.
+// Ranges may have spaces around them.
+func sourceRangeErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
+	const key = corev1.AnnotationLoadBalancerSourceRangesKey
+	text, annotated := s.Annotations[key]
+	ranges, at := s.Spec.LoadBalancerSourceRanges, func(i int) *field.Path { return path.Index(i) }
+	var known []string
+	switch {
+	case len(ranges) > 0:
+		if old != nil {
+			known = trimmed(old.Spec.LoadBalancerSourceRanges)
+		}
+	case annotated:
+		path = metaPath().Child("annotations").Key(key)
+		at = func(int) *field.Path { return path }
+		if text = strings.TrimSpace(text); text != "" && (old == nil || old.Annotations[key] != s.Annotations[key]) {
+			ranges = strings.Split(text, ",")
+		}
+	default:
+		return nil
+	}
 	var errs field.ErrorList
-	spec, balanced := &s.Spec, s.Spec.Type == corev1.ServiceTypeLoadBalancer
-	cidr := func(path *field.Path, value string) {
-		errs = append(errs, validation.IsValidCIDRForLegacyField(path, strings.TrimSpace(value), true, known)...)
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		errs = append(errs, field.Forbidden(path, loadBalancerOnly))
 	}
-	if len(spec.LoadBalancerSourceRanges) > 0 {
-		at := path.Child("LoadBalancerSourceRanges")
-		if !balanced {
-			errs = append(errs, field.Forbidden(at, loadBalancerOnly))
-		}
-		for i, value := range spec.LoadBalancerSourceRanges {
-			cidr(at.Index(i), value)
-		}
-	} else if value, ok := s.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]; ok {
-		at := field.NewPath("metadata", "annotations").Key(corev1.AnnotationLoadBalancerSourceRangesKey)
-		if !balanced {
-			errs = append(errs, field.Forbidden(at, loadBalancerOnly))
-		}
-		if value = strings.TrimSpace(value); value != "" {
-			for _, value := range strings.Split(value, ",") {
-				cidr(at, value)
-			}
-		}
+	for i, cidr := range trimmed(ranges) {
+		errs = append(errs, validation.IsValidCIDRForLegacyField(at(i), cidr, true, known)...)
 	}
-	if spec.AllocateLoadBalancerNodePorts != nil && !balanced {
+	return errs
+}
+
+func trimmed(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, text := range texts {
+		out[i] = strings.TrimSpace(text)
+	}
+	return out
+}
+
+func loadBalancerErrors(s *corev1.Service, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	allocate, balanced := s.Spec.AllocateLoadBalancerNodePorts, s.Spec.Type == corev1.ServiceTypeLoadBalancer
+	if allocate != nil && !balanced {
 		errs = append(errs, field.Forbidden(path.Child("allocateLoadBalancerNodePorts"), loadBalancerOnly))
 	}
-	if spec.AllocateLoadBalancerNodePorts == nil && balanced {
+	if allocate == nil && balanced {
 		errs = append(errs, field.Required(field.NewPath("allocateLoadBalancerNodePorts"), ""))
 	}
 	return append(errs, loadBalancerClassErrors(s, path.Child("loadBalancerClass"))...)
@@ -250,7 +273,7 @@ func trafficErrors(s *corev1.Service, path *field.Path) field.ErrorList {
 	internal := path.Child("internalTrafficPolicy")
 	if p := spec.InternalTrafficPolicy; p != nil {
 		errs = append(errs, oneOf(internal, *p, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
-	} else if needsClusterIP(s) {
+	} else if needsInternalPolicy(s) {
 		errs = append(errs, field.Required(internal, ""))
 	}
 	if d := spec.TrafficDistribution; d != nil {
@@ -258,96 +281,4 @@ func trafficErrors(s *corev1.Service, path *field.Path) field.ErrorList {
 			corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode)...)
 	}
 	return errs
-}
-
-// serviceStatusErrors checks what a load balancer reports.
-func serviceStatusErrors(s, old *corev1.Service) field.ErrorList {
-	var errs field.ErrorList
-	path := field.NewPath("status", "loadBalancer", "ingress")
-	ingresses := s.Status.LoadBalancer.Ingress
-	if s.Spec.Type != corev1.ServiceTypeLoadBalancer && len(ingresses) > 0 {
-		return field.ErrorList{field.Forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'")}
-	}
-	var known []string
-	for _, ingress := range old.Status.LoadBalancer.Ingress {
-		known = append(known, ingress.IP)
-	}
-	for i, ingress := range ingresses {
-		errs = append(errs, ingressErrors(ingress, known, path.Index(i))...)
-	}
-	return errs
-}
-
-func ingressErrors(g corev1.LoadBalancerIngress, known []string, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if g.IP != "" {
-		errs = append(errs, ipAddress(path.Child("ip"), g.IP, known...)...)
-	}
-	mode := path.Child("ipMode")
-	switch {
-	case g.IPMode == nil && g.IP != "":
-		errs = append(errs, field.Required(mode, "must be specified when `ip` is set"))
-	case g.IPMode != nil && g.IP == "":
-		errs = append(errs, field.Forbidden(mode, "may not be specified when `ip` is not set"))
-	case g.IPMode != nil:
-		errs = append(errs, oneOf(mode, *g.IPMode, corev1.LoadBalancerIPModeProxy, corev1.LoadBalancerIPModeVIP)...)
-	}
-	if g.Hostname != "" {
-		errs = append(errs, dnsSubdomain(path.Child("hostname"), g.Hostname)...)
-		if len(validation.IsValidIP(path, g.Hostname)) == 0 {
-			errs = append(errs, field.Invalid(path.Child("hostname"), g.Hostname, "must be a DNS name, not an IP address"))
-		}
-	}
-	return errs
-}
-
-func serviceWarnings(s *corev1.Service) []string {
-	var warnings []string
-	spec, path := &s.Spec, field.NewPath("spec")
-	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
-	if _, ok := s.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]; ok {
-		warn("annotation %s is deprecated, please use %s instead", corev1.DeprecatedAnnotationTopologyAwareHints, corev1.AnnotationTopologyMode)
-	}
-	none := spec.Type == corev1.ServiceTypeClusterIP && spec.ClusterIP == corev1.ClusterIPNone
-	external := spec.Type == corev1.ServiceTypeExternalName
-	if !none && spec.ClusterIP != "" {
-		warnings = append(warnings, ipWarnings(path.Child("clusterIPs"), spec.ClusterIPs)...)
-	}
-	if none && spec.LoadBalancerIP != "" {
-		warn("spec.loadBalancerIP is ignored for headless services")
-	}
-	if none && len(spec.ExternalIPs) > 0 {
-		warn("spec.externalIPs is ignored for headless services")
-	}
-	if none && spec.SessionAffinity != corev1.ServiceAffinityNone {
-		warn("spec.SessionAffinity is ignored for headless services")
-	}
-	warnings = append(warnings, ipWarnings(path.Child("externalIPs"), spec.ExternalIPs)...)
-	if len(spec.ExternalIPs) > 0 && !none && !external {
-		warn("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
-	}
-	if spec.LoadBalancerIP != "" {
-		warnings = append(warnings, validation.GetWarningsForIP(path.Child("loadBalancerIP"), spec.LoadBalancerIP)...)
-	}
-	for i, cidr := range spec.LoadBalancerSourceRanges {
-		warnings = append(warnings, validation.GetWarningsForCIDR(path.Child("loadBalancerSourceRanges").Index(i), cidr)...)
-	}
-	if external && len(spec.ExternalIPs) > 0 {
-		warn("spec.externalIPs is ignored when spec.type is %q", spec.Type)
-	}
-	if !external && spec.ExternalName != "" {
-		warn("spec.externalName is ignored when spec.type is not %q", corev1.ServiceTypeExternalName)
-	}
-	if d := spec.TrafficDistribution; d != nil && *d == corev1.ServiceTrafficDistributionPreferClose {
-		warn("spec.trafficDistribution: %q is deprecated; use %q", *d, corev1.ServiceTrafficDistributionPreferSameZone)
-	}
-	return warnings
-}
-
-func ipWarnings(path *field.Path, ips []string) []string {
-	var warnings []string
-	for i, ip := range ips {
-		warnings = append(warnings, validation.GetWarningsForIP(path.Index(i), ip)...)
-	}
-	return slices.Clip(warnings)
 }

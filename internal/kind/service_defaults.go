@@ -23,7 +23,7 @@ func defaultService(s *corev1.Service) {
 	if externallyAccessible(s) && spec.ExternalTrafficPolicy == "" {
 		spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyCluster
 	}
-	if spec.InternalTrafficPolicy == nil && needsClusterIP(s) {
+	if spec.InternalTrafficPolicy == nil && needsInternalPolicy(s) {
 		policy := corev1.ServiceInternalTrafficPolicyCluster
 		spec.InternalTrafficPolicy = &policy
 	}
@@ -60,13 +60,19 @@ func defaultAffinity(spec *corev1.ServiceSpec) {
 	}
 }
 
-// needsClusterIP reports whether the type has an address, "None" included.
-func needsClusterIP(s *corev1.Service) bool {
-	switch s.Spec.Type {
-	case corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
-		return true
-	}
-	return false
+// needsInternalPolicy reports whether the type is one with traffic from within
+// the cluster.
+func needsInternalPolicy(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeClusterIP || needsNodePort(s)
+}
+
+// needsClusterIP reports whether there is an address, "None" included.
+func needsClusterIP(s *corev1.Service) bool { return s.Spec.Type != corev1.ServiceTypeExternalName }
+
+// opensNodePorts reports whether node ports are allocated without being asked for.
+func opensNodePorts(s *corev1.Service) bool {
+	allocate := s.Spec.AllocateLoadBalancerNodePorts
+	return needsNodePort(s) && (s.Spec.Type == corev1.ServiceTypeNodePort || allocate == nil || *allocate)
 }
 
 // needsNodePort reports whether the type may have node ports.

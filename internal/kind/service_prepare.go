@@ -6,20 +6,39 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+// prepareService drops what only the server says.
 func prepareService(s *corev1.Service) {
 	s.Status = corev1.ServiceStatus{}
-	if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
-		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
+	dropInternalPolicy(s)
+}
+
+func prepareServiceUpdate(s, old *corev1.Service) {
+	old.Status.DeepCopyInto(&s.Status)
+	dropForType(s, old)
+	dropInternalPolicy(s)
+}
+
+// dropInternalPolicy: an alias has no traffic to have a policy for. One that does
+// not exist stays for validation to find.
+func dropInternalPolicy(s *corev1.Service) {
+	if p := s.Spec.InternalTrafficPolicy; s.Spec.Type == corev1.ServiceTypeExternalName && p != nil &&
+		(*p == corev1.ServiceInternalTrafficPolicyCluster || *p == corev1.ServiceInternalTrafficPolicyLocal) {
+		s.Spec.InternalTrafficPolicy = nil
 	}
 }
 
-// prepareServiceUpdate makes of a Service that a client may have written
-// without what was allocated for it, or with another type, the one it means.
-func prepareServiceUpdate(s, old *corev1.Service) {
-	old.Status.DeepCopyInto(&s.Status)
+// CompleteService makes of a Service that a client may have written with only
+// one of clusterIP and clusterIPs, or without what was allocated for it, the one
+// it means. It comes before anything is allocated. old is nil at creation.
+func CompleteService(s, old *corev1.Service) {
+	if old == nil {
+		if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
+			s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
+		}
+		return
+	}
 	keepAllocated(s, old)
 	syncClusterIPs(s, old)
-	dropForType(s, old)
 }
 
 // keepAllocated fills in what was allocated before and is still needed, so
@@ -29,11 +48,11 @@ func keepAllocated(s, old *corev1.Service) {
 		if s.Spec.ClusterIP == "" {
 			s.Spec.ClusterIP = old.Spec.ClusterIP
 		}
-		if len(s.Spec.ClusterIPs) == 0 && s.Spec.ClusterIP == old.Spec.ClusterIP {
+		if len(s.Spec.ClusterIPs) == 0 {
 			s.Spec.ClusterIPs = slices.Clone(old.Spec.ClusterIPs)
 		}
 	}
-	if needsNodePort(old) && needsNodePort(s) {
+	if opensNodePorts(old) && opensNodePorts(s) {
 		keepNodePorts(s, old)
 	}
 	if needsHealthPort(old) && needsHealthPort(s) && s.Spec.HealthCheckNodePort == 0 {
@@ -41,31 +60,35 @@ func keepAllocated(s, old *corev1.Service) {
 	}
 }
 
+// keepNodePorts gives ports without a node port the one that the port of that
+// name had, unless another one asks for it.
 func keepNodePorts(s, old *corev1.Service) {
-	taken := map[int32]bool{}
+	asked := map[int32]bool{}
 	for _, p := range s.Spec.Ports {
-		taken[p.NodePort] = true
+		asked[p.NodePort] = true
 	}
 	before := map[string]int32{}
 	for _, p := range old.Spec.Ports {
 		before[p.Name] = p.NodePort
 	}
 	for i := range s.Spec.Ports {
-		p := &s.Spec.Ports[i]
-		if port := before[p.Name]; p.NodePort == 0 && port != 0 && !taken[port] {
-			p.NodePort = port
-			taken[port] = true
+		if p := &s.Spec.Ports[i]; p.NodePort == 0 && !asked[before[p.Name]] {
+			p.NodePort = before[p.Name]
 		}
 	}
 }
 
 // syncClusterIPs lets a client that knows only clusterIP change or clear it.
 func syncClusterIPs(s, old *corev1.Service) {
-	if s.Spec.ClusterIP == old.Spec.ClusterIP || !slices.Equal(s.Spec.ClusterIPs, old.Spec.ClusterIPs) {
-		return
-	}
-	s.Spec.ClusterIPs = nil
-	if s.Spec.ClusterIP != "" {
+	switch {
+	case s.Spec.ClusterIP == old.Spec.ClusterIP:
+		if len(s.Spec.ClusterIPs) == 0 {
+			s.Spec.ClusterIPs = slices.Clone(old.Spec.ClusterIPs)
+		}
+	case !slices.Equal(s.Spec.ClusterIPs, old.Spec.ClusterIPs):
+	case s.Spec.ClusterIP == "":
+		s.Spec.ClusterIPs = nil
+	default:
 		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
 	}
 }

@@ -88,6 +88,7 @@ func TestServiceDefaults(t *testing.T) {
 func TestServicePrepareCreate(t *testing.T) {
 	s := service(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", nil })
 	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	CompleteService(s, nil)
 	Service.PrepareCreate(s)
 	if !slices.Equal(s.Spec.ClusterIPs, []string{"None"}) {
 		t.Errorf("clusterIPs %v", s.Spec.ClusterIPs)
@@ -125,7 +126,7 @@ func TestServiceValidation(t *testing.T) {
 		}, "spec.ports[0].name: Required value\nspec.ports[1].name: Required value"},
 		{"port twice", func(s *corev1.Service) {
 			s.Spec.Ports = []corev1.ServicePort{{Name: "a", Port: 80}, {Name: "a", Port: 80}}
-		}, `spec.ports[1].name: Duplicate value: "a"` + "\n" + `spec.ports[1]: Duplicate value: {"protocol":"TCP","port":80,"targetPort":0}`},
+		}, `spec.ports[1].name: Duplicate value: "a"` + "\n" + `spec.ports[1]: Duplicate value: {"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":0,"NodePort":0}`},
 		{"same port, other protocol", func(s *corev1.Service) {
 			s.Spec.Ports = []corev1.ServicePort{{Name: "a", Port: 53}, {Name: "b", Port: 53, Protocol: "UDP"}}
 		}, ""},
@@ -298,6 +299,7 @@ func TestServiceUpdate(t *testing.T) {
 			old, s := service(c.old), service(c.new)
 			old.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
 			before := old.DeepCopy()
+			CompleteService(s, old)
 			Service.PrepareUpdate(s, old)
 			if c.errors == "" {
 				sameErrors(t, Service.ValidateUpdate(s, old))

@@ -6,9 +6,11 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // ServiceAccount describes the kind of that name.
@@ -23,7 +25,13 @@ var ServiceAccount = &Kind{
 
 	PrepareCreate: func(obj Object) { keepSecretNames(obj.(*corev1.ServiceAccount)) },
 	PrepareUpdate: func(obj, _ Object) { keepSecretNames(obj.(*corev1.ServiceAccount)) },
-	Warnings:      serviceAccountWarnings,
+	Validate: func(obj Object) field.ErrorList {
+		return newMetaErrors(obj, nil, apivalidation.ValidateServiceAccountName)
+	},
+	ValidateUpdate: func(obj, old Object) field.ErrorList {
+		return append(metaUpdateErrors(obj, old), newMetaErrors(obj, old, apivalidation.ValidateServiceAccountName)...)
+	},
+	Warnings: serviceAccountWarnings,
 
 	Subresources: []Subresource{{
 		Name:  "token",
@@ -31,14 +39,9 @@ var ServiceAccount = &Kind{
 		Verbs: []string{"create"},
 	}},
 
-	Columns: []metav1.TableColumnDefinition{
-		nameColumn,
-		column("Secrets", corev1.ServiceAccount{}.SwaggerDoc()["secrets"]),
-		ageColumn,
-	},
+	Columns: []metav1.TableColumnDefinition{nameColumn, ageColumn},
 	Row: func(obj Object, now time.Time) []any {
-		a := obj.(*corev1.ServiceAccount)
-		return []any{a.Name, int64(len(a.Secrets)), since(a.CreationTimestamp.Time, now)}
+		return []any{obj.GetName(), since(obj.GetCreationTimestamp().Time, now)}
 	},
 }
 
