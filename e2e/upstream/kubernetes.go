@@ -123,7 +123,7 @@ func newKeys(dir string) (k keys, err error) {
 	if err != nil {
 		return k, err
 	}
-	if k.admin, err = k.authority.Issue(pki.Subject{CommonName: "admin", Organizations: []string{"system:masters"}, Client: true}, clock); err != nil {
+	if k.admin, err = k.authority.Issue(pki.Subject{CommonName: "system:admin", Organizations: []string{"system:masters"}, Client: true}, clock); err != nil {
 		return k, err
 	}
 	key, err := serving.KeyPEM()

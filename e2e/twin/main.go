@@ -1,0 +1,78 @@
+// Command twin asks upstream's kube-apiserver and skiff's server the same, and says
+// where their answers differ.
+//
+// A Resource is a kind that skiff serves, with valid objects from bases and with
+// Mutations drawn from upstream's schema of it; a scenario is a sequence of Requests
+// that a number and the seed determine; compare finds the Differences of two Answers;
+// a Report groups them by kind and shape. The invariant: a difference that is told
+// was seen twice, in two runs of its scenario, and the same seed gives the same
+// requests. What each server chooses itself (identities, times, revisions, addresses)
+// counts as the same where one of upstream stands for one of skiff throughout.
+//
+// Both servers run without controllers and are set alike: see package
+// e2e/upstream, which starts them.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/skiff-sh/skiff/e2e/upstream"
+)
+
+// options are what the command is told.
+type options struct {
+	requests  int
+	seed      uint64
+	kind      string
+	single    int // the number of the only scenario; -1: all
+	skiff     string
+	programs  string // directory of kube-apiserver and etcd
+	reports   string // directory for a file per resource
+	documents bool
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.requests, "requests", 20000, "requests to send to each server")
+	flag.Uint64Var(&o.seed, "seed", 1, "what the requests are drawn from")
+	flag.StringVar(&o.kind, "kind", "", "only this resource (pods, deployments.apps) or kind")
+	flag.IntVar(&o.single, "case", -1, "only the scenario of this number, with all it asks and is told")
+	flag.StringVar(&o.skiff, "skiff", "bin/skiff", "skiff's executable")
+	flag.StringVar(&o.programs, "upstream", "build/upstream", "directory of kube-apiserver and etcd")
+	flag.StringVar(&o.reports, "reports", "build/twin", "directory for the differences of each resource")
+	flag.BoolVar(&o.documents, "documents", false, "compare what upstream publishes instead")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "twin:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	theirs, err := upstream.Kubernetes{APIServer: o.programs + "/kube-apiserver", Etcd: o.programs + "/etcd", Fast: true}.Start(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, theirs.Stop()) }()
+	ours, err := upstream.Skiff{Executable: o.skiff}.Start(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ours.Stop()) }()
+	t, err := newTrial(ctx, o, theirs, ours)
+	if err != nil {
+		return err
+	}
+	if err := t.run(ctx); err != nil {
+		return err
+	}
+	return t.judge()
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"net/url"
+	"slices"
+)
+
+// parts goes through an object's subresources: the bodies that are posted to them,
+// and those that are objects of another kind.
+func parts(sc *scenario) {
+	for _, p := range sc.resource.Parts {
+		switch {
+		case p.Name == "proxy" || p.Name == "log" || p.Name == "exec" || p.Name == "attach" || p.Name == "portforward":
+			sc.connect(p)
+		case len(p.bodies) > 0:
+			for i := range 3 {
+				if i == 0 || !slices.Contains([]string{"token"}, p.Name) {
+					sc.clearIfDirty()
+					if !sc.begin() {
+						return
+					}
+				}
+				posts(sc, p, sc.object("a")+"/"+p.Name)
+				sc.get("a", "", "after "+p.Name)
+			}
+		case p.Kind != sc.resource.Kind && slices.Contains(p.Verbs, "update"):
+			sc.clearIfDirty()
+			if !sc.begin() {
+				return
+			}
+			sc.convert(p)
+		case slices.Contains(p.Verbs, "update"):
+			sc.clearIfDirty()
+			if !sc.begin() {
+				return
+			}
+			sc.part(p)
+		}
+	}
+}
+
+func (sc *scenario) clearIfDirty() {
+	if sc.dirty {
+		sc.clear()
+	}
+	sc.objects = map[string]*twins{}
+}
+
+// part changes fields of the object through a subresource, those that it owns above
+// all.
+func (sc *scenario) part(p Part) {
+	all := sc.resource.mutations
+	for range 10 {
+		m := one(sc, all...)
+		for range 40 {
+			if belongs(m.Field.Path, p.Name) {
+				break
+			}
+			m = one(sc, all...)
+		}
+		if sc.objects["a"] == nil {
+			return
+		}
+		sc.change(m, p.Name)
+	}
+}
+
+// belongs says whether a field is one that a subresource is for.
+func belongs(path []string, part string) bool {
+	switch part {
+	case "ephemeralcontainers":
+		return len(path) > 1 && path[1] == "ephemeralContainers"
+	case "resize":
+		return slices.Contains(path, "resources") || slices.Contains(path, "resizePolicy")
+	case "finalize":
+		return path[0] == "spec" || slices.Contains(path, "finalizers")
+	case "approval":
+		return path[0] == "status"
+	}
+	return path[0] == part
+}
+
+// posts posts a body to a path, as it is and with something odd about it.
+func posts(sc *scenario, p Part, path string) {
+	if len(p.bodies) == 0 {
+		return
+	}
+	b := one(sc, p.bodies...)
+	turn := append([]Mutation{{Rule: "valid object"}}, sc.next(b.mutations)...)
+	for i, m := range turn {
+		object := sc.settle(b.object, "a")
+		if at(b.object, "metadata", "name") == nil {
+			if meta, ok := object["metadata"].(map[string]any); ok {
+				delete(meta, "name")
+			}
+			if len(at(object, "metadata").(map[string]any)) == 0 {
+				delete(object, "metadata")
+			}
+		}
+		if i > 0 {
+			changed, _, ok := m.mutate(object, sc.sampler)
+			if !ok {
+				continue
+			}
+			object = changed
+		}
+		query := url.Values{}
+		if sc.chance(50) && (p.Name == "binding" || p.Name == "eviction") && i < len(turn)-1 {
+			query.Set("dryRun", "All")
+		}
+		if sc.chance(30) {
+			query.Set("fieldValidation", one(sc, "Strict", "Ignore"))
+		}
+		rule := m.Rule
+		if i > 0 {
+			rule = m.String()
+		}
+		sc.ask(Request{
+			Method: "POST", Path: path, Query: query.Encode(), Headers: jsonHeaders(), Body: render(object),
+			Verb: "create " + p.Name, Rule: rule,
+		})
+		if sc.dirty && p.Name != "token" && p.Name != "" && !query.Has("dryRun") && i > 3 {
+			return
+		}
+	}
+}
+
+// convert changes a subresource that is an object of another kind: a scale.
+func (sc *scenario) convert(p Part) {
+	path := sc.object("a") + "/" + p.Name
+	u, s := sc.ask(Request{Method: "GET", Path: path, Headers: jsonHeaders(), Verb: "get " + p.Name, Rule: "plain"})
+	now := twins{}
+	now.upstream, _ = decode(u).(map[string]any)
+	now.skiff, _ = decode(s).(map[string]any)
+	root := sc.resource.schemas.kinds[p.Kind]
+	if now.upstream == nil || now.skiff == nil || root == nil {
+		return
+	}
+	all := mutations(sc.resource.schemas.fields(root))
+	for range 10 {
+		m := one(sc, all...)
+		seed := sc.random.Uint64()
+		nu, ns := m.repeat(now.upstream, sc.sampler, seed), m.repeat(now.skiff, sc.sampler, seed)
+		if nu == nil || ns == nil {
+			continue
+		}
+		r := Request{Method: "PUT", Path: path, Headers: jsonHeaders(), Body: render(bare(nu, true)), Other: render(bare(ns, true)), Verb: "update " + p.Name, Rule: m.String()}
+		if way := one(sc, "update", "merge", "json", "strategic"); way != "update" {
+			r.Method, r.Verb = "PATCH", "patch "+way+" "+p.Name
+			r.Headers = map[string]string{"Content-Type": patchMedia[way], "Accept": "application/json"}
+			r.Body, r.Other = sc.patch(way, now.upstream, nu), sc.patch(way, now.skiff, ns)
+		}
+		if sc.chance(50) {
+			r.Query = "dryRun=All"
+		}
+		u, s := sc.ask(r)
+		if u.Code == 200 && s.Code == 200 && r.Query == "" {
+			now.upstream, _ = decode(u).(map[string]any)
+			now.skiff, _ = decode(s).(map[string]any)
+		}
+	}
+	sc.get("a", "", "after "+p.Name)
+}
+
+// connect asks for a connection to a Pod or node that is not there to be reached.
+func (sc *scenario) connect(p Part) {
+	sc.clearIfDirty()
+	if !sc.begin() {
+		return
+	}
+	for range 3 {
+		query := url.Values{}
+		key := one(sc, "container", "follow", "tailLines", "sinceSeconds", "sinceTime", "limitBytes", "previous", "command", "stdin", "stdout", "tty", "ports", "path", "stream", "timestamps", "insecureSkipTLSVerifyBackend")
+		query.Set(key, one(sc, "", "none", "c", "true", "-1", "0", "x", "2020-01-01T00:00:00Z", "80"))
+		if sc.chance(30) {
+			query.Set(one(sc, "sinceTime", "sinceSeconds", "container"), one(sc, "5", "2020-01-01T00:00:00Z", "none"))
+		}
+		path := sc.object("a")
+		if sc.chance(30) {
+			path = sc.object("gone")
+		}
+		if p.Name == "proxy" && path != sc.object("gone") {
+			continue // an address that answers nobody takes long
+		}
+		sc.ask(Request{Method: "GET", Path: path + "/" + p.Name, Query: query.Encode(), Headers: map[string]string{"Accept": "application/json"}, Verb: "get " + p.Name, Rule: "?" + query.Encode()})
+	}
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"encoding/json"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/client-go/kubernetes/scheme"
+)
+
+var protobufs = protobuf.NewSerializer(scheme.Scheme, scheme.Scheme)
+
+// fromProtobuf reads an object as the tree that its JSON would be.
+func fromProtobuf(data []byte) (any, error) {
+	object, gvk, err := protobufs.Decode(data, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	object.GetObjectKind().SetGroupVersionKind(*gvk)
+	text, err := json.Marshal(object)
+	if err != nil {
+		return nil, err
+	}
+	return parse(text)
+}
+
+// toProtobuf writes an object in protobuf. It fails where the object has what its
+// type does not allow.
+func toProtobuf(object map[string]any) ([]byte, error) {
+	typed, _, err := scheme.Codecs.UniversalDeserializer().Decode(render(object), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return runtime.Encode(protobufs, typed)
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/skiff-sh/skiff/e2e/upstream"
+)
+
+// trial is one run of the whole.
+type trial struct {
+	options   options
+	pair      pair
+	resources []*Resource
+	report    *Report
+}
+
+func newTrial(ctx context.Context, o options, theirs, ours *upstream.Server) (*trial, error) {
+	t := &trial{options: o, report: newReport()}
+	var err error
+	if t.pair.upstream, err = newSide("upstream", theirs.Config); err != nil {
+		return nil, err
+	}
+	if t.pair.skiff, err = newSide("skiff", ours.Config); err != nil {
+		return nil, err
+	}
+	if t.resources, err = discover(ctx, t.pair.skiff); err != nil {
+		return nil, err
+	}
+	schemas, err := readSchemas(ctx, t.pair.upstream, versions(t.resources))
+	if err != nil {
+		return nil, err
+	}
+	if err := furnish(t.resources, schemas, o.seed); err != nil {
+		return nil, err
+	}
+	t.resources = slices.DeleteFunc(t.resources, func(r *Resource) bool {
+		return o.kind != "" && o.kind != r.Name() && !strings.EqualFold(o.kind, r.Kind.Kind) || r.Resource == "selfsubjectrulesreviews"
+	})
+	if len(t.resources) == 0 {
+		return nil, fmt.Errorf("skiff serves no %q: name a resource as pods or deployments.apps", o.kind)
+	}
+	if err := t.prepare(ctx); err != nil {
+		return nil, err
+	}
+	return t, t.prove(ctx)
+}
+
+// versions are the group-versions whose schemas are needed: those that are served,
+// and those of what is posted to their subresources.
+func versions(resources []*Resource) []schema.GroupVersion {
+	list := []schema.GroupVersion{{Group: "policy", Version: "v1"}, {Group: "autoscaling", Version: "v1"}}
+	for _, r := range resources {
+		if !slices.Contains(list, r.GroupVersion()) {
+			list = append(list, r.GroupVersion())
+		}
+	}
+	return list
+}
+
+// shards is how many play a resource's scenarios side by side. Only what no other
+// can see or take away may have several.
+func shards(r *Resource) int {
+	switch {
+	case !r.Namespaced || r.Resource == "services":
+		return 1
+	case r.Resource == "pods":
+		return 4
+	}
+	return 2
+}
+
+// share is a resource's part of all requests: there is more to say of some.
+func share(r *Resource) int {
+	switch r.Name() {
+	case "pods":
+		return 30
+	case "deployments.apps":
+		return 12
+	case "services":
+		return 10
+	case "replicasets.apps", "nodes":
+		return 6
+	}
+	if !r.Stored() {
+		return 1
+	}
+	return 4
+}
+
+func namespace(r *Resource, shard int) string {
+	return strings.ReplaceAll("twin-"+r.Name(), ".", "-") + "-" + itoa(shard)
+}
+
+// prepare makes the namespaces in which scenarios play, each with what controllers
+// would have made.
+func (t *trial) prepare(ctx context.Context) error {
+	for _, s := range []*side{t.pair.upstream, t.pair.skiff} {
+		for _, r := range t.resources {
+			for shard := range shards(r) {
+				name := namespace(r, shard)
+				for _, post := range [][2]string{
+					{"/api/v1/namespaces", `{"metadata":{"name":"` + name + `"}}`},
+					{"/api/v1/namespaces/" + name + "/serviceaccounts", `{"metadata":{"name":"default"}}`},
+				} {
+					if answer := s.do(ctx, Request{Method: "POST", Path: post[0], Headers: jsonHeaders(), Body: []byte(post[1])}, nil); answer.Code != 201 {
+						return fmt.Errorf("%s: make namespace %s: %d %s %w", s.name, name, answer.Code, answer.Body, answer.Err)
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// prove sees that upstream takes every valid object: of one that is not valid,
+// nothing that is odd about it can be told.
+func (t *trial) prove(ctx context.Context) error {
+	var errs []error
+	for _, r := range t.resources {
+		sc := newScenario(ctx, t.pair, r, namespace(r, 0), 0, 0)
+		for i := range r.bases {
+			answer := t.pair.upstream.do(ctx, Request{Method: "POST", Path: sc.collection(), Query: "dryRun=All", Headers: jsonHeaders(), Body: render(sc.baseNumber(i, "valid"))}, nil)
+			if answer.Code != 201 {
+				errs = append(errs, fmt.Errorf("bases/%s.yaml: upstream refuses document %d: %s", r.Name(), i+1, answer.Body))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// run plays all resources side by side.
+func (t *trial) run(ctx context.Context) error {
+	total := 0
+	for _, r := range t.resources {
+		total += share(r)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, r := range t.resources {
+		n := shards(r)
+		budget := t.options.requests * share(r) / total / n
+		if t.options.single >= 0 {
+			group.Go(func() error { return t.tell(ctx, r) })
+			continue
+		}
+		for shard := range n {
+			group.Go(func() error { return t.play(ctx, r, shard, budget) })
+		}
+	}
+	return group.Wait()
+}
+
+// play plays every scenario of a shard until its requests are spent.
+func (t *trial) play(ctx context.Context, r *Resource, shard, budget int) error {
+	for index := shard; budget > 0 && ctx.Err() == nil; index += shards(r) {
+		sc := newScenario(ctx, t.pair, r, namespace(r, shard), t.options.seed, index)
+		sc.play()
+		budget -= max(1, len(sc.steps))
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if sc.differs() {
+			again := newScenario(ctx, t.pair, r, namespace(r, shard), t.options.seed, index)
+			again.play()
+			sc.confirm(again)
+		}
+		t.report.add(r, sc.steps)
+	}
+	return ctx.Err()
+}
+
+func (sc *scenario) differs() bool {
+	return slices.ContainsFunc(sc.steps, func(s step) bool { return len(s.Differences) > 0 })
+}
+
+// confirm keeps the differences that a second run shows as well.
+func (sc *scenario) confirm(again *scenario) {
+	for i := range sc.steps {
+		sc.steps[i].Differences = slices.DeleteFunc(sc.steps[i].Differences, func(d Difference) bool {
+			return i >= len(again.steps) || !slices.ContainsFunc(again.steps[i].Differences, func(e Difference) bool { return e.Shape == d.Shape })
+		})
+	}
+}
+
+// tell plays one scenario and prints all of it.
+func (t *trial) tell(ctx context.Context, r *Resource) error {
+	index := t.options.single
+	sc := newScenario(ctx, t.pair, r, namespace(r, index%shards(r)), t.options.seed, index)
+	sc.play()
+	for _, s := range sc.steps {
+		fmt.Printf("--- %s %s: %s\n%s\n", s.At, s.Request.Verb, s.Request.Rule, s.Request.curl())
+		if len(s.Differences) == 0 {
+			fmt.Printf("both: %s\n", shorten(tell(s.Upstream), 600))
+			continue
+		}
+		fmt.Printf("upstream: %s %v\nskiff:    %s %v\n", tell(s.Upstream), s.Upstream.Header["Warning"], tell(s.Skiff), s.Skiff.Header["Warning"])
+		for _, d := range s.Differences {
+			fmt.Printf("DIFFERENT %s\n  upstream: %s\n  skiff:    %s\n", d.Shape, d.Upstream, d.Skiff)
+		}
+	}
+	t.report.add(r, sc.steps)
+	return nil
+}
+
+// judge prints what was found; differences that nothing explains are an error.
+func (t *trial) judge() error {
+	if t.options.single < 0 && t.options.reports != "" {
+		if err := t.report.write(t.options.reports, t.options.seed); err != nil {
+			return err
+		}
+	}
+	t.report.print()
+	groups, differences := t.report.unexplained()
+	fmt.Printf("\n%d requests, seed %d: %d differences in %d groups are unexplained\n", t.report.requests, t.options.seed, differences, groups)
+	if groups > 0 {
+		return errors.New("the answers differ; see " + t.options.reports)
+	}
+	return nil
+}
