@@ -52,7 +52,7 @@ type Request struct {
 	// Warn, where set, is given the texts for the Warning header.
 	Warn func(text string)
 
-	applied bool // the record of who manages which field is made already
+	recorded bool // who owns which field is in the object already
 }
 
 // Config is what an API is made of.

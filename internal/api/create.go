@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,15 +30,11 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 	if err := identify(&req, obj); err != nil {
 		return nil, err
 	}
-	if rv := obj.GetResourceVersion(); rv != "" && rv != "0" {
-		// Upstream's storage says this with no reason and the code of a
-		// server's fault; clients see the text.
-		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: 500, Message: "resourceVersion should not be set on objects to be created",
-		}}
+	if rev, err := sentRevision(obj); err == nil && rev != 0 {
+		return nil, unknown(errors.New("resourceVersion should not be set on objects to be created"))
 	}
 	obj.SetResourceVersion("")
-	singleOwners(&req, obj)
+	singleOwners(&req, obj, "")
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
 	// A Service is given addresses on the way to its commit; if that loses a
 	// race, the next attempt starts without them.
@@ -69,14 +66,8 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 // identify makes the object's type, name and namespace those of the request.
 func identify(req *Request, obj kind.Object) error {
 	obj.GetObjectKind().SetGroupVersionKind(req.Kind.GVK())
-	ns := req.namespace()
-	switch {
-	case !req.Kind.Namespaced:
-		obj.SetNamespace("")
-	case obj.GetNamespace() == "":
-		obj.SetNamespace(ns)
-	case obj.GetNamespace() != ns:
-		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	if err := matchNamespace(req, obj); err != nil {
+		return err
 	}
 	if req.Name != "" && obj.GetName() != req.Name {
 		if obj.GetName() != "" {
@@ -125,9 +116,14 @@ func (a *API) prepareCreate(ctx context.Context, req *Request, admit *admission.
 	if k.Default != nil {
 		k.Default(obj)
 	}
+	// Who owns what is about what was sent, not about what admission makes of it.
+	if err := a.fields.create(req, obj); err != nil {
+		return nil, err
+	}
 	if err := a.admission.Mutate(ctx, admit); err != nil {
 		return nil, err
 	}
+	singleOwners(req, obj, " after mutating admission happens")
 	a.complete(obj)
 	claims, err := a.allocate(req, obj, nil)
 	if err != nil {
@@ -140,7 +136,6 @@ func (a *API) prepareCreate(ctx context.Context, req *Request, admit *admission.
 	if k.PrepareCreate != nil {
 		k.PrepareCreate(obj)
 	}
-	a.fields.create(req, obj)
 	if err := invalid(req, obj, kind.CreateErrors(k, req.Face, obj)); err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func TestCreateTakesRevisionZeroAndSingleOwners(t *testing.T) {
 	if err != nil || len(out.GetOwnerReferences()) != 2 {
 		t.Fatalf("owners %v, %v", out, err)
 	}
-	if len(warnings) != 1 || !strings.Contains(warnings[0], "duplicate UID(s) observed: [u]") {
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "duplicate UID(s) observed: u") {
 		t.Errorf("warnings %q", warnings)
 	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -9,8 +10,9 @@ import (
 	"github.com/skiff-sh/skiff/internal/kind"
 )
 
-// singleOwners drops owners that are there twice, and says so.
-func singleOwners(req *Request, obj kind.Object) {
+// singleOwners drops owners that are there twice, and says so, with the words in
+// which the answer tells when that was found.
+func singleOwners(req *Request, obj kind.Object, when string) {
 	var kept []metav1.OwnerReference
 	var twice []string
 	owners := obj.GetOwnerReferences()
@@ -28,6 +30,6 @@ next:
 		return
 	}
 	obj.SetOwnerReferences(kept)
-	req.warn([]string{fmt.Sprintf(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, "+
-		"and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %v", twice)})
+	req.warn([]string{fmt.Sprintf(".metadata.ownerReferences contains duplicate entries%s; API server dedups owner references in 1.20+, "+
+		"and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %s", when, strings.Join(twice, ", "))})
 }

@@ -99,31 +99,19 @@ type patcher func(current, next runtime.Object) error
 func decodePatch(req *Request, patch Patch) (patcher, error) {
 	switch patch.Type {
 	case types.JSONPatchType:
-		boundCopies()
-		operations, err := jsonpatch.DecodePatch(patch.Data)
-		if err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
-		if len(operations) > maxJSONPatch {
-			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
-				"The allowed maximum operations in a JSON patch is %d, got %d", maxJSONPatch, len(operations)))
-		}
-		return patchJSON(req, patch, func(doc []byte) ([]byte, error) {
-			doc, err := operations.Apply(doc)
-			if err != nil {
-				return nil, unprocessable(err)
-			}
-			return doc, nil
-		}), nil
+		return decodeJSONPatch(req, patch)
 	case types.MergePatchType:
-		var document map[string]any
-		if err := json.Unmarshal(patch.Data, &document); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		strict, err := patch.strictErrors(new(map[string]any))
+		if err != nil {
+			return nil, err
 		}
-		return patchJSON(req, patch, func(doc []byte) ([]byte, error) {
+		return patchJSON(req, patch, strict, func(doc []byte) ([]byte, error) {
 			doc, err := jsonpatch.MergePatch(doc, patch.Data)
-			if err != nil {
+			switch {
+			case errors.Is(err, jsonpatch.ErrBadJSONPatch):
 				return nil, apierrors.NewBadRequest(err.Error())
+			case err != nil:
+				return nil, unknown(err)
 			}
 			return doc, nil
 		}), nil
@@ -131,6 +119,53 @@ func decodePatch(req *Request, patch Patch) (patcher, error) {
 		return patchStrategic(req, patch)
 	}
 	return nil, unsupported(patch.Type)
+}
+
+// operation is one of a JSON patch, to find fields that it does not have.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
+}
+
+func decodeJSONPatch(req *Request, patch Patch) (patcher, error) {
+	strict, err := patch.strictErrors(new([]operation))
+	if err != nil {
+		return nil, err
+	}
+	for i, err := range strict {
+		strict[i] = fmt.Errorf("json patch %w", err)
+	}
+	boundCopies()
+	operations, err := jsonpatch.DecodePatch(patch.Data)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(operations) > maxJSONPatch {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
+			"The allowed maximum operations in a JSON patch is %d, got %d", maxJSONPatch, len(operations)))
+	}
+	return patchJSON(req, patch, strict, func(doc []byte) ([]byte, error) {
+		doc, err := operations.Apply(doc)
+		if err != nil {
+			return nil, unprocessable(err)
+		}
+		return doc, nil
+	}), nil
+}
+
+// strictErrors are the duplicate and unknown fields of the patch itself, where
+// the client wants to know of them.
+func (p Patch) strictErrors(into any) ([]error, error) {
+	if p.FieldValidation == metav1.FieldValidationIgnore {
+		return nil, nil
+	}
+	strict, err := kjson.UnmarshalStrict(p.Data, into)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+	}
+	return strict, nil
 }
 
 // unsupported is the answer to a patch format that is not known.
@@ -144,8 +179,9 @@ func unprocessable(err error) error {
 	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 }
 
-// patchJSON applies a change of a JSON document.
-func patchJSON(req *Request, patch Patch, change func([]byte) ([]byte, error)) patcher {
+// patchJSON applies a change of a JSON document. Found is what is to be complained
+// of in the patch itself.
+func patchJSON(req *Request, patch Patch, found []error, change func([]byte) ([]byte, error)) patcher {
 	return func(current, next runtime.Object) error {
 		doc, err := json.Marshal(current)
 		if err != nil {
@@ -159,7 +195,7 @@ func patchJSON(req *Request, patch Patch, change func([]byte) ([]byte, error)) p
 		if err != nil {
 			return notDecodable(string(doc), err)
 		}
-		return patch.complain(req, string(doc), strict)
+		return patch.complain(req, string(doc), append(slices.Clone(found), strict...))
 	}
 }
 
@@ -219,13 +255,12 @@ func notDecodable(text string, err error) error {
 
 // strategicError tells a malformed patch from one that cannot be applied.
 func strategicError(err error) error {
-	switch {
-	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
-		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
-		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+	switch err { //nolint:errorlint // as upstream, which does not wrap them
+	case mergepatch.ErrBadJSONDoc, mergepatch.ErrBadPatchFormatForPrimitiveList, mergepatch.ErrBadPatchFormatForRetainKeys,
+		mergepatch.ErrBadPatchFormatForSetElementOrderList, mergepatch.ErrUnsupportedStrategicMergePatchFormat:
 		return apierrors.NewBadRequest(err.Error())
-	case errors.Is(err, mergepatch.ErrNoListOfLists), mergepatch.IsPreconditionFailed(err):
+	case mergepatch.ErrNoListOfLists, mergepatch.ErrPatchContentNotMatchRetainKeys:
 		return unprocessable(err)
 	}
-	return unprocessable(err)
+	return unknown(err)
 }

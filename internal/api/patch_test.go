@@ -243,54 +243,6 @@ func TestApply(t *testing.T) {
 	wantStatus(t, err, metav1.StatusReasonInvalid, "fieldManager: Required value: is required for apply patch")
 }
 
-func TestApplyOverWhatWasThere(t *testing.T) {
-	c := newCluster(t)
-	plain := c.create(kind.ConfigMap, configMap("cm", "a", "1", "b", "2"))
-	if plain.GetManagedFields() != nil {
-		t.Errorf("a record without an apply: %v", plain.GetManagedFields())
-	}
-	yaml := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: '9'}\n"
-	_, _, err := c.apply("one", "cm", yaml, false)
-	wantStatus(t, err, metav1.StatusReasonConflict, `conflict with "before-first-apply" using v1: .data.a`)
-	if _, _, err = c.apply("one", "cm", yaml, true); err != nil {
-		t.Fatal(err)
-	}
-	// From now on updates are on record too.
-	out, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"data":{"c":"3"}}`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	managers := map[string]bool{}
-	for _, m := range out.GetManagedFields() {
-		managers[m.Manager+"/"+string(m.Operation)] = true
-	}
-	if !managers["one/Apply"] || !managers["test/Update"] || !managers["before-first-apply/Update"] {
-		t.Errorf("managers %v", managers)
-	}
-}
-
-// Kubectl takes over on the server what it applied by itself before, and finds
-// it under its own name.
-func TestApplyAfterClientSideApply(t *testing.T) {
-	c := newCluster(t)
-	cm := configMap("cm", "a", "1")
-	cm.Annotations = map[string]string{
-		corev1.LastAppliedConfigAnnotation: `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"cm","namespace":"default"},"data":{"a":"1"}}`,
-	}
-	c.create(kind.ConfigMap, cm)
-	out, _, err := c.apply("kubectl", "cm", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: '2'}\n", false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	managers := map[string]bool{}
-	for _, m := range out.GetManagedFields() {
-		managers[m.Manager+"/"+string(m.Operation)] = true
-	}
-	if out.(*corev1.ConfigMap).Data["a"] != "2" || !managers["kubectl/Apply"] || !managers["kubectl-client-side-apply/Update"] {
-		t.Errorf("data %v, managers %v", out.(*corev1.ConfigMap).Data, managers)
-	}
-}
-
 func TestApplyStatusIsApart(t *testing.T) {
 	c := newCluster(t)
 	c.create(kind.Deployment, deployment("d", 1))

@@ -21,6 +21,15 @@ func revision(obj kind.Object) store.Revision {
 	return store.Revision(rev)
 }
 
+// sentRevision returns the revision that a client put into an object, 0 for none.
+func sentRevision(obj kind.Object) (uint64, error) {
+	text := obj.GetResourceVersion()
+	if text == "" {
+		return 0, nil
+	}
+	return strconv.ParseUint(text, 10, 64)
+}
+
 // parseRevision reads a resourceVersion that a client sent; "" is 0.
 func parseRevision(text string) (store.Revision, error) {
 	if text == "" {

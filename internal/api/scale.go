@@ -8,7 +8,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/skiff-sh/skiff/internal/kind"
 )
@@ -26,50 +29,106 @@ func (a *API) Scale(_ context.Context, req Request) (*autoscalingv1.Scale, error
 
 // UpdateScale sets the number of replicas.
 func (a *API) UpdateScale(ctx context.Context, req Request, scale *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
-	if scale.Name != req.Name {
-		return nil, checkIdentity(&req, &metav1.PartialObjectMetadata{ObjectMeta: scale.ObjectMeta})
-	}
-	return a.rescale(ctx, req, func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error) { return scale, nil })
+	return a.rescale(ctx, req, func(part *Request, current *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+		next := scale.DeepCopy()
+		return next, a.fields.update(part, next, current)
+	})
 }
 
 // PatchScale changes the number of replicas with a patch of the Scale.
 func (a *API) PatchScale(ctx context.Context, req Request, patch Patch) (*autoscalingv1.Scale, error) {
+	if patch.Type == types.ApplyYAMLPatchType {
+		return a.applyScale(ctx, req, patch)
+	}
 	apply, err := decodePatch(&req, patch)
 	if err != nil {
 		return nil, err
 	}
-	return a.rescale(ctx, req, func(current *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+	return a.rescale(ctx, req, func(part *Request, current *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
 		next := &autoscalingv1.Scale{}
-		return next, apply(current, next)
+		if err := apply(current, next); err != nil {
+			return nil, err
+		}
+		return next, a.fields.update(part, next, current)
 	})
 }
 
-func (a *API) rescale(ctx context.Context, req Request, next func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error)) (*autoscalingv1.Scale, error) {
-	req.Subresource = "" // the replicas are part of the spec, and its rules hold
+func (a *API) applyScale(ctx context.Context, req Request, patch Patch) (*autoscalingv1.Scale, error) {
+	wanted, err := decodeApply(&req, patch)
+	if err != nil {
+		return nil, err
+	}
+	return a.rescale(ctx, req, func(part *Request, current *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+		next, err := a.applyTo(part, current, wanted, patch)
+		if err != nil {
+			return nil, err
+		}
+		return next.(*autoscalingv1.Scale), nil
+	})
+}
+
+// scaleKind is the Scale as if it were a kind of its own.
+var scaleKind = &kind.Kind{
+	Resource: autoscalingv1.SchemeGroupVersion.WithResource("scales"), Kind: "Scale", Namespaced: true,
+	New: func() kind.Object { return &autoscalingv1.Scale{} },
+}
+
+// replicasPaths is where the kinds that scale have what a Scale has.
+var replicasPaths = managedfields.ResourcePathMappings{
+	appsv1.SchemeGroupVersion.String(): fieldpath.MakePathOrDie("spec", "replicas"),
+}
+
+// rescale shows an object's Scale to next and stores what becomes of it. Who owns
+// the replicas goes to and fro with them.
+func (a *API) rescale(ctx context.Context, req Request, next func(part *Request, current *autoscalingv1.Scale) (*autoscalingv1.Scale, error)) (*autoscalingv1.Scale, error) {
+	part := req
+	part.Kind, part.Face = scaleKind, nil
+	req.Subresource, req.recorded = "", true // the replicas are part of the spec, and its rules hold
 	out, err := a.rewrite(ctx, &req, func(old kind.Object) (kind.Object, error) {
+		record := managedfields.NewScaleHandler(old.GetManagedFields(), req.version(), replicasPaths)
 		current, err := scaleOf(old)
 		if err != nil {
 			return nil, err
 		}
-		scale, err := next(current)
+		if current.ManagedFields, err = record.ToSubresource(); err != nil {
+			return nil, unknown(err)
+		}
+		scale, err := next(&part, current)
 		if err != nil {
 			return nil, err
 		}
-		if err := validateScale(scale); err != nil {
+		if err := checkScale(&part, scale, old); err != nil {
 			return nil, err
 		}
 		obj := old.DeepCopyObject().(kind.Object)
-		*replicasOf(obj) = &scale.Spec.Replicas
+		replicas := scale.Spec.Replicas
+		*replicasOf(obj) = &replicas
 		obj.SetResourceVersion(scale.ResourceVersion)
-		if scale.UID != "" {
-			obj.SetUID(scale.UID)
+		entries, err := record.ToParent(scale.ManagedFields)
+		if err != nil {
+			return nil, unknown(err)
 		}
+		obj.SetManagedFields(entries)
 		return obj, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return scaleOf(out)
+}
+
+// checkScale says what is wrong with the Scale of an object.
+func checkScale(part *Request, scale *autoscalingv1.Scale, old kind.Object) error {
+	if err := checkIdentity(part, scale); err != nil {
+		return err
+	}
+	if err := validateScale(scale); err != nil {
+		return err
+	}
+	if uid := scale.UID; uid != "" && uid != old.GetUID() {
+		return wrongUID(part, old.GetName(), uid, old.GetUID())
+	}
+	return nil
 }
 
 func validateScale(scale *autoscalingv1.Scale) error {

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/skiff-sh/skiff/internal/admission"
@@ -38,19 +39,14 @@ func (a *API) Put(ctx context.Context, req Request, obj kind.Object) (out kind.O
 			return out, err == nil, err
 		}
 	}
-	if obj.GetResourceVersion() == "0" {
-		obj.SetResourceVersion("")
-	}
-	singleOwners(&req, obj)
-	if obj.GetResourceVersion() == "" && !unconditionalUpdate(req.Kind) {
-		return nil, false, invalid(&req, obj, field.ErrorList{
-			field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update"),
-		})
-	}
+	singleOwners(&req, obj, "")
 	// Only these can need a second attempt, which must start from what was sent.
-	sent := obj.GetResourceVersion()
-	again := sent == "" || req.Kind == kind.Service
-	out, err = a.rewrite(ctx, &req, func(kind.Object) (kind.Object, error) {
+	sent, uid := obj.GetResourceVersion(), obj.GetUID()
+	again := sent == "" || sent == "0" || req.Kind == kind.Service
+	out, err = a.rewrite(ctx, &req, func(old kind.Object) (kind.Object, error) {
+		if uid != "" && uid != old.GetUID() {
+			return nil, wrongUID(&req, old.GetName(), uid, old.GetUID())
+		}
 		if again {
 			return obj.DeepCopyObject().(kind.Object), nil
 		}
@@ -100,16 +96,25 @@ func (a *API) createMissing(ctx context.Context, req Request, obj kind.Object) (
 // its name and namespace are.
 func checkIdentity(req *Request, obj kind.Object) error {
 	obj.GetObjectKind().SetGroupVersionKind(req.Kind.GVK())
-	if obj.GetName() != req.Name {
-		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), req.Name))
+	if err := matchNamespace(req, obj); err != nil {
+		return err
 	}
+	switch obj.GetName() {
+	case req.Name:
+		return nil
+	case "":
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", req.Name))
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), req.Name))
+}
+
+// matchNamespace gives the object the request's namespace, unless it has another.
+func matchNamespace(req *Request, obj kind.Object) error {
 	ns := req.namespace()
-	switch {
-	case !req.Kind.Namespaced || obj.GetNamespace() == "":
-		obj.SetNamespace(ns)
-	case obj.GetNamespace() != ns:
-		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the object (%s) does not match the namespace on the request (%s)", obj.GetNamespace(), ns))
+	if req.Kind.Namespaced && obj.GetNamespace() != "" && obj.GetNamespace() != ns {
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
+	obj.SetNamespace(ns)
 	return nil
 }
 
@@ -142,15 +147,23 @@ func (a *API) rewrite(ctx context.Context, req *Request, next func(old kind.Obje
 // replace goes once from default to commit. It returns a *store.ConflictError
 // when old is not the current object any more.
 func (a *API) replace(ctx context.Context, req *Request, obj, old kind.Object) (kind.Object, error) {
-	if err := matchIdentity(req, obj, old); err != nil {
-		return nil, err
-	}
 	k := req.Kind
 	if k.Default != nil {
 		k.Default(obj)
 	}
+	if err := checkIdentity(req, obj); err != nil {
+		return nil, err
+	}
+	// Who owns what is about what was sent, not about what admission makes of it.
+	if err := a.fields.update(req, obj, old); err != nil {
+		return nil, err
+	}
 	admit := a.admit(req, admission.Update, obj, old)
 	if err := a.admission.Mutate(ctx, admit); err != nil {
+		return nil, err
+	}
+	singleOwners(req, obj, " after mutating admission happens")
+	if err := matchRevision(req, obj, old); err != nil {
 		return nil, err
 	}
 	claims, err := a.allocate(req, obj, old)
@@ -158,9 +171,6 @@ func (a *API) replace(ctx context.Context, req *Request, obj, old kind.Object) (
 		return nil, err
 	}
 	prepareUpdate(req, obj, old)
-	if err := a.fields.update(req, obj, old); err != nil {
-		return nil, err
-	}
 	keepMeta(obj, old)
 	if req.Warn == nil && same(obj, old) {
 		return old, nil
@@ -192,7 +202,8 @@ func warningsOf(req *Request) func(obj, old kind.Object) []string {
 // waited for is done.
 func (a *API) commitUpdate(ctx context.Context, req *Request, obj, old kind.Object, writes []state.Write) (kind.Object, error) {
 	if deletedByUpdate(obj, old) {
-		return a.remove(ctx, req, old)
+		_, err := a.remove(ctx, req, old)
+		return obj, err
 	}
 	if req.DryRun {
 		return obj, nil
@@ -208,20 +219,21 @@ func (a *API) commitUpdate(ctx context.Context, req *Request, obj, old kind.Obje
 	return out[len(out)-1], nil
 }
 
-// matchIdentity checks what the new object says about the one it replaces.
-func matchIdentity(req *Request, obj, old kind.Object) error {
-	if err := checkIdentity(req, obj); err != nil {
-		return err
-	}
-	switch obj.GetResourceVersion() {
-	case old.GetResourceVersion():
-	case "":
+// matchRevision checks that the new object is meant for the old one as it is.
+func matchRevision(req *Request, obj, old kind.Object) error {
+	meant, err := sentRevision(obj)
+	switch {
+	case err != nil:
+		return unknown(err)
+	case meant == 0 && !unconditionalUpdate(req.Kind):
+		gk := schema.GroupKind{Group: req.resource().Group, Kind: req.resource().Resource} // sic
+		return apierrors.NewInvalid(gk, req.Name, field.ErrorList{
+			field.Invalid(field.NewPath("metadata", "resourceVersion"), meant, "must be specified for an update"),
+		})
+	case meant == 0:
 		obj.SetResourceVersion(old.GetResourceVersion())
-	default:
+	case meant != uint64(revision(old)):
 		return modified(req, old.GetName())
-	}
-	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
-		return wrongUID(req, old.GetName(), uid, old.GetUID())
 	}
 	return nil
 }
@@ -241,7 +253,9 @@ func prepareUpdate(req *Request, obj, old kind.Object) {
 
 // keepMeta carries over the metadata that no update changes.
 func keepMeta(obj, old kind.Object) {
-	obj.SetUID(old.GetUID())
+	if obj.GetUID() == "" {
+		obj.SetUID(old.GetUID())
+	}
 	obj.SetSelfLink("")
 	obj.SetCreationTimestamp(old.GetCreationTimestamp())
 	if old.GetDeletionTimestamp() != nil {

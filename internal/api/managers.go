@@ -1,0 +1,171 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/skiff-sh/skiff/internal/api/schema"
+	"github.com/skiff-sh/skiff/internal/kind"
+)
+
+// managers keep the record of who owns which field of an object, from its
+// creation on, and merge what is applied (KEP-555). What clients send in
+// metadata.managedFields is taken for the record, as upstream does, except where
+// it makes no sense or goes through a subresource.
+type managers struct {
+	types schema.Types
+
+	mu    sync.Mutex // guards known
+	known map[managerKey]*managedfields.FieldManager
+}
+
+type managerKey struct {
+	kind        *kind.Kind
+	version     runtimeschema.GroupVersion
+	subresource string
+}
+
+// create records who made an object.
+func (m *managers) create(req *Request, obj kind.Object) error {
+	return m.update(req, obj, (&converter{kind: req.Kind}).empty(req.version()))
+}
+
+// update records what differs from old as being obj's sender's.
+func (m *managers) update(req *Request, obj, old kind.Object) error {
+	if req.recorded {
+		return nil
+	}
+	f, err := m.of(req)
+	if err != nil {
+		return err
+	}
+	next, _ := faceOf(req, obj)
+	live := old
+	if old.GetUID() != "" {
+		live, _ = faceOf(req, old)
+	}
+	tracked := f.UpdateNoErrors(live, next, req.FieldManager).(kind.Object)
+	obj.SetManagedFields(wholeSeconds(tracked.GetManagedFields()))
+	return nil
+}
+
+// apply returns what becomes of old, or of nothing, when a manager wants
+// something.
+func (m *managers) apply(req *Request, old kind.Object, wanted *unstructured.Unstructured, force bool) (kind.Object, error) {
+	f, err := m.of(req)
+	if err != nil {
+		return nil, err
+	}
+	live := (&converter{kind: req.Kind}).empty(req.version())
+	if old != nil {
+		face, _ := faceOf(req, old)
+		live = face.DeepCopyObject().(kind.Object)
+	}
+	merged, err := f.Apply(live, wanted, req.FieldManager, force)
+	if err != nil {
+		return nil, applyError(err)
+	}
+	obj, ok := merged.(kind.Object)
+	if !ok {
+		return nil, apierrors.NewInternalError(fmt.Errorf("apply made a %T of a %s", merged, req.Kind.Kind))
+	}
+	obj.SetManagedFields(wholeSeconds(obj.GetManagedFields()))
+	return stored(req, obj), nil
+}
+
+// applyError passes what managedfields says. A field that does not exist has
+// the code of a server's fault and no reason upstream; clients see the text.
+func applyError(err error) error {
+	var status *apierrors.StatusError
+	if errors.As(err, &status) {
+		return status
+	}
+	return unknown(err)
+}
+
+// wholeSeconds gives a record its times as fields of objects have them.
+func wholeSeconds(record []metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEntry {
+	for i := range record {
+		if at := record[i].Time; at != nil {
+			whole := kind.Timestamp(at.Time)
+			record[i].Time = &whole
+		}
+	}
+	return record
+}
+
+// of returns the field manager for what the request is about.
+func (m *managers) of(req *Request) (*managedfields.FieldManager, error) {
+	key := managerKey{req.Kind, req.version(), req.Subresource}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if f := m.known[key]; f != nil {
+		return f, nil
+	}
+	c := &converter{kind: req.Kind, types: &m.types}
+	f, err := managedfields.NewDefaultFieldManager(c, c, c, c,
+		key.version.WithKind(req.Kind.Kind), key.version, req.Subresource, ignoredFields(req))
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	if m.known == nil {
+		m.known = map[managerKey]*managedfields.FieldManager{}
+	}
+	m.known[key] = f
+	return f, nil
+}
+
+// ignoredFields are those that nobody owns through this part of the object,
+// because they cannot be changed there.
+func ignoredFields(req *Request) map[fieldpath.APIVersion]fieldpath.Filter {
+	filter := ignored(req.Kind, req.Subresource)
+	if filter == nil {
+		return nil
+	}
+	return map[fieldpath.APIVersion]fieldpath.Filter{fieldpath.APIVersion(req.version().String()): filter}
+}
+
+func ignored(k *kind.Kind, subresource string) fieldpath.Filter {
+	except := func(paths ...fieldpath.Path) fieldpath.Filter {
+		return fieldpath.NewExcludeSetFilter(fieldpath.NewSet(paths...))
+	}
+	path := fieldpath.MakePathOrDie
+	switch {
+	case k == kind.Pod && subresource == "ephemeralcontainers":
+		return fieldpath.NewIncludeMatcherFilter(fieldpath.MakePrefixMatcherOrDie("spec", "ephemeralContainers"))
+	case k == kind.Pod && subresource == "status":
+		return except(path("spec"), path("metadata", "deletionTimestamp"), path("metadata", "ownerReferences"))
+	case k == kind.Deployment && subresource == "status":
+		return except(path("spec"), path("metadata", "labels"))
+	case k == kind.CertificateSigningRequest && subresource == "":
+		return except(path("spec"), path("status"))
+	case k == kind.CertificateSigningRequest && subresource == "status":
+		return except(path("spec"), path("status", "conditions"))
+	case k == kind.CertificateSigningRequest && subresource == "approval":
+		return except(path("spec"), path("status", "certificate"))
+	case subresource == "status":
+		return except(path("spec"))
+	case k.Subresource("status") != nil:
+		return except(path("status"))
+	}
+	return nil
+}
+
+// sameManagers compares records; when a manager changed something last does
+// not count.
+func sameManagers(a, b []metav1.ManagedFieldsEntry) bool {
+	return slices.EqualFunc(a, b, func(x, y metav1.ManagedFieldsEntry) bool {
+		x.Time, y.Time = nil, nil
+		return equality.Semantic.DeepEqual(x, y)
+	})
+}

@@ -1,0 +1,218 @@
+package api_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/kind"
+)
+
+// record shows who owns what: "MANAGER OPERATION[/SUBRESOURCE] FIELDS".
+func record(obj metav1.Object) []string {
+	var all []string
+	for _, m := range obj.GetManagedFields() {
+		operation := string(m.Operation)
+		if m.Subresource != "" {
+			operation += "/" + m.Subresource
+		}
+		all = append(all, fmt.Sprintf("%s %s %s", m.Manager, operation, m.FieldsV1.GetRawString()))
+	}
+	slices.Sort(all)
+	return all
+}
+
+func wantRecord(t *testing.T, obj metav1.Object, want ...string) {
+	t.Helper()
+	if got := record(obj); !slices.Equal(got, want) {
+		t.Errorf("record:\n\t%s\nwant:\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+func (c *cluster) as(manager string, k *kind.Kind, name string) api.Request {
+	req := to(k, "default", name)
+	req.FieldManager = manager
+	return req
+}
+
+func (c *cluster) mergeAs(manager string, k *kind.Kind, name, patch string) kind.Object {
+	c.t.Helper()
+	out, err := c.Patch(context.Background(), c.as(manager, k, name), api.Patch{Type: types.MergePatchType, Data: []byte(patch)})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+func TestEveryWriteIsOnRecord(t *testing.T) {
+	c := newCluster(t)
+	cm := configMap("cm", "a", "1", "b", "2")
+	cm.Labels = map[string]string{"l": "1"}
+	out, err := c.Create(context.Background(), c.as("one", kind.ConfigMap, ""), cm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRecord(t, out, `one Update {"f:data":{".":{},"f:a":{},"f:b":{}},"f:metadata":{"f:labels":{".":{},"f:l":{}}}}`)
+	if at := out.GetManagedFields()[0].Time; at == nil || at.Nanosecond() != 0 {
+		t.Errorf("time %v", at)
+	}
+
+	out = c.mergeAs("two", kind.ConfigMap, "cm", `{"data":{"a":"9","c":"3"}}`)
+	wantRecord(t, out,
+		`one Update {"f:data":{".":{},"f:b":{}},"f:metadata":{"f:labels":{".":{},"f:l":{}}}}`,
+		`two Update {"f:data":{"f:a":{},"f:c":{}}}`)
+
+	out = c.mergeAs("one", kind.ConfigMap, "cm", `{"data":{"a":null},"metadata":{"labels":null}}`)
+	wantRecord(t, out,
+		`one Update {"f:data":{".":{},"f:b":{}}}`,
+		`two Update {"f:data":{"f:c":{}}}`)
+}
+
+func TestNothingNewKeepsTheRecord(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.ConfigMap, configMap("cm", "a", "1"))
+	before := c.state.Revision()
+	c.mergeAs("another", kind.ConfigMap, "cm", `{"data":{"a":"1"}}`)
+	if c.state.Revision() != before {
+		t.Error("a patch that changes nothing was stored")
+	}
+}
+
+func TestRecordsTakeResetsAndCorrections(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.ConfigMap, configMap("cm", "a", "1"))
+	out := c.mergeAs("two", kind.ConfigMap, "cm", `{"metadata":{"managedFields":[{"manager":"three","operation":"Apply","apiVersion":"v1","fieldsType":"FieldsV1","fieldsV1":{"f:data":{"f:a":{}}}}]}}`)
+	wantRecord(t, out, `three Apply {"f:data":{"f:a":{}}}`)
+	out = c.mergeAs("two", kind.ConfigMap, "cm", `{"metadata":{"managedFields":[{"operation":"nonsense"}]}}`)
+	wantRecord(t, out, `three Apply {"f:data":{"f:a":{}}}`)
+	out = c.mergeAs("two", kind.ConfigMap, "cm", `{"metadata":{"managedFields":[{}]}}`)
+	wantRecord(t, out)
+	// Objects without a record begin one with the first apply.
+	if out = c.mergeAs("two", kind.ConfigMap, "cm", `{"data":{"b":"2"}}`); len(out.GetManagedFields()) != 0 {
+		t.Errorf("an update began a record: %v", record(out))
+	}
+	out, _, err := c.apply("four", "cm", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: '1'}\n", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRecord(t, out, `before-first-apply Update {"f:data":{".":{},"f:a":{},"f:b":{}}}`, `four Apply {"f:data":{"f:a":{}}}`)
+}
+
+func TestApplyOverWhatWasThere(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.ConfigMap, configMap("cm", "a", "1", "b", "2"))
+	yaml := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: '9'}\n"
+	_, _, err := c.apply("one", "cm", yaml, false)
+	wantStatus(t, err, metav1.StatusReasonConflict, `Apply failed with 1 conflict: conflict with "test" using v1: .data.a`)
+	out, _, err := c.apply("one", "cm", yaml, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRecord(t, out, `one Apply {"f:data":{"f:a":{}}}`, `test Update {"f:data":{".":{},"f:b":{}}}`)
+}
+
+// Kubectl may take over on the server, without a conflict, what it applied by
+// itself before.
+func TestApplyAfterClientSideApply(t *testing.T) {
+	c := newCluster(t)
+	cm := configMap("cm", "a", "1")
+	cm.Annotations = map[string]string{
+		corev1.LastAppliedConfigAnnotation: `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"cm","namespace":"default"},"data":{"a":"1"}}`,
+	}
+	if _, err := c.Create(context.Background(), c.as("kubectl-client-side-apply", kind.ConfigMap, ""), cm); err != nil {
+		t.Fatal(err)
+	}
+	yaml := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: '2'}\n"
+	_, _, err := c.apply("other", "cm", yaml, false)
+	wantStatus(t, err, metav1.StatusReasonConflict, `conflict with "kubectl-client-side-apply" using v1: .data.a`)
+	out, _, err := c.apply("kubectl", "cm", yaml, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.GetAnnotations()[corev1.LastAppliedConfigAnnotation], `"a":"2"`) {
+		t.Errorf("annotation %v", out.GetAnnotations())
+	}
+	wantRecord(t, out,
+		`kubectl Apply {"f:data":{"f:a":{}}}`,
+		`kubectl-client-side-apply Update {"f:data":{},"f:metadata":{"f:annotations":{".":{},"f:kubectl.kubernetes.io/last-applied-configuration":{}}}}`)
+}
+
+func TestApplyRefuses(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.ConfigMap, configMap("cm", "a", "1"))
+	head := "apiVersion: v1\nkind: ConfigMap\n"
+	tests := map[string]struct {
+		name, yaml string
+		reason     metav1.StatusReason
+		text       string
+	}{
+		"no YAML":          {"cm", "a: b: c", metav1.StatusReasonBadRequest, "error decoding YAML: "},
+		"another kind":     {"cm", "apiVersion: v1\nkind: Secret\nmetadata: {name: cm}\n", metav1.StatusReasonBadRequest, "invalid object type: /v1, Kind=Secret"},
+		"no kind":          {"cm", "metadata: {name: cm}\n", metav1.StatusReasonBadRequest, "invalid object type: /, Kind="},
+		"another name":     {"cm", head + "metadata: {name: dm}\n", metav1.StatusReasonBadRequest, "the name of the object (dm) does not match the name on the URL (cm)"},
+		"no name, new":     {"dm", head + "data: {a: b}\n", metav1.StatusReasonBadRequest, "the name of the object (dm based on URL) was undeterminable: name must be provided"},
+		"another space":    {"cm", head + "metadata: {name: cm, namespace: other}\n", metav1.StatusReasonBadRequest, "the namespace of the provided object does not match the namespace sent on the request"},
+		"uid of none":      {"dm", head + "metadata: {name: dm, uid: u}\n", metav1.StatusReasonConflict, "uid mismatch: the provided object specified uid u, and no existing object was found"},
+		"a record":         {"cm", head + "metadata: {name: cm, managedFields: [{manager: m}]}\n", metav1.StatusReasonBadRequest, "metadata.managedFields must be nil"},
+		"unknown field":    {"cm", head + "metadata: {name: cm}\nspecs: {}\n", metav1.StatusReasonUnknown, "failed to create typed patch object (/cm; /v1, Kind=ConfigMap): .specs: field not declared in schema"},
+		"a wrong revision": {"cm", head + "metadata: {name: cm, resourceVersion: '1'}\n", metav1.StatusReasonConflict, "the object has been modified"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := c.apply("one", test.name, test.yaml, true)
+			wantStatus(t, err, test.reason, test.text)
+		})
+	}
+}
+
+func TestApplyComplainsOfDuplicates(t *testing.T) {
+	c := newCluster(t)
+	patch := api.Patch{Type: types.ApplyYAMLPatchType, Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: x, a: z}\n")}
+	req := c.as("one", kind.ConfigMap, "cm")
+	var warnings []string
+	req.Warn = func(text string) { warnings = append(warnings, text) }
+	if _, _, err := c.Apply(context.Background(), req, patch); err != nil || len(warnings) != 1 || warnings[0] != `line 4: key "a" already set in map` {
+		t.Errorf("warnings %q, %v", warnings, err)
+	}
+	patch.FieldValidation = metav1.FieldValidationStrict
+	_, _, err := c.Apply(context.Background(), req, patch)
+	wantStatus(t, err, metav1.StatusReasonBadRequest, "error strict decoding YAML: ")
+}
+
+// Who scales owns the replicas and nothing else, under the subresource's name.
+func TestScaleIsOnRecord(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.Deployment, deployment("d", 1))
+	req := c.as("scaler", kind.Deployment, "d")
+	req.Subresource = "scale"
+	if _, err := c.PatchScale(context.Background(), req, api.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"replicas":3}}`)}); err != nil {
+		t.Fatal(err)
+	}
+	got := record(c.get(kind.Deployment, "default", "d"))
+	if len(got) != 2 || got[0] != `scaler Update/scale {"f:spec":{"f:replicas":{}}}` || strings.Contains(got[1], `"f:replicas"`) {
+		t.Errorf("record %q", got)
+	}
+	apply := api.Patch{Type: types.ApplyYAMLPatchType, Data: []byte("apiVersion: autoscaling/v1\nkind: Scale\nmetadata: {name: d}\nspec: {replicas: 5}\n")}
+	req.FieldManager = "applier"
+	_, err := c.PatchScale(context.Background(), req, apply)
+	wantStatus(t, err, metav1.StatusReasonConflict, `Apply failed with 1 conflict: conflict with "scaler" with subresource "scale" using autoscaling/v1: .spec.replicas`)
+	apply.Force = true
+	scale, err := c.PatchScale(context.Background(), req, apply)
+	if err != nil || scale.Spec.Replicas != 5 {
+		t.Fatalf("scale %+v, %v", scale, err)
+	}
+	got = record(c.get(kind.Deployment, "default", "d"))
+	if len(got) != 2 || got[0] != `applier Apply/scale {"f:spec":{"f:replicas":{}}}` {
+		t.Errorf("record %q", got)
+	}
+	_, err = c.UpdateScale(context.Background(), req, &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "e"}})
+	wantStatus(t, err, metav1.StatusReasonBadRequest, "the name of the object (e) does not match the name on the URL (d)")
+}
