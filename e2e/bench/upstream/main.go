@@ -29,6 +29,7 @@ func main() {
 	flag.StringVar(&b.skiff, "skiff", "bin/skiff", "skiff's executable")
 	flag.StringVar(&b.apiserver, "kube-apiserver", "", "upstream's API server")
 	flag.StringVar(&b.etcd, "etcd", "", "its etcd")
+	flag.StringVar(&b.before, "before", "", "another executable of skiff, to be in upstream's place: what did a change bring")
 	flag.StringVar(&b.dir, "dir", "", "where the servers' data goes and stays (default: a temporary directory)")
 	out := flag.String("out", "build/bench-upstream.json", "where to write the figures")
 	flag.IntVar(&b.rounds, "rounds", 5, "how often each server gets its turn")
@@ -50,13 +51,13 @@ func main() {
 
 // bench is one run of the program.
 type bench struct {
-	skiff, apiserver, etcd string
-	dir                    string
-	rounds, pods, clients  int
-	verbs                  string
-	spell, quiet           time.Duration
-	sides                  []*side
-	results                *results
+	skiff, before, apiserver, etcd string
+	dir                            string
+	rounds, pods, clients          int
+	verbs                          string
+	spell, quiet                   time.Duration
+	sides                          []*side
+	results                        *results
 }
 
 func (b *bench) run(ctx context.Context, out, only string) (err error) {

@@ -53,7 +53,13 @@ func (s *side) namespace(ctx context.Context, name string) error {
 // start starts the servers, both without controllers and with their data on one
 // disk.
 func (b *bench) start(ctx context.Context) error {
-	if b.apiserver != "" {
+	switch {
+	case b.before != "":
+		theirs, err := upstream.Skiff{Executable: b.before, Dir: b.under(upstreamName)}.Start(ctx)
+		if err := b.take(upstreamName, theirs, err); err != nil {
+			return err
+		}
+	case b.apiserver != "":
 		theirs, err := upstream.Kubernetes{APIServer: b.apiserver, Etcd: b.etcd, Dir: b.under(upstreamName)}.Start(ctx)
 		if err := b.take(upstreamName, theirs, err); err != nil {
 			return err
