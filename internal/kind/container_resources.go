@@ -20,11 +20,19 @@ type resourceNameRule func(*field.Path, corev1.ResourceName) field.ErrorList
 // are among those of the Pod.
 func validateResources(path *field.Path, r *corev1.ResourceRequirements, rule resourceNameRule, claims []string) field.ErrorList {
 	limits, requests := path.Child("limits"), path.Child("requests")
-	errs := validateQuantities(limits, r.Limits, rule)
+	var errs field.ErrorList
+	for _, name := range slices.Sorted(maps.Keys(r.Limits)) {
+		at := limits.Key(string(name))
+		errs = append(errs, rule(at, name)...)
+		errs = append(errs, validateQuantity(at, name, r.Limits[name])...)
+		errs = append(errs, validateHugePages(at, name, r.Limits[name])...)
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
-		one := corev1.ResourceList{name: r.Requests[name]}
-		errs = append(errs, validateQuantities(requests, one, rule)...)
+		at := requests.Key(string(name))
+		errs = append(errs, rule(at, name)...)
+		errs = append(errs, validateQuantity(at, name, r.Requests[name])...)
 		errs = append(errs, validateRequest(limits, requests, name, r)...)
+		errs = append(errs, validateHugePages(at, name, r.Requests[name])...)
 	}
 	if hasHugePages(r.Limits, r.Requests) && !hasCompute(r.Limits, r.Requests) {
 		errs = append(errs, field.Forbidden(path, "HugePages require cpu or memory"))
@@ -32,17 +40,11 @@ func validateResources(path *field.Path, r *corev1.ResourceRequirements, rule re
 	return append(errs, validateClaimNames(path.Child("claims"), r.Claims, claims)...)
 }
 
-func validateQuantities(path *field.Path, list corev1.ResourceList, rule resourceNameRule) field.ErrorList {
-	var errs field.ErrorList
-	for _, name := range slices.Sorted(maps.Keys(list)) {
-		quantity, at := list[name], path.Key(string(name))
-		errs = append(errs, rule(at, name)...)
-		errs = append(errs, validateQuantity(at, name, quantity)...)
-		if isHugePages(name) && !wholeHugePages(name, quantity) {
-			errs = append(errs, field.Invalid(at, quantity.String(), fmt.Sprintf("%s is not positive integer multiple of %s", quantity.String(), name)))
-		}
+func validateHugePages(path *field.Path, name corev1.ResourceName, quantity resource.Quantity) field.ErrorList {
+	if isHugePages(name) && !wholeHugePages(name, quantity) {
+		return field.ErrorList{field.Invalid(path, quantity.String(), fmt.Sprintf("%s is not positive integer multiple of %s", quantity.String(), name))}
 	}
-	return errs
+	return nil
 }
 
 // validateQuantity checks one amount of a resource.

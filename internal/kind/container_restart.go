@@ -33,6 +33,15 @@ func validateRestartRules(path *field.Path, c *corev1.Container) field.ErrorList
 	return errs
 }
 
+// validateInitRestart is the same for an init container, except that rules
+// without a policy are not read.
+func validateInitRestart(path *field.Path, c *corev1.Container) field.ErrorList {
+	if c.RestartPolicy == nil && len(c.RestartPolicyRules) > 0 {
+		return field.ErrorList{field.Required(path.Child("restartPolicy"), "must specify restartPolicy when restart rules are used")}
+	}
+	return validateRestartRules(path, c)
+}
+
 func validateRestartRule(path *field.Path, rule corev1.ContainerRestartRule) field.ErrorList {
 	errs := oneOf(path.Child("action"), rule.Action,
 		corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)

@@ -52,7 +52,7 @@ func (s *containerScope) validateInitContainers(path *field.Path) field.ErrorLis
 	for i := range s.spec.InitContainers {
 		c, at := &s.spec.InitContainers[i], path.Index(i)
 		errs = append(errs, s.validateContainer(at, c)...)
-		errs = append(errs, validateRestartRules(at, c)...)
+		errs = append(errs, validateInitRestart(at, c)...)
 		if seen[c.Name] {
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		} else if c.Name != "" {

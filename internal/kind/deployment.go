@@ -72,7 +72,7 @@ func defaultDeployment(d *appsv1.Deployment) {
 		setDefault(&strategy.RollingUpdate.MaxUnavailable, intstr.FromString("25%"))
 		setDefault(&strategy.RollingUpdate.MaxSurge, intstr.FromString("25%"))
 	}
-	defaultPodSpec(&d.Spec.Template.Spec)
+	defaultTemplate(&d.Spec.Template)
 }
 
 // prepareDeploymentUpdate raises the generation for annotations too, since they

@@ -52,7 +52,17 @@ func validateStrategy(path *field.Path, s *appsv1.DeploymentStrategy) field.Erro
 		}
 		return validateRollingUpdate(at, s.RollingUpdate)
 	}
-	return field.ErrorList{field.NotSupported(path, untagged{s}, []appsv1.DeploymentStrategyType{appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
+	return field.ErrorList{field.NotSupported(path, untagged{shownStrategy(s)}, []appsv1.DeploymentStrategyType{appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
+}
+
+// shownStrategy is a strategy as upstream shows it: numbers left out are 0.
+func shownStrategy(s *appsv1.DeploymentStrategy) *appsv1.DeploymentStrategy {
+	shown := s.DeepCopy()
+	if r := shown.RollingUpdate; r != nil {
+		setDefault(&r.MaxUnavailable, intstr.IntOrString{})
+		setDefault(&r.MaxSurge, intstr.IntOrString{})
+	}
+	return shown
 }
 
 func validateRollingUpdate(path *field.Path, r *appsv1.RollingUpdateDeployment) field.ErrorList {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // untagged shows a structure in an error as upstream does, whose validation
@@ -29,7 +30,7 @@ func writeUntagged(b *bytes.Buffer, v reflect.Value) error {
 		b.WriteString("null")
 		return nil
 	}
-	if _, ok := v.Interface().(json.Marshaler); ok {
+	if _, ok := v.Interface().(json.Marshaler); ok || isShared(v.Type()) {
 		return writeJSON(b, v)
 	}
 	switch v.Kind() {
@@ -53,23 +54,45 @@ func writeUntagged(b *bytes.Buffer, v reflect.Value) error {
 
 // writeFields writes the members of a structure, those of embedded ones with it.
 func writeFields(b *bytes.Buffer, v reflect.Value, first bool) error {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
+	for _, f := range shownFields(v) {
+		if f.embedded {
+			start := b.Len()
+			if err := writeEmbedded(b, f.value, first); err != nil {
+				return err
+			}
+			first = first && b.Len() == start
+			continue
+		}
 		if !first {
 			b.WriteByte(',')
 		}
 		first = false
-		if f.Anonymous && f.Type.Kind() == reflect.Struct {
-			if err := writeFields(b, v.Field(i), true); err != nil {
-				return err
-			}
-			continue
-		}
-		fmt.Fprintf(b, "%q:", f.Name)
-		if err := writeUntagged(b, v.Field(i)); err != nil {
+		fmt.Fprintf(b, "%q:", f.name)
+		if err := writeUntagged(b, f.value); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// isShared reports whether upstream's validation sees the same structure as
+// clients do.
+func isShared(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && strings.HasPrefix(t.PkgPath(), "k8s.io/apimachinery/")
+}
+
+func writeEmbedded(b *bytes.Buffer, v reflect.Value, first bool) error {
+	if !isShared(v.Type()) {
+		return writeFields(b, v, first)
+	}
+	text, err := json.Marshal(v.Interface())
+	if err != nil || len(text) <= len("{}") {
+		return err
+	}
+	if !first {
+		b.WriteByte(',')
+	}
+	b.Write(text[1 : len(text)-1])
 	return nil
 }
 

@@ -35,6 +35,7 @@ var Pod = &Kind{
 		return append(newMetaErrors(obj, old, apivalidation.NameIsDNSSubdomain), validatePodUpdate(obj.(*corev1.Pod), old.(*corev1.Pod))...)
 	}),
 	Warnings:      podWarnings,
+	EarlyWarnings: earlyPodWarnings,
 	DeletionGrace: podDeletionGrace,
 
 	Subresources: []Subresource{
@@ -58,6 +59,7 @@ var Pod = &Kind{
 			Verbs:          []string{"get", "patch", "update"},
 			PrepareUpdate:  func(obj, old Object) { preparePodStatus(obj.(*corev1.Pod), old.(*corev1.Pod)) },
 			ValidateUpdate: metaUpdateFirst(func(obj, old Object) field.ErrorList { return validatePodStatus(obj.(*corev1.Pod), old.(*corev1.Pod)) }),
+			Warnings:       podStatusWarnings,
 		},
 	},
 

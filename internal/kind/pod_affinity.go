@@ -159,7 +159,7 @@ func validateLabelKeys(path *field.Path, match, mismatch []string, selector *met
 			seen[key] = true
 		}
 		for _, e := range selector.MatchExpressions {
-			if i := slices.Index(match, e.Key); i >= 0 && seen[e.Key] {
+			if i := lastIndex(match, e.Key); i >= 0 && seen[e.Key] {
 				errs = append(errs, field.Invalid(path.Index(i), e.Key, "exists in both matchLabelKeys and labelSelector"))
 			}
 			seen[e.Key] = true
@@ -171,6 +171,15 @@ func validateLabelKeys(path *field.Path, match, mismatch []string, selector *met
 		}
 	}
 	return errs
+}
+
+func lastIndex(list []string, value string) int {
+	for i, s := range slices.Backward(list) {
+		if s == value {
+			return i
+		}
+	}
+	return -1
 }
 
 func validateKeyNames(path *field.Path, keys []string, selector *metav1.LabelSelector) field.ErrorList {

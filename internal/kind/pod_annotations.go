@@ -76,8 +76,11 @@ func validateAppArmorAnnotation(path *field.Path, container, value string, spec 
 	return errs
 }
 
-// validateAnnotationsUpdate: what a node or runtime has acted on stays.
-func validateAnnotationsUpdate(path *field.Path, annotations, old map[string]string) field.ErrorList {
+// validateAnnotationsUpdate: what a node or runtime has acted on stays. What is
+// wrong with the annotations as they are is told after it (an update tells it
+// twice, as upstream does).
+func validateAnnotationsUpdate(path *field.Path, pod *corev1.Pod, old map[string]string) field.ErrorList {
+	annotations := pod.Annotations
 	var errs field.ErrorList
 	changed := func(key, verb string) {
 		switch {
@@ -97,7 +100,7 @@ func validateAnnotationsUpdate(path *field.Path, annotations, old map[string]str
 			changed(key, "add")
 		}
 	}
-	return errs
+	return append(errs, validatePodAnnotations(path, annotations, &pod.Spec)...)
 }
 
 // validateProfilesMatch compares a setting given twice, as an annotation and as

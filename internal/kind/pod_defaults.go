@@ -2,6 +2,7 @@ package kind
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-helpers/resource"
 )
 
@@ -13,12 +14,31 @@ func defaultPod(pod *corev1.Pod) {
 	defaultRequests(pod.Spec.InitContainers)
 	defaultPodResources(pod)
 	setDefault(&pod.Spec.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
+	if grace := pod.Spec.TerminationGracePeriodSeconds; grace != nil && *grace < 0 {
+		pod.Spec.TerminationGracePeriodSeconds = new(int64(1))
+	}
 	if pod.Spec.HostNetwork {
 		defaultHostPorts(pod.Spec.Containers)
 		defaultHostPorts(pod.Spec.InitContainers)
 	}
 	defaultPodSpec(&pod.Spec)
-	matchPodIPs(&pod.Status)
+	defaultPodStatus(&pod.Status)
+	dropInitAnnotations(&pod.ObjectMeta)
+}
+
+// defaultTemplate fills a Pod template of any workload.
+func defaultTemplate(t *corev1.PodTemplateSpec) {
+	defaultPodSpec(&t.Spec)
+	dropInitAnnotations(&t.ObjectMeta)
+}
+
+// dropInitAnnotations forgets how init containers were written before they had
+// a field, so that nothing takes them for a second definition.
+func dropInitAnnotations(meta *metav1.ObjectMeta) {
+	for _, stage := range []string{"alpha", "beta"} {
+		delete(meta.Annotations, "pod."+stage+".kubernetes.io/init-containers")
+		delete(meta.Annotations, "pod."+stage+".kubernetes.io/init-container-statuses")
+	}
 }
 
 // defaultPodSpec fills what every Pod template has too.
@@ -43,11 +63,20 @@ func defaultPodSpec(spec *corev1.PodSpec) {
 	for i := range spec.EphemeralContainers {
 		defaultContainer((*corev1.Container)(&spec.EphemeralContainers[i].EphemeralContainerCommon))
 	}
-	if spec.Resources != nil {
-		roundResources(spec.Resources.Limits)
-		roundResources(spec.Resources.Requests)
-	}
+	roundRequirements(spec.Resources)
 	roundResources(spec.Overhead)
+}
+
+func defaultPodStatus(status *corev1.PodStatus) {
+	matchPodIPs(status)
+	roundResources(status.AllocatedResources)
+	roundRequirements(status.Resources)
+	for _, list := range [][]corev1.ContainerStatus{status.InitContainerStatuses, status.ContainerStatuses, status.EphemeralContainerStatuses} {
+		for i := range list {
+			roundResources(list[i].AllocatedResources)
+			roundRequirements(list[i].Resources)
+		}
+	}
 }
 
 // matchServiceAccount keeps the field's old name and its new one the same; the
@@ -137,6 +166,13 @@ func roundResources(list corev1.ResourceList) {
 	for name, quantity := range list {
 		quantity.RoundUp(-3)
 		list[name] = quantity
+	}
+}
+
+func roundRequirements(r *corev1.ResourceRequirements) {
+	if r != nil {
+		roundResources(r.Limits)
+		roundResources(r.Requests)
 	}
 }
 

@@ -45,18 +45,18 @@ func refuseLinuxFields(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
 			errs = append(errs, field.Forbidden(at, why))
 		}
 	}
-	refuse(path.Child("hostUsers"), spec.HostUsers != nil)
-	refuse(path.Child("hostPID"), spec.HostPID)
-	refuse(path.Child("hostIPC"), spec.HostIPC)
-	refuse(path.Child("shareProcessNamespace"), spec.ShareProcessNamespace != nil)
 	if sc := spec.SecurityContext; sc != nil {
 		at := path.Child("securityContext")
 		refuse(at.Child("appArmorProfile"), sc.AppArmorProfile != nil)
 		refuse(at.Child("seLinuxOptions"), sc.SELinuxOptions != nil)
+		refuse(path.Child("hostUsers"), spec.HostUsers != nil)
+		refuse(path.Child("hostPID"), spec.HostPID)
+		refuse(path.Child("hostIPC"), spec.HostIPC)
 		refuse(at.Child("seccompProfile"), sc.SeccompProfile != nil)
 		refuse(at.Child("fsGroup"), sc.FSGroup != nil)
 		refuse(at.Child("fsGroupChangePolicy"), sc.FSGroupChangePolicy != nil)
 		refuse(at.Child("sysctls"), len(sc.Sysctls) > 0)
+		refuse(path.Child("shareProcessNamespace"), spec.ShareProcessNamespace != nil)
 		refuse(at.Child("runAsUser"), sc.RunAsUser != nil)
 		refuse(at.Child("runAsGroup"), sc.RunAsGroup != nil)
 		refuse(at.Child("supplementalGroups"), sc.SupplementalGroups != nil)

@@ -14,13 +14,19 @@ import (
 // AppArmor annotation into its field.
 func preparePodCreate(pod *corev1.Pod) {
 	pod.Generation = 1
-	pod.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: qosClass(pod)}
+	class := pod.Status.QOSClass // the one part of the status that upstream lets in
+	if class == "" {
+		class = qosClass(pod)
+	}
+	pod.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: class}
 	if len(pod.Spec.SchedulingGates) > 0 {
 		pod.Status.Conditions = []corev1.PodCondition{{
 			Type:    corev1.PodScheduled,
 			Status:  corev1.ConditionFalse,
 			Reason:  corev1.PodReasonSchedulingGated,
 			Message: "Scheduling is blocked due to non-empty scheduling gates",
+
+			LastTransitionTime: pod.CreationTimestamp, // now: functions of a kind ask no clock
 		}}
 	}
 	dropDisabled(&pod.Spec)
@@ -53,6 +59,20 @@ func preparePodStatus(pod, old *corev1.Pod) {
 	orDefault(&pod.Status.QOSClass, old.Status.QOSClass)
 	orDefault(&pod.Status.ObservedGeneration, old.Status.ObservedGeneration)
 	keepObserved(pod.Status.Conditions, old.Status.Conditions)
+	dropDisabledStatus(&pod.Status)
+}
+
+// dropDisabledStatus removes what belongs to features that 1.36 leaves off:
+// digests of image volumes, and claims on what nodes can allocate.
+func dropDisabledStatus(status *corev1.PodStatus) {
+	status.NodeAllocatableResourceClaimStatuses = nil
+	for _, list := range [][]corev1.ContainerStatus{status.ContainerStatuses, status.InitContainerStatuses, status.EphemeralContainerStatuses} {
+		for i := range list {
+			for j := range list[i].VolumeMounts {
+				list[i].VolumeMounts[j].VolumeStatus = nil
+			}
+		}
+	}
 }
 
 // keepObserved fills in which generation a condition was seen at where a client
@@ -78,6 +98,7 @@ func preparePodEphemeral(pod, old *corev1.Pod) {
 	pod.Status = *old.Status.DeepCopy()
 	metav1.ResetObjectMetaForStatus(pod, old.DeepCopy())
 	pod.Spec.EphemeralContainers = added
+	dropDisabled(&pod.Spec)
 	raisePodGeneration(pod, old)
 }
 
@@ -87,8 +108,10 @@ func preparePodEphemeral(pod, old *corev1.Pod) {
 func dropDisabled(spec *corev1.PodSpec) {
 	spec.SchedulingGroup = nil
 	eachContainer(nil, spec, func(_ *field.Path, c *corev1.Container) {
-		if c.Lifecycle != nil {
-			c.Lifecycle.StopSignal = nil
+		if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
+			if c.Lifecycle.StopSignal = nil; *c.Lifecycle == (corev1.Lifecycle{}) {
+				c.Lifecycle = nil
+			}
 		}
 	})
 	for i := range spec.Volumes {
@@ -156,13 +179,13 @@ func copyAppArmorAnnotations(pod *corev1.Pod) {
 	if pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows {
 		return
 	}
-	var own *corev1.AppArmorProfile
-	if pod.Spec.SecurityContext != nil {
-		own = pod.Spec.SecurityContext.AppArmorProfile
+	if len(pod.Annotations) == 0 {
+		return
 	}
+	own := podAppArmor(&pod.Spec)
 	eachContainer(nil, &pod.Spec, func(_ *field.Path, c *corev1.Container) {
-		value, ok := pod.Annotations[corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix+c.Name]
-		if !ok || c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
+		value, ok := olderAppArmor(pod.Annotations, c)
+		if !ok {
 			return
 		}
 		profile := appArmorProfile(value)
@@ -176,8 +199,33 @@ func copyAppArmorAnnotations(pod *corev1.Pod) {
 	})
 }
 
+func podAppArmor(spec *corev1.PodSpec) *corev1.AppArmorProfile {
+	if spec.SecurityContext == nil {
+		return nil
+	}
+	return spec.SecurityContext.AppArmorProfile
+}
+
+// olderAppArmor returns the annotation of a container that has no field.
+func olderAppArmor(annotations map[string]string, c *corev1.Container) (value string, ok bool) {
+	if c.SecurityContext != nil && c.SecurityContext.AppArmorProfile != nil {
+		return "", false
+	}
+	value, ok = annotations[corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix+c.Name]
+	return value, ok
+}
+
 // appArmorProfile reads the annotation's value; nil where it says nothing good.
 func appArmorProfile(value string) *corev1.AppArmorProfile {
+	profile := appArmorField(value)
+	if profile == nil || len(validateAppArmor(field.NewPath("profile"), profile)) > 0 {
+		return nil
+	}
+	return profile
+}
+
+// appArmorField is the annotation's value as the field would have it.
+func appArmorField(value string) *corev1.AppArmorProfile {
 	switch value {
 	case corev1.DeprecatedAppArmorBetaProfileNameUnconfined:
 		return &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeUnconfined}
@@ -185,12 +233,8 @@ func appArmorProfile(value string) *corev1.AppArmorProfile {
 		return &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}
 	}
 	name, ok := strings.CutPrefix(value, corev1.DeprecatedAppArmorBetaProfileNamePrefix)
-	if !ok {
+	if !ok || name == "" {
 		return nil
 	}
-	profile := &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: &name}
-	if len(validateAppArmor(field.NewPath("profile"), profile)) > 0 {
-		return nil
-	}
-	return profile
+	return &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost, LocalhostProfile: &name}
 }

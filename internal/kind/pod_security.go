@@ -13,21 +13,21 @@ import (
 )
 
 // validatePodSecurity checks what holds for all containers of a Pod.
-func validatePodSecurity(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
+func (of podIdentity) validatePodSecurity(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
 	sc, at := spec.SecurityContext, path.Child("securityContext")
-	var errs field.ErrorList
-	if isTrue(spec.ShareProcessNamespace) && spec.HostPID {
-		errs = append(errs, field.Invalid(at.Child("shareProcessNamespace"), true, "ShareProcessNamespace and HostPID cannot both be enabled"))
-	}
 	if sc == nil {
-		return errs
+		return nil
 	}
-	errs = append(errs, validateIDs(at, sc.RunAsUser, sc.RunAsGroup)...)
+	var errs field.ErrorList
 	if sc.FSGroup != nil {
 		errs = append(errs, invalidEach(at.Child("fsGroup"), *sc.FSGroup, validation.IsValidGroupID(*sc.FSGroup))...)
 	}
+	errs = append(errs, validateIDs(at, sc.RunAsUser, sc.RunAsGroup)...)
 	for i, gid := range sc.SupplementalGroups {
 		errs = append(errs, invalidEach(at.Child("supplementalGroups").Index(i), gid, validation.IsValidGroupID(gid))...)
+	}
+	if isTrue(spec.ShareProcessNamespace) && spec.HostPID {
+		errs = append(errs, field.Invalid(at.Child("shareProcessNamespace"), true, "ShareProcessNamespace and HostPID cannot both be enabled"))
 	}
 	errs = append(errs, validateSysctls(at.Child("sysctls"), spec)...)
 	if sc.FSGroupChangePolicy != nil {
@@ -39,10 +39,19 @@ func validatePodSecurity(path *field.Path, spec *corev1.PodSpec) field.ErrorList
 	if sc.SupplementalGroupsPolicy != nil {
 		errs = append(errs, oneOf(at.Child("supplementalGroupsPolicy"), *sc.SupplementalGroupsPolicy, corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)...)
 	}
-	if sc.SELinuxChangePolicy != nil {
-		errs = append(errs, oneOf(at.Child("seLinuxChangePolicy"), *sc.SELinuxChangePolicy, corev1.SELinuxChangePolicyMountOption, corev1.SELinuxChangePolicyRecursive)...)
+	return append(errs, of.validateSELinuxChange(at.Child("seLinuxChangePolicy"), sc.SELinuxChangePolicy)...)
+}
+
+// validateSELinuxChange: mounting with a label is known to 1.36 but off
+// (SELinuxMount is beta), and then only to be had by changing another choice.
+func (of podIdentity) validateSELinuxChange(path *field.Path, policy *corev1.PodSELinuxChangePolicy) field.ErrorList {
+	if policy == nil {
+		return nil
 	}
-	return errs
+	if of.old != nil && of.old.SecurityContext != nil && of.old.SecurityContext.SELinuxChangePolicy != nil {
+		return oneOf(path, *policy, corev1.SELinuxChangePolicyMountOption, corev1.SELinuxChangePolicyRecursive)
+	}
+	return oneOf(path, *policy, corev1.SELinuxChangePolicyRecursive)
 }
 
 func validateIDs(path *field.Path, user, group *int64) field.ErrorList {

@@ -1,20 +1,20 @@
 package kind
 
 import (
-	"net/netip"
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 )
 
 // validatePodStatus checks what a node, or the scheduler, says of a Pod.
 func validatePodStatus(pod, old *corev1.Pod) field.ErrorList {
 	path := field.NewPath("status")
 	is, was := &pod.Status, &old.Status
-	errs := validateAnnotationsUpdate(field.NewPath("metadata", "annotations"), pod.Annotations, old.Annotations)
-	errs = append(errs, validatePodAnnotations(field.NewPath("metadata", "annotations"), pod.Annotations, &pod.Spec)...)
+	errs := validateAnnotationsUpdate(field.NewPath("metadata", "annotations"), pod, old.Annotations)
 	errs = append(errs, validateConditions(path.Child("conditions"), is.Conditions)...)
 	if pod.Spec.NodeName != old.Spec.NodeName {
 		errs = append(errs, field.Forbidden(path.Child("nodeName"), "may not be changed directly"))
@@ -32,11 +32,16 @@ func validatePodStatus(pod, old *corev1.Pod) field.ErrorList {
 	errs = append(errs, validateEnded(path.Child("containerStatuses"), is.ContainerStatuses, was.ContainerStatuses, spec, spec.Containers)...)
 	errs = append(errs, validateEnded(path.Child("initContainerStatuses"), is.InitContainerStatuses, was.InitContainerStatuses, spec, spec.InitContainers)...)
 	errs = append(errs, validateEnded(path.Child("ephemeralContainerStatuses"), is.EphemeralContainerStatuses, was.EphemeralContainerStatuses, spec, nil)...)
+	errs = append(errs, validateClaimStatuses(path.Child("resourceClaimStatuses"), is.ResourceClaimStatuses, spec.ResourceClaims)...)
+	errs = append(errs, validateExtendedClaim(path.Child("extendedResourceClaimStatus"), is.ExtendedResourceClaimStatus, spec)...)
 	errs = append(errs, validatePodIPs(path.Child("podIPs"), is, was)...)
 	errs = append(errs, validateHostIPs(path.Child("hostIPs"), is, was)...)
-	errs = append(errs, validateStatusUsers(path.Child("containerStatuses"), is.ContainerStatuses)...)
-	errs = append(errs, validateStatusUsers(path.Child("initContainerStatuses"), is.InitContainerStatuses)...)
-	return append(errs, validateStatusUsers(path.Child("ephemeralContainerStatuses"), is.EphemeralContainerStatuses)...)
+	errs = append(errs, validateStatusUsers(path.Child("containerStatuses"), is.ContainerStatuses, pod.Spec.OS)...)
+	errs = append(errs, validateStatusUsers(path.Child("initContainerStatuses"), is.InitContainerStatuses, pod.Spec.OS)...)
+	errs = append(errs, validateStatusUsers(path.Child("ephemeralContainerStatuses"), is.EphemeralContainerStatuses, pod.Spec.OS)...)
+	errs = append(errs, validateHealths(path.Child("containerStatuses"), is.ContainerStatuses, spec.Containers)...)
+	errs = append(errs, validateHealths(path.Child("initContainerStatuses"), is.InitContainerStatuses, spec.InitContainers)...)
+	return append(errs, refuseHealths(path.Child("ephemeralContainerStatuses"), is.EphemeralContainerStatuses)...)
 }
 
 func validateObserved(path *field.Path, generation int64) field.ErrorList {
@@ -80,19 +85,8 @@ func validateEnded(path *field.Path, is, was []corev1.ContainerStatus, spec *cor
 }
 
 func validatePodIPs(path *field.Path, is, was *corev1.PodStatus) field.ErrorList {
-	var errs field.ErrorList
-	var ips, old []string
-	for _, ip := range was.PodIPs {
-		old = append(old, ip.IP)
-	}
-	for i, ip := range is.PodIPs {
-		ips = append(ips, ip.IP)
-		errs = append(errs, ipAddress(path.Index(i), ip.IP, old...)...)
-	}
-	if !onePerFamily(ips) {
-		errs = append(errs, field.Invalid(path, untagged{is.PodIPs}, "may specify no more than one IP for each IP family"))
-	}
-	return errs
+	ip := func(ip corev1.PodIP) string { return ip.IP }
+	return validateDualStack(path, untagged{is.PodIPs}, mapped(is.PodIPs, ip), mapped(was.PodIPs, ip))
 }
 
 func validateHostIPs(path *field.Path, is, was *corev1.PodStatus) field.ErrorList {
@@ -103,40 +97,48 @@ func validateHostIPs(path *field.Path, is, was *corev1.PodStatus) field.ErrorLis
 	if is.HostIP != is.HostIPs[0].IP {
 		errs = append(errs, field.Invalid(path.Index(0).Child("ip"), is.HostIPs[0].IP, "must be equal to `hostIP`"))
 	}
-	var ips, old []string
-	for _, ip := range was.HostIPs {
-		old = append(old, ip.IP)
+	ip := func(ip corev1.HostIP) string { return ip.IP }
+	return append(errs, validateDualStack(path, untagged{is.HostIPs}, mapped(is.HostIPs, ip), mapped(was.HostIPs, ip))...)
+}
+
+// validateDualStack checks addresses, of which there may be one of each family.
+func validateDualStack(path *field.Path, shown any, ips, old []string) field.ErrorList {
+	var errs field.ErrorList
+	for i, ip := range ips {
+		errs = append(errs, ipAddress(path.Index(i), ip, old...)...)
 	}
-	for i, ip := range is.HostIPs {
-		ips = append(ips, ip.IP)
-		errs = append(errs, ipAddress(path.Index(i), ip.IP, old...)...)
+	if len(ips) < 2 {
+		return errs
 	}
-	if !onePerFamily(ips) {
-		errs = append(errs, field.Invalid(path, untagged{is.HostIPs}, "may specify no more than one IP for each IP family"))
+	dual, err := netutils.IsDualStackIPStrings(ips)
+	if err != nil {
+		errs = append(errs, field.InternalError(path, fmt.Errorf("failed to check for dual stack with error:%w", err)))
+	}
+	if !dual || len(ips) > 2 {
+		errs = append(errs, field.Invalid(path, shown, "may specify no more than one IP for each IP family"))
 	}
 	return errs
 }
 
-// onePerFamily accepts one address, or one of IPv4 and one of IPv6.
-func onePerFamily(ips []string) bool {
-	if len(ips) < 2 {
-		return true
+func mapped[T any](list []T, to func(T) string) []string {
+	var out []string
+	for _, one := range list {
+		out = append(out, to(one))
 	}
-	if len(ips) > 2 {
-		return false
-	}
-	a, errA := netip.ParseAddr(ips[0])
-	b, errB := netip.ParseAddr(ips[1])
-	return errA == nil && errB == nil && a.Is4() != b.Is4()
+	return out
 }
 
-func validateStatusUsers(path *field.Path, statuses []corev1.ContainerStatus) field.ErrorList {
+func validateStatusUsers(path *field.Path, statuses []corev1.ContainerStatus, os *corev1.PodOS) field.ErrorList {
 	var errs field.ErrorList
 	for i, s := range statuses {
 		if s.User == nil || s.User.Linux == nil {
 			continue
 		}
 		user, at := s.User.Linux, path.Index(i).Child("user", "linux")
+		if os != nil && os.Name == corev1.Windows {
+			errs = append(errs, field.Forbidden(at, "cannot be set for a windows pod"))
+			continue
+		}
 		errs = append(errs, invalidEach(at.Child("uid"), user.UID, validation.IsValidUserID(user.UID))...)
 		errs = append(errs, invalidEach(at.Child("gid"), user.GID, validation.IsValidGroupID(user.GID))...)
 		for j, gid := range user.SupplementalGroups {

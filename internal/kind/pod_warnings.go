@@ -2,11 +2,10 @@ package kind
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -24,13 +23,45 @@ func podWarnings(obj, old Object) []string {
 	return append(warnings, specWarnings(nil, pod.Annotations, &pod.Spec)...)
 }
 
-// specWarnings are upstream's commonest about a Pod or template at path.
+// earlyPodWarnings are told of what a new Pod was sent with, before it is made
+// what is stored: an annotation that says what no field does.
+func earlyPodWarnings(obj Object) []string {
+	pod := obj.(*corev1.Pod)
+	if len(pod.Annotations) == 0 || pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows {
+		return nil
+	}
+	w := &warner{}
+	eachContainer(nil, &pod.Spec, func(_ *field.Path, c *corev1.Container) {
+		if value, ok := olderAppArmor(pod.Annotations, c); ok {
+			if profile := appArmorProfile(value); profile == nil || !equality.Semantic.DeepEqual(profile, podAppArmor(&pod.Spec)) {
+				w.appArmor(field.NewPath("metadata", "annotations"), c.Name)
+			}
+		}
+	})
+	return w.texts
+}
+
+// podStatusWarnings are about addresses that a node reports.
+func podStatusWarnings(obj, _ Object) []string {
+	status, path := &obj.(*corev1.Pod).Status, field.NewPath("status")
+	var texts []string
+	for i, ip := range status.PodIPs {
+		texts = append(texts, validation.GetWarningsForIP(path.Child("podIPs").Index(i).Child("ip"), ip.IP)...)
+	}
+	for i, ip := range status.HostIPs {
+		texts = append(texts, validation.GetWarningsForIP(path.Child("hostIPs").Index(i).Child("ip"), ip.IP)...)
+	}
+	return texts
+}
+
+// specWarnings are upstream's about a Pod (path is nil) or the template at path.
 func specWarnings(path *field.Path, annotations map[string]string, spec *corev1.PodSpec) []string {
 	w := &warner{}
-	at := path.Child("spec")
+	at, notes := path.Child("spec"), path.Child("metadata", "annotations")
 	w.labels(at, spec)
-	w.annotations(path.Child("metadata", "annotations"), annotations, spec)
+	w.annotations(notes, annotations)
 	w.volumes(at.Child("volumes"), spec.Volumes)
+	w.overlaps(spec.Volumes)
 	w.duplicates(at.Child("hostAliases"), "ip", len(spec.HostAliases), func(i int) string { return spec.HostAliases[i].IP })
 	w.duplicates(at.Child("imagePullSecrets"), "name", len(spec.ImagePullSecrets), func(i int) string { return spec.ImagePullSecrets[i].Name })
 	for i, s := range spec.ImagePullSecrets {
@@ -38,18 +69,26 @@ func specWarnings(path *field.Path, annotations map[string]string, spec *corev1.
 			w.say(at.Child("imagePullSecrets").Index(i).Child("name"), `invalid empty name ""`)
 		}
 	}
-	w.fractions(at.Child("overhead"), spec.Overhead)
+	w.fractions(at.Child("overhead"), corev1.ResourceMemory, spec.Overhead)
+	w.fractions(at.Child("overhead"), corev1.ResourceEphemeralStorage, spec.Overhead)
+	if spec.SecurityContext == nil || spec.SecurityContext.SeccompProfile == nil {
+		w.seccomp(notes, annotations, corev1.SeccompPodAnnotationKey)
+	}
 	eachContainer(at, spec, func(at *field.Path, c *corev1.Container) {
-		w.fractions(at.Child("resources", "limits"), c.Resources.Limits)
-		w.fractions(at.Child("resources", "requests"), c.Resources.Requests)
+		w.profiles(notes, annotations, spec, c, path != nil)
+		for _, name := range []corev1.ResourceName{corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
+			w.fractions(at.Child("resources", "limits"), name, c.Resources.Limits)
+			w.fractions(at.Child("resources", "requests"), name, c.Resources.Requests)
+		}
 		w.env(at.Child("env"), c.Env)
 	})
 	w.ports(at, spec)
-	w.addresses(at, spec)
-	w.affinity(at.Child("affinity"), spec.Affinity)
+	w.portNames(at, spec)
 	if s := spec.TerminationGracePeriodSeconds; s != nil && *s < 0 {
 		w.say(at.Child("terminationGracePeriodSeconds"), "must be >= 0; negative values are invalid and will be treated as 1")
 	}
+	w.affinity(at.Child("affinity"), spec.Affinity)
+	w.addresses(at, spec)
 	return w.texts
 }
 
@@ -59,53 +98,42 @@ func (w *warner) say(path *field.Path, format string, args ...any) {
 	w.texts = append(w.texts, path.String()+": "+fmt.Sprintf(format, args...))
 }
 
-func (w *warner) annotations(path *field.Path, annotations map[string]string, spec *corev1.PodSpec) {
-	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		switch {
-		case key == "scheduler.alpha.kubernetes.io/critical-pod":
-			w.say(path.Key(key), `non-functional in v1.16+; use the "priorityClassName" field instead`)
-		case key == "security.alpha.kubernetes.io/sysctls", key == "security.alpha.kubernetes.io/unsafe-sysctls":
-			w.say(path.Key(key), `non-functional in v1.11+; use the "sysctls" field instead`)
-		case key == corev1.SeccompPodAnnotationKey && (spec.SecurityContext == nil || spec.SecurityContext.SeccompProfile == nil):
-			w.say(path.Key(key), `non-functional in v1.27+; use the "seccompProfile" field instead`)
+func (w *warner) annotations(path *field.Path, annotations map[string]string) {
+	for _, old := range []struct{ key, text string }{
+		{"scheduler.alpha.kubernetes.io/critical-pod", `non-functional in v1.16+; use the "priorityClassName" field instead`},
+		{"security.alpha.kubernetes.io/sysctls", `non-functional in v1.11+; use the "sysctls" field instead`},
+		{"security.alpha.kubernetes.io/unsafe-sysctls", `non-functional in v1.11+; use the "sysctls" field instead`},
+	} {
+		if _, ok := annotations[old.key]; ok {
+			w.say(path.Key(old.key), "%s", old.text)
 		}
 	}
-	eachContainer(nil, spec, func(_ *field.Path, c *corev1.Container) {
-		sc := c.SecurityContext
-		key := corev1.SeccompContainerAnnotationKeyPrefix + c.Name
-		if _, ok := annotations[key]; ok && (sc == nil || sc.SeccompProfile == nil) {
-			w.say(path.Key(key), `non-functional in v1.27+; use the "seccompProfile" field instead`)
-		}
-		own := spec.SecurityContext != nil && spec.SecurityContext.AppArmorProfile != nil
-		key = corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix + c.Name
-		if _, ok := annotations[key]; ok && !own && (sc == nil || sc.AppArmorProfile == nil) {
-			w.say(path.Key(key), `deprecated since v1.30; use the "appArmorProfile" field instead`)
-		}
-	})
 }
 
-func (w *warner) volumes(path *field.Path, volumes []corev1.Volume) {
-	for i, v := range volumes {
-		for _, old := range []struct {
-			name string
-			used bool
-			text string
-		}{
-			{"photonPersistentDisk", v.PhotonPersistentDisk != nil, "deprecated in v1.11, non-functional in v1.16+"},
-			{"gitRepo", v.GitRepo != nil, "deprecated in v1.11, and disabled by default in v1.33+"},
-			{"scaleIO", v.ScaleIO != nil, "deprecated in v1.16, non-functional in v1.22+"},
-			{"flocker", v.Flocker != nil, "deprecated in v1.22, non-functional in v1.25+"},
-			{"storageOS", v.StorageOS != nil, "deprecated in v1.22, non-functional in v1.25+"},
-			{"quobyte", v.Quobyte != nil, "deprecated in v1.22, non-functional in v1.25+"},
-			{"glusterfs", v.Glusterfs != nil, "deprecated in v1.25, non-functional in v1.26+"},
-			{"cephfs", v.CephFS != nil, "deprecated in v1.28, non-functional in v1.31+"},
-			{"rbd", v.RBD != nil, "deprecated in v1.28, non-functional in v1.31+"},
-		} {
-			if old.used {
-				w.say(path.Index(i).Child(old.name), "%s", old.text)
-			}
+func (w *warner) seccomp(path *field.Path, annotations map[string]string, key string) {
+	if _, ok := annotations[key]; ok {
+		w.say(path.Key(key), `non-functional in v1.27+; use the "seccompProfile" field instead`)
+	}
+}
+
+// profiles warns of a container's profiles in annotations. AppArmor's of a Pod
+// has been told before it was copied into the field.
+func (w *warner) profiles(path *field.Path, annotations map[string]string, spec *corev1.PodSpec, c *corev1.Container, template bool) {
+	if len(annotations) == 0 {
+		return
+	}
+	if c.SecurityContext == nil || c.SecurityContext.SeccompProfile == nil {
+		w.seccomp(path, annotations, corev1.SeccompContainerAnnotationKeyPrefix+c.Name)
+	}
+	if value, ok := olderAppArmor(annotations, c); ok && template {
+		if own := podAppArmor(spec); own == nil || !equality.Semantic.DeepEqual(own, appArmorField(value)) {
+			w.appArmor(path, c.Name)
 		}
 	}
+}
+
+func (w *warner) appArmor(path *field.Path, container string) {
+	w.say(path.Key(corev1.DeprecatedAppArmorBetaContainerAnnotationKeyPrefix+container), `deprecated since v1.30; use the "appArmorProfile" field instead`)
 }
 
 // duplicates warns of keys that come twice in a list, where apply keeps one.
@@ -119,11 +147,9 @@ func (w *warner) duplicates(path *field.Path, name string, n int, key func(int) 
 	}
 }
 
-func (w *warner) fractions(path *field.Path, list corev1.ResourceList) {
-	for _, name := range []corev1.ResourceName{corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
-		if quantity, ok := list[name]; ok && quantity.MilliValue()%1000 != 0 {
-			w.say(path.Key(string(name)), "fractional byte value %q is invalid, must be an integer", quantity.String())
-		}
+func (w *warner) fractions(path *field.Path, name corev1.ResourceName, list corev1.ResourceList) {
+	if quantity, ok := list[name]; ok && quantity.MilliValue()%1000 != 0 {
+		w.say(path.Key(string(name)), "fractional byte value %q is invalid, must be an integer", quantity.String())
 	}
 }
 
@@ -137,32 +163,4 @@ func (w *warner) env(path *field.Path, vars []corev1.EnvVar) {
 		}
 		seen[env.Name] = true
 	}
-}
-
-func (w *warner) ports(path *field.Path, spec *corev1.PodSpec) {
-	type use struct {
-		path *field.Path
-		port corev1.ContainerPort
-	}
-	uses := map[string][]use{}
-	eachContainer(path, spec, func(at *field.Path, c *corev1.Container) {
-		for i, port := range c.Ports {
-			at := at.Child("ports").Index(i)
-			if port.HostIP != "" && port.HostPort == 0 {
-				w.say(at, "hostIP set without hostPort: %+v", port)
-			}
-			key := fmt.Sprintf("%d/%s", port.ContainerPort, port.Protocol)
-			for _, other := range uses[key] {
-				switch {
-				case port.HostIP == other.port.HostIP && port.HostPort == other.port.HostPort:
-					w.say(at, "duplicate port definition with %s", other.path)
-				case port.HostPort == 0 || other.port.HostPort == 0:
-					w.say(at, "overlapping port definition with %s", other.path)
-				case port.HostPort == other.port.HostPort && (port.HostIP == "") != (other.port.HostIP == ""):
-					w.say(at, "dangerously ambiguous port definition with %s", other.path)
-				}
-			}
-			uses[key] = append(uses[key], use{at, port})
-		}
-	})
 }

@@ -24,6 +24,12 @@ func oldNodeLabel(key string) (text string, old bool) {
 		return `deprecated since v1.17; use "topology.kubernetes.io/zone" instead`, true
 	case corev1.LabelInstanceType:
 		return `deprecated since v1.17; use "node.kubernetes.io/instance-type" instead`, true
+	case "app.kubernetes.io/created-by":
+		return `deprecated since v1.9`, true
+	case corev1.PreferAvoidPodsAnnotationKey:
+		return `deprecated since v1.22; use Taints and Tolerations instead`, true
+	case "node-role.kubernetes.io/master":
+		return `use "node-role.kubernetes.io/control-plane" instead`, true
 	}
 	return "", false
 }
@@ -37,11 +43,11 @@ func (w *warner) labels(path *field.Path, spec *corev1.PodSpec) {
 	}
 	n := nodeAffinity(spec)
 	for i, term := range nodeTerms(n) {
-		w.nodeTerm(path.Child("affinity", "nodeAffinity", required, "nodeSelectorTerms").Index(i), term)
+		w.nodeTerm(path.Child("affinity", "nodeAffinity", required, "nodeSelectorTerms").Index(i), term, false)
 	}
 	if n != nil {
 		for i, p := range n.PreferredDuringSchedulingIgnoredDuringExecution {
-			w.nodeTerm(path.Child("affinity", "nodeAffinity", preferred).Index(i).Child("preference"), p.Preference)
+			w.nodeTerm(path.Child("affinity", "nodeAffinity", preferred).Index(i).Child("preference"), p.Preference, true)
 		}
 	}
 	for i, c := range spec.TopologySpreadConstraints {
@@ -55,10 +61,20 @@ func (w *warner) labels(path *field.Path, spec *corev1.PodSpec) {
 	}
 }
 
-func (w *warner) nodeTerm(path *field.Path, term corev1.NodeSelectorTerm) {
+// nodeTerm warns of old labels and, where they were always let by, of values
+// that no label can have.
+func (w *warner) nodeTerm(path *field.Path, term corev1.NodeSelectorTerm, values bool) {
 	for i, e := range term.MatchExpressions {
 		if text, old := oldNodeLabel(e.Key); old {
 			w.say(path.Child("matchExpressions").Index(i).Child("key"), "%s is %s", e.Key, text)
+		}
+		for j, value := range e.Values {
+			if !values {
+				break
+			}
+			for _, wrong := range validation.IsValidLabelValue(value) {
+				w.say(path.Child("matchExpressions").Index(i).Child("values").Index(j), "%s is invalid, %s", value, wrong)
+			}
 		}
 	}
 }
@@ -88,7 +104,7 @@ func (w *warner) affinity(path *field.Path, affinity *corev1.Affinity) {
 	}
 }
 
-// addresses warns of good addresses that are not written in the usual way.
+// addresses warns of addresses that are not written in the usual way.
 func (w *warner) addresses(path *field.Path, spec *corev1.PodSpec) {
 	check := func(at *field.Path, ip string) {
 		if len(ipAddress(at, ip)) == 0 {

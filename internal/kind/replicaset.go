@@ -28,7 +28,7 @@ var ReplicaSet = &Kind{
 	Default: func(obj Object) {
 		rs := obj.(*appsv1.ReplicaSet)
 		setDefault(&rs.Spec.Replicas, 1)
-		defaultPodSpec(&rs.Spec.Template.Spec)
+		defaultTemplate(&rs.Spec.Template)
 	},
 	PrepareCreate: func(obj Object) {
 		rs := obj.(*appsv1.ReplicaSet)

@@ -10,53 +10,61 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// legacyVolumeChecks are the types of storage that Kubernetes has, or had, code
-// of its own for. They are accepted as upstream accepts them; what runs Pods
-// says which of them it can mount.
-func legacyVolumeChecks(v *corev1.VolumeSource) []volumeCheck {
-	one := func(name string, set bool, child string, value func() string) volumeCheck {
-		return volumeCheck{name, set, func(p *field.Path) field.ErrorList { return notEmpty(p.Child(child), value()) }}
+// The types below are storage that Kubernetes has, or had, code of its own for.
+// They are accepted as upstream accepts them; what runs Pods says which of them
+// it can mount.
+
+func validateGitRepo(path *field.Path, v *corev1.GitRepoVolumeSource) field.ErrorList {
+	return append(notEmpty(path.Child("repository"), v.Repository), relativePath(path.Child("directory"), v.Directory)...)
+}
+
+func validateGCEDisk(path *field.Path, v *corev1.GCEPersistentDiskVolumeSource) field.ErrorList {
+	return append(notEmpty(path.Child("pdName"), v.PDName), validatePartition(path, v.Partition)...)
+}
+
+func validateAWSDisk(path *field.Path, v *corev1.AWSElasticBlockStoreVolumeSource) field.ErrorList {
+	return append(notEmpty(path.Child("volumeID"), v.VolumeID), validatePartition(path, v.Partition)...)
+}
+
+func validateGlusterfs(path *field.Path, v *corev1.GlusterfsVolumeSource) field.ErrorList {
+	return append(notEmpty(path.Child("endpoints"), v.EndpointsName), notEmpty(path.Child("path"), v.Path)...)
+}
+
+func validateRBD(path *field.Path, v *corev1.RBDVolumeSource) field.ErrorList {
+	return append(notEmptyList(path.Child("monitors"), v.CephMonitors), notEmpty(path.Child("image"), v.RBDImage)...)
+}
+
+func validateCinder(path *field.Path, v *corev1.CinderVolumeSource) field.ErrorList {
+	return append(notEmpty(path.Child("volumeID"), v.VolumeID), validateSecretName(path, v.SecretRef)...)
+}
+
+func validateAzureFile(path *field.Path, v *corev1.AzureFileVolumeSource) field.ErrorList {
+	return append(notEmpty(path.Child("secretName"), v.SecretName), notEmpty(path.Child("shareName"), v.ShareName)...)
+}
+
+func validateVsphere(path *field.Path, v *corev1.VsphereVirtualDiskVolumeSource) field.ErrorList {
+	return notEmpty(path.Child("volumePath"), v.VolumePath)
+}
+
+func validatePhoton(path *field.Path, v *corev1.PhotonPersistentDiskVolumeSource) field.ErrorList {
+	return notEmpty(path.Child("pdID"), v.PdID)
+}
+
+func validatePortworx(path *field.Path, v *corev1.PortworxVolumeSource) field.ErrorList {
+	return notEmpty(path.Child("volumeID"), v.VolumeID)
+}
+
+func validateScaleIO(path *field.Path, v *corev1.ScaleIOVolumeSource) field.ErrorList {
+	errs := append(notEmpty(path.Child("gateway"), v.Gateway), notEmpty(path.Child("system"), v.System)...)
+	return append(errs, notEmpty(path.Child("volumeName"), v.VolumeName)...)
+}
+
+// validateISCSIName: what the node calls the session is made of both.
+func validateISCSIName(s volumeScope, v *corev1.VolumeSource) field.ErrorList {
+	if v.ISCSI.InitiatorName == nil || len(s.name+":"+v.ISCSI.TargetPortal) <= 64 {
+		return nil
 	}
-	return []volumeCheck{
-		{"gitRepo", v.GitRepo != nil, func(p *field.Path) field.ErrorList {
-			return append(notEmpty(p.Child("repository"), v.GitRepo.Repository), relativePath(p.Child("directory"), v.GitRepo.Directory)...)
-		}},
-		{"gcePersistentDisk", v.GCEPersistentDisk != nil, func(p *field.Path) field.ErrorList {
-			d := v.GCEPersistentDisk
-			return append(notEmpty(p.Child("pdName"), d.PDName), validatePartition(p, d.Partition)...)
-		}},
-		{"awsElasticBlockStore", v.AWSElasticBlockStore != nil, func(p *field.Path) field.ErrorList {
-			d := v.AWSElasticBlockStore
-			return append(notEmpty(p.Child("volumeID"), d.VolumeID), validatePartition(p, d.Partition)...)
-		}},
-		{"iscsi", v.ISCSI != nil, func(p *field.Path) field.ErrorList { return validateISCSI(p, v.ISCSI) }},
-		{"glusterfs", v.Glusterfs != nil, func(p *field.Path) field.ErrorList {
-			return append(notEmpty(p.Child("endpoints"), v.Glusterfs.EndpointsName), notEmpty(p.Child("path"), v.Glusterfs.Path)...)
-		}},
-		{"flocker", v.Flocker != nil, func(p *field.Path) field.ErrorList { return validateFlocker(p, v.Flocker) }},
-		{"rbd", v.RBD != nil, func(p *field.Path) field.ErrorList {
-			return append(notEmptyList(p.Child("monitors"), v.RBD.CephMonitors), notEmpty(p.Child("image"), v.RBD.RBDImage)...)
-		}},
-		{"cinder", v.Cinder != nil, func(p *field.Path) field.ErrorList {
-			return append(notEmpty(p.Child("volumeID"), v.Cinder.VolumeID), validateSecretName(p, v.Cinder.SecretRef)...)
-		}},
-		{"cephfs", v.CephFS != nil, func(p *field.Path) field.ErrorList { return notEmptyList(p.Child("monitors"), v.CephFS.Monitors) }},
-		{"quobyte", v.Quobyte != nil, func(p *field.Path) field.ErrorList { return validateQuobyte(p, v.Quobyte) }},
-		{"fc", v.FC != nil, func(p *field.Path) field.ErrorList { return validateFC(p, v.FC) }},
-		{"flexVolume", v.FlexVolume != nil, func(p *field.Path) field.ErrorList { return validateFlex(p, v.FlexVolume) }},
-		{"azureFile", v.AzureFile != nil, func(p *field.Path) field.ErrorList {
-			return append(notEmpty(p.Child("secretName"), v.AzureFile.SecretName), notEmpty(p.Child("shareName"), v.AzureFile.ShareName)...)
-		}},
-		one("vsphereVolume", v.VsphereVolume != nil, "volumePath", func() string { return v.VsphereVolume.VolumePath }),
-		one("photonPersistentDisk", v.PhotonPersistentDisk != nil, "pdID", func() string { return v.PhotonPersistentDisk.PdID }),
-		one("portworxVolume", v.PortworxVolume != nil, "volumeID", func() string { return v.PortworxVolume.VolumeID }),
-		{"azureDisk", v.AzureDisk != nil, func(p *field.Path) field.ErrorList { return validateAzureDisk(p, v.AzureDisk) }},
-		{"storageos", v.StorageOS != nil, func(p *field.Path) field.ErrorList { return validateStorageOS(p, v.StorageOS) }},
-		{"scaleIO", v.ScaleIO != nil, func(p *field.Path) field.ErrorList {
-			errs := append(notEmpty(p.Child("gateway"), v.ScaleIO.Gateway), notEmpty(p.Child("system"), v.ScaleIO.System)...)
-			return append(errs, notEmpty(p.Child("volumeName"), v.ScaleIO.VolumeName)...)
-		}},
-	}
+	return field.ErrorList{field.Invalid(s.volume.Child("name"), s.name, "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.")}
 }
 
 func notEmptyList(path *field.Path, list []string) field.ErrorList {

@@ -128,7 +128,7 @@ func TestEveryVolumeTypeIsKnown(t *testing.T) {
 		v := corev1.Volume{Name: "v"}
 		source := reflect.ValueOf(&v.VolumeSource).Elem().Field(f)
 		source.Set(reflect.New(source.Type().Elem()))
-		for _, e := range validateVolumeSource(field.NewPath("v"), &v, "web") {
+		for _, e := range validateVolumeSource(field.NewPath("v"), &v, podIdentity{pod: true, name: "web"}) {
 			if e.Detail == "must specify a volume type" {
 				t.Errorf("%s is no volume type", reflect.TypeFor[corev1.VolumeSource]().Field(f).Name)
 			}

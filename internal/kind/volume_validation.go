@@ -1,21 +1,18 @@
 package kind
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // validateVolumes checks the volumes of a Pod and returns the good ones by
-// name. podName is "" for a template; the claims that ephemeral volumes create
-// are named after the Pod.
-func validateVolumes(path *field.Path, volumes []corev1.Volume, podName string) (map[string]corev1.VolumeSource, field.ErrorList) {
+// name. The claims that ephemeral volumes create are named after the Pod.
+func validateVolumes(path *field.Path, volumes []corev1.Volume, of podIdentity) (map[string]corev1.VolumeSource, field.ErrorList) {
 	var errs field.ErrorList
 	good := map[string]corev1.VolumeSource{}
 	for i := range volumes {
 		v, at := &volumes[i], path.Index(i)
-		wrong := validateVolumeSource(at, v, podName)
+		wrong := validateVolumeSource(at, v, of)
 		if v.Name == "" {
 			wrong = append(wrong, field.Required(at.Child("name"), ""))
 		} else {
@@ -28,7 +25,7 @@ func validateVolumes(path *field.Path, volumes []corev1.Volume, podName string) 
 			good[v.Name] = v.VolumeSource
 		}
 		errs = append(errs, wrong...)
-		if claim := v.PersistentVolumeClaim; claim != nil && createsClaim(volumes, podName, claim.ClaimName) {
+		if claim := v.PersistentVolumeClaim; claim != nil && createsClaim(volumes, of.name, claim.ClaimName) {
 			errs = append(errs, field.Invalid(at.Child("persistentVolumeClaim", "claimName"), claim.ClaimName, "must not reference a PVC that gets created for an ephemeral volume"))
 		}
 	}
@@ -43,59 +40,6 @@ func createsClaim(volumes []corev1.Volume, podName, claim string) bool {
 		}
 	}
 	return false
-}
-
-// volumeCheck is one type of volume: the name of its field, whether it is set,
-// and its own check.
-type volumeCheck struct {
-	name  string
-	set   bool
-	check func(*field.Path) field.ErrorList
-}
-
-// validateVolumeSource checks the first type that is set, in upstream's order,
-// and refuses further ones.
-func validateVolumeSource(path *field.Path, v *corev1.Volume, podName string) field.ErrorList {
-	var errs field.ErrorList
-	found := false
-	for _, c := range append(volumeChecks(&v.VolumeSource), ephemeralChecks(path, v, podName)...) {
-		switch {
-		case c.set && found:
-			errs = append(errs, field.Forbidden(path.Child(c.name), "may not specify more than 1 volume type"))
-		case c.set:
-			found = true
-			errs = append(errs, c.check(path.Child(c.name))...)
-		}
-	}
-	if !found {
-		errs = append(errs, field.Required(path, "must specify a volume type"))
-	}
-	return errs
-}
-
-// volumeChecks are the types in the order in which the first one counts.
-func volumeChecks(v *corev1.VolumeSource) []volumeCheck {
-	checks := []volumeCheck{
-		{"emptyDir", v.EmptyDir != nil, func(p *field.Path) field.ErrorList { return validateEmptyDir(p, v.EmptyDir) }},
-		{"hostPath", v.HostPath != nil, func(p *field.Path) field.ErrorList { return validateHostPath(p, v.HostPath) }},
-		{"secret", v.Secret != nil, func(p *field.Path) field.ErrorList {
-			return validateFiles(p, "secretName", v.Secret.SecretName, v.Secret.DefaultMode, v.Secret.Items)
-		}},
-		{"nfs", v.NFS != nil, func(p *field.Path) field.ErrorList { return validateNFS(p, v.NFS) }},
-		{"persistentVolumeClaim", v.PersistentVolumeClaim != nil, func(p *field.Path) field.ErrorList {
-			return notEmpty(p.Child("claimName"), v.PersistentVolumeClaim.ClaimName)
-		}},
-		{"downwardAPI", v.DownwardAPI != nil, func(p *field.Path) field.ErrorList { return validateDownward(p, v.DownwardAPI) }},
-		{"configMap", v.ConfigMap != nil, func(p *field.Path) field.ErrorList {
-			return validateFiles(p, "name", v.ConfigMap.Name, v.ConfigMap.DefaultMode, v.ConfigMap.Items)
-		}},
-		{"projected", v.Projected != nil, func(p *field.Path) field.ErrorList { return validateProjected(p, v.Projected) }},
-		{"csi", v.CSI != nil, func(p *field.Path) field.ErrorList { return validateCSI(p, v.CSI) }},
-		{"image", v.Image != nil, func(p *field.Path) field.ErrorList {
-			return append(notEmpty(p.Child("reference"), v.Image.Reference), validatePullPolicy(p.Child("pullPolicy"), v.Image.PullPolicy)...)
-		}},
-	}
-	return append(checks, legacyVolumeChecks(v)...)
 }
 
 func validateEmptyDir(path *field.Path, v *corev1.EmptyDirVolumeSource) field.ErrorList {
@@ -123,6 +67,18 @@ func validateFiles(path *field.Path, nameField, name string, mode *int32, items 
 	errs := notEmpty(path.Child(nameField), name)
 	errs = append(errs, fileMode(path.Child("defaultMode"), mode)...)
 	return append(errs, validateItems(path.Child("items"), items)...)
+}
+
+func validateSecretFiles(path *field.Path, v *corev1.SecretVolumeSource) field.ErrorList {
+	return validateFiles(path, "secretName", v.SecretName, v.DefaultMode, v.Items)
+}
+
+func validateConfigMapFiles(path *field.Path, v *corev1.ConfigMapVolumeSource) field.ErrorList {
+	return validateFiles(path, "name", v.Name, v.DefaultMode, v.Items)
+}
+
+func validateClaimName(path *field.Path, v *corev1.PersistentVolumeClaimVolumeSource) field.ErrorList {
+	return notEmpty(path.Child("claimName"), v.ClaimName)
 }
 
 func validateItems(path *field.Path, items []corev1.KeyToPath) field.ErrorList {
@@ -184,19 +140,4 @@ func validateCSI(path *field.Path, v *corev1.CSIVolumeSource) field.ErrorList {
 		}
 	}
 	return errs
-}
-
-// ephemeralChecks are those that need to know the volume's and the Pod's name.
-func ephemeralChecks(path *field.Path, v *corev1.Volume, podName string) []volumeCheck {
-	return []volumeCheck{{"ephemeral", v.Ephemeral != nil, func(at *field.Path) field.ErrorList {
-		errs := validateEphemeral(at, v.Ephemeral)
-		if podName == "" || v.Name == "" {
-			return errs
-		}
-		claim := podName + "-" + v.Name
-		for _, wrong := range dnsSubdomain(path, claim) {
-			errs = append(errs, field.Invalid(path.Child("name"), v.Name, fmt.Sprintf("PVC name %q: %v", claim, wrong.Detail)))
-		}
-		return errs
-	}}}
 }
