@@ -21,7 +21,7 @@ type knowledge struct {
 // Difference is one way in which two answers differ. Shape is the same for all that
 // have the same cause.
 type Difference struct {
-	Shape            string
+	Shape           string
 	Upstream, Skiff string // what was there
 }
 
@@ -107,7 +107,11 @@ func compareFailures(u, s any, k *knowledge) []Difference {
 		list = append(list, Difference{"reason", text(u, "reason") + ": " + mu, text(s, "reason") + ": " + ms})
 	}
 	if mu != ms && (len(cu) < 2 || shuffledText(mu) != shuffledText(ms)) {
-		list = append(list, Difference{"message: " + contrast(template(mu), template(ms)), mu, ms})
+		shape := "message: " + contrast(template(mu), template(ms))
+		if template(mu) == template(ms) {
+			shape = "message: " + shorten(template(mu), 120) + " (another value)"
+		}
+		list = append(list, Difference{shape, mu, ms})
 	}
 	strip := func(v any) any {
 		c, _ := cloneAny(v).(map[string]any)
@@ -126,6 +130,12 @@ func compareFailures(u, s any, k *knowledge) []Difference {
 func contrastLines(missing, extra []string) string {
 	minus, plus := compact(missing), compact(extra)
 	var parts []string
+	if slices.Equal(minus, plus) {
+		for _, m := range minus {
+			parts = append(parts, shorten(m, 120)+" (another value)")
+		}
+		return strings.Join(parts, " ")
+	}
 	for _, m := range minus {
 		beginning := m[:max(0, strings.Index(m, ": "))]
 		i := slices.IndexFunc(plus, func(e string) bool { return beginning != "" && strings.HasPrefix(e, beginning+": ") })

@@ -36,6 +36,7 @@ var (
 	access    = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
 	localPort = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 	digest    = regexp.MustCompile(`X509SHA256=[0-9a-f]{64}`)
+	current   = regexp.MustCompile(`(current|revision): \d+`)
 	age       = regexp.MustCompile(`^(\d+[smhdy])+$`)
 	memory    = regexp.MustCompile(`0x?[0-9a-f]{9,16}`)
 )
@@ -52,6 +53,7 @@ func (c *correspondence) plain(text string) string {
 	})
 	text = access.ReplaceAllString(text, "kube-api-access-X")
 	text = digest.ReplaceAllString(text, "X509SHA256=X")
+	text = current.ReplaceAllString(text, "$1: N")
 	text = localPort.ReplaceAllString(text, "SERVER")
 	text = memory.ReplaceAllString(text, "POINTER")
 	for _, u := range sortedKeys(c.toSkiff) {

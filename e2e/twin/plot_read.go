@@ -129,8 +129,11 @@ func (sc *scenario) listQuery() (url.Values, string) {
 			if sc.chance(60) {
 				set("resourceVersionMatch", one(sc, "Exact", "NotOlderThan", "Other", ""))
 			}
+			if query.Get("resourceVersion") == "1" || query.Get("resourceVersion") == "01" {
+				query.Set("resourceVersionMatch", "NotOlderThan") // how far back exactly, is a matter of when was compacted
+			}
 		case 7:
-			set("continue", one(sc, "x", "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhIn0", "e30"))
+			set("continue", one(sc, "x", "eyJ2IjoibWV0YS5rOHMuaW8vdjAiLCJydiI6MSwic3RhcnQiOiJhIn0", "e30"))
 		case 8:
 			set(one(sc, "pretty", "timeoutSeconds", "allowWatchBookmarks", "sendInitialEvents", "unknown", "watch"), one(sc, "true", "false", "0", "1", "x"))
 		}

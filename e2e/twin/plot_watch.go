@@ -36,7 +36,7 @@ func watches(sc *scenario) {
 		r.Query += "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
 		sc.ask(r)
 	default:
-		r := sc.watchRequest(one(sc, "", "1", "999999999", "x", "-1", "0"), "odd parameters")
+		r := sc.watchRequest(one(sc, "", "999999999", "x", "-1", "0"), "odd parameters")
 		r.Query += "&" + one(sc, "sendInitialEvents=true", "sendInitialEvents=false", "resourceVersionMatch=NotOlderThan", "resourceVersionMatch=Exact", "sendInitialEvents=true&resourceVersionMatch=Exact&allowWatchBookmarks=true",
 			"limit=1", "continue=x", "labelSelector=a+b", "fieldSelector=x", "allowWatchBookmarks=x", "sendInitialEvents=x", "sendInitialEvents=true&resourceVersionMatch=NotOlderThan", "timeoutSeconds=x")
 		sc.ask(r)

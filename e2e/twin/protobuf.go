@@ -3,12 +3,18 @@ package main
 import (
 	"encoding/json"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-var protobufs = protobuf.NewSerializer(scheme.Scheme, scheme.Scheme)
+var protobufs = func() *protobuf.Serializer {
+	if err := metav1.AddMetaToScheme(scheme.Scheme); err != nil {
+		panic(err) // its types are not there twice
+	}
+	return protobuf.NewSerializer(scheme.Scheme, scheme.Scheme)
+}()
 
 // fromProtobuf reads an object as the tree that its JSON would be.
 func fromProtobuf(data []byte) (any, error) {
