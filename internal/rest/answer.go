@@ -111,10 +111,23 @@ func (h *Handler) recovered(w http.ResponseWriter, r *http.Request) {
 	writeStatus(w, r, form{}, status.Status())
 }
 
-// statusWriter remembers whether an answer has begun.
+// statusWriter remembers whether an answer has begun, and what its request holds.
 type statusWriter struct {
 	http.ResponseWriter
+	h     *Handler
 	wrote bool
+	held  []func()
+}
+
+// hold has something given back when the request ends.
+func (s *statusWriter) hold(give func()) { s.held = append(s.held, give) }
+
+// release gives back what the request holds.
+func (s *statusWriter) release() {
+	for _, give := range s.held {
+		give()
+	}
+	s.held = nil
 }
 
 func (s *statusWriter) WriteHeader(code int) {

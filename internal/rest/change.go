@@ -106,7 +106,10 @@ func (h *Handler) deleteOptions(w http.ResponseWriter, q *request) (metav1.Delet
 	if err != nil {
 		return o, err
 	}
-	data, err := readBody(w, q.Request)
+	data, err := h.readBody(w, q.Request)
+	if err == nil {
+		err = h.ponder(w, q.Request, data, h.decoders.mediaOf(decoder))
+	}
 	if err != nil {
 		return o, err
 	}
@@ -212,7 +215,7 @@ func (h *Handler) readPatch(w http.ResponseWriter, q *request) (patch api.Patch,
 	if err != nil {
 		return patch, r, f, err
 	}
-	if patch.Data, err = readBody(w, q.Request); err != nil {
+	if patch.Data, err = h.readPatchBody(w, q, patch.Type); err != nil {
 		return patch, r, f, err
 	}
 	patch.Force = options.Force != nil && *options.Force

@@ -1,12 +1,15 @@
 package rest
 
 import (
+	"bytes"
 	stderrors "errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -14,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // decoders read bodies. JSON and YAML are always read strictly: what that
@@ -51,29 +55,113 @@ func (d *decoders) forRequest(r *http.Request) (runtime.Decoder, error) {
 	return nil, unsupportedMedia(acceptedTypes)
 }
 
-// readBody reads the whole body, up to the limit.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// mediaOf is what a decoder reads.
+func (d *decoders) mediaOf(decoder runtime.Decoder) media {
+	switch decoder {
+	case d.yaml:
+		return mediaYAML
+	case d.protobuf:
+		return mediaProtobuf
+	}
+	return mediaJSON
+}
+
+// A body up to smallBody is read as it comes. A larger one waits until there is room
+// for it, and then must go on: bodyPatience for each part of bodyPart.
+const (
+	smallBody    = 16 << 10
+	bodyPart     = 256 << 10
+	bodyPatience = 10 * time.Second
+)
+
+// readBody reads the whole body, up to the limit. What it takes counts until the
+// request ends.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > maxBodyBytes {
-		return nil, errors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBodyBytes))
+		return nil, tooLarge()
 	}
 	body := http.MaxBytesReader(w, r.Body, maxBodyBytes)
 	defer func() { _ = body.Close() }()
-	var data []byte
-	var err error
-	if n := r.ContentLength; n >= 0 {
-		data = make([]byte, n)
-		_, err = io.ReadFull(body, data)
-	} else {
-		data, err = io.ReadAll(body)
+	data, err := h.readAll(w, r, body)
+	var limit *http.MaxBytesError
+	if stderrors.As(err, &limit) {
+		return nil, tooLarge()
 	}
-	var tooLarge *http.MaxBytesError
-	if stderrors.As(err, &tooLarge) {
-		return nil, errors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBodyBytes))
-	}
-	if err != nil {
+	var status *errors.StatusError
+	if err != nil && !stderrors.As(err, &status) {
 		return nil, errors.NewBadRequest(fmt.Sprintf("read request body: %v", err))
 	}
-	return data, nil
+	return data, err
+}
+
+func (h *Handler) readAll(w http.ResponseWriter, r *http.Request, body io.Reader) ([]byte, error) {
+	size := r.ContentLength
+	if size < 0 {
+		size = maxBodyBytes
+	}
+	data, err := h.readPart(w, r, body, nil, min(size, smallBody))
+	if err != nil || int64(len(data)) == r.ContentLength || int64(len(data)) < smallBody {
+		return data, err
+	}
+	give, err := h.bodies.take(r.Context(), size)
+	if err != nil {
+		return nil, err
+	}
+	hold(w, give)
+	control := http.NewResponseController(w)
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	if r.ContentLength > 0 {
+		data = append(make([]byte, 0, size), data...)
+	}
+	for {
+		_ = control.SetReadDeadline(time.Now().Add(bodyPatience)) // as good as the connection allows
+		before := len(data)
+		part := int64(bodyPart)
+		if r.ContentLength > 0 {
+			part = min(part, size-int64(before))
+		}
+		data, err = h.readPart(w, r, body, data, part)
+		if err != nil || int64(len(data)) == r.ContentLength || int64(len(data)-before) < part {
+			return data, err
+		}
+	}
+}
+
+// readPart appends the next part of a body. Less of it than that is the end of one
+// whose length was not announced.
+func (h *Handler) readPart(w http.ResponseWriter, r *http.Request, body io.Reader, data []byte, part int64) ([]byte, error) {
+	if part == 0 {
+		return data, nil
+	}
+	defer h.patience.forBody(w)()
+	if r.ContentLength < 0 {
+		b := bytes.NewBuffer(data)
+		_, err := b.ReadFrom(io.LimitReader(body, part))
+		return b.Bytes(), err
+	}
+	data = slices.Grow(data, int(part))
+	n, err := io.ReadFull(body, data[len(data):len(data)+int(part)])
+	return data[:len(data)+n], err
+}
+
+// ponder waits until there is room for what decoding a body takes.
+func (h *Handler) ponder(w http.ResponseWriter, r *http.Request, data []byte, m media) error {
+	weight := weigh(data, m)
+	if weight == 0 {
+		return nil
+	}
+	if weight > h.decodings.bytes {
+		return tooHeavy(weight, h.decodings.bytes)
+	}
+	give, err := h.decodings.take(r.Context(), weight)
+	if err == nil {
+		hold(w, give)
+	}
+	return err
+}
+
+func tooLarge() error {
+	return errors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBodyBytes))
 }
 
 // decode reads a body into an object, whose kind the body may leave out.
@@ -83,7 +171,10 @@ func (h *Handler) decode(w http.ResponseWriter, r *http.Request, into runtime.Ob
 	if err != nil {
 		return err
 	}
-	data, err := readBody(w, r)
+	data, err := h.readBody(w, r)
+	if err == nil {
+		err = h.ponder(w, r, data, h.decoders.mediaOf(decoder))
+	}
 	if err != nil {
 		return err
 	}
@@ -127,6 +218,25 @@ func undecodable(err error, actual *schema.GroupVersionKind, want schema.GroupVe
 	}
 	return errors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)",
 		want.Kind, err, summarize(summary, body)))
+}
+
+// readPatchBody reads a patch, and waits until there is room for applying it.
+func (h *Handler) readPatchBody(w http.ResponseWriter, q *request, patch types.PatchType) ([]byte, error) {
+	data, err := h.readBody(w, q.Request)
+	if err != nil {
+		return nil, err
+	}
+	format := mediaJSON
+	switch patch {
+	case types.JSONPatchType:
+		if n := countOperations(data); n > maxJSONPatch {
+			return nil, errors.NewRequestEntityTooLargeError(fmt.Sprintf(
+				"The allowed maximum operations in a JSON patch is %d, got %d", maxJSONPatch, n))
+		}
+	case types.ApplyYAMLPatchType:
+		format = mediaYAML
+	}
+	return data, h.ponder(w, q.Request, data, format)
 }
 
 // summarize shows binary bodies in hexadecimal.

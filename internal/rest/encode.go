@@ -76,10 +76,11 @@ func appendAny(b *bytes.Buffer, obj runtime.Object, gvk schema.GroupVersionKind,
 	return nil
 }
 
-// appendList writes a list of stored objects.
-func (e *encodings) appendList(b *bytes.Buffer, res *resource, meta metav1.ListMeta, items []kind.Object, f form) error {
+// appendList writes a list of stored objects. After each, part is called, which may
+// take what there is so far.
+func (e *encodings) appendList(b *bytes.Buffer, res *resource, meta metav1.ListMeta, items []kind.Object, f form, part func(*bytes.Buffer) error) error {
 	if f.media == mediaProtobuf {
-		return e.appendProtobufList(b, res, meta, items)
+		return e.appendProtobufList(b, res, meta, items, part)
 	}
 	head, err := json.Marshal(meta)
 	if err != nil {
@@ -98,6 +99,9 @@ func (e *encodings) appendList(b *bytes.Buffer, res *resource, meta metav1.ListM
 			b.WriteByte(',')
 		}
 		b.Write(data)
+		if err := part(b); err != nil {
+			return err
+		}
 	}
 	b.WriteString("]}")
 	return nil
@@ -105,21 +109,57 @@ func (e *encodings) appendList(b *bytes.Buffer, res *resource, meta metav1.ListM
 
 // appendProtobufList relies on what all lists of the API have in common:
 // metadata is field 1 and items are field 2.
-func (e *encodings) appendProtobufList(b *bytes.Buffer, res *resource, meta metav1.ListMeta, items []kind.Object) error {
+func (e *encodings) appendProtobufList(b *bytes.Buffer, res *resource, meta metav1.ListMeta, items []kind.Object, part func(*bytes.Buffer) error) error {
 	head, err := meta.Marshal()
 	if err != nil {
 		return fmt.Errorf("encode list metadata: %w", err)
 	}
 	message := appendMessage(nil, 0x0a, head)
-	for _, item := range items {
+	for i, item := range items {
 		data, err := e.bare(res, item, mediaProtobuf, false)
 		if err != nil {
 			return err
 		}
 		message = appendMessage(message, 0x12, data)
+		if len(message) > largeAnswer {
+			return e.appendLongList(b, res, message, items[i+1:], part)
+		}
 	}
 	b.Write(appendEnvelope(b.AvailableBuffer(), res.listGVK(), message))
 	return nil
+}
+
+// appendLongList goes on with a list of which all that is said before the rest is
+// encoded: its length comes first, so that of the rest is counted before.
+func (e *encodings) appendLongList(b *bytes.Buffer, res *resource, message []byte, rest []kind.Object, part func(*bytes.Buffer) error) error {
+	length := len(message)
+	for _, item := range rest {
+		sized, ok := any(res.served(item)).(interface{ Size() int })
+		if !ok {
+			return notAcceptable()
+		}
+		size := sized.Size()
+		length += 1 + varintLen(size) + size
+	}
+	b.Write(appendEnvelopeHead(b.AvailableBuffer(), res.listGVK(), length))
+	b.Write(message)
+	for _, item := range rest {
+		if err := part(b); err != nil {
+			return err
+		}
+		data, err := e.bare(res, item, mediaProtobuf, false)
+		if err != nil {
+			return err
+		}
+		length -= 1 + varintLen(len(data)) + len(data)
+		b.Write(appendVarint(append(b.AvailableBuffer(), 0x12), len(data)))
+		b.Write(data)
+	}
+	if length != len(message) {
+		return fmt.Errorf("encode %s: %d bytes beside what was counted", res.listGVK().Kind, length-len(message))
+	}
+	b.Write(envelopeEnd)
+	return part(b)
 }
 
 // finish turns JSON into what the form asks for beyond it.
@@ -162,7 +202,7 @@ func writeCached(w http.ResponseWriter, r *http.Request, code int, b *bytes.Buff
 		header["Vary"] = []string{"Accept-Encoding"}
 		w.WriteHeader(code)
 		z := compressors.Get().(*gzip.Writer)
-		z.Reset(w)
+		z.Reset(patiently(w))
 		_, _ = z.Write(b.Bytes()) // a client that went away cannot be told
 		_ = z.Close()
 		compressors.Put(z)
@@ -170,7 +210,7 @@ func writeCached(w http.ResponseWriter, r *http.Request, code int, b *bytes.Buff
 	}
 	header["Content-Length"] = []string{strconv.Itoa(b.Len())}
 	w.WriteHeader(code)
-	_, _ = w.Write(b.Bytes())
+	_, _ = patiently(w).Write(b.Bytes())
 }
 
 var noCache = []string{"no-cache, private"}

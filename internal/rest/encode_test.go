@@ -69,7 +69,7 @@ func TestListsAsUpstreamEncodesThem(t *testing.T) {
 		}
 		for m, want := range map[media][]byte{mediaJSON: wantJSON, mediaProtobuf: wantProtobuf.Bytes()} {
 			var b bytes.Buffer
-			if err := newEncodings(1<<20).appendList(&b, newResource(kind.ConfigMap, nil), meta, items, form{media: m}); err != nil {
+			if err := newEncodings(1<<20).appendList(&b, newResource(kind.ConfigMap, nil), meta, items, form{media: m}, whole); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(b.Bytes(), want) {

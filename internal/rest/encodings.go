@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -23,6 +24,40 @@ type encodings struct {
 	seed   maphash.Seed
 	shards [16]encodingShard
 	limit  int // bytes per shard
+
+	anyLarge atomic.Bool // spares looking for what is rare
+	mu       sync.Mutex  // guards large
+	// large are the last objects that are too large for a shard: who watches them
+	// asks for the same one within moments.
+	large [largeEncodings]largeEncoding
+}
+
+// largeEncodings is how many large objects are remembered.
+const largeEncodings = 4
+
+type largeEncoding struct {
+	key encodingKey
+	*encoding
+}
+
+// remembered finds a large object, or gives it a place.
+func (e *encodings) remembered(key encodingKey, entry *encoding) *encoding {
+	if entry == nil && !e.anyLarge.Load() {
+		return nil
+	}
+	e.anyLarge.Store(true)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.large {
+		if l.encoding != nil && l.key == key {
+			return l.encoding
+		}
+	}
+	if entry != nil {
+		copy(e.large[1:], e.large[:])
+		e.large[0] = largeEncoding{key, entry}
+	}
+	return entry
 }
 
 type encodingShard struct {
@@ -62,6 +97,10 @@ func (e *encodings) bare(r *resource, obj kind.Object, m media, remember bool) (
 	shard.mu.Lock()
 	entry := shard.entries[key]
 	if entry == nil {
+		if large := e.remembered(key, nil); large != nil {
+			shard.mu.Unlock()
+			return large.data, large.err
+		}
 		if !remember {
 			shard.mu.Unlock()
 			return bareEncoding(r.served(obj), m)
@@ -72,32 +111,35 @@ func (e *encodings) bare(r *resource, obj kind.Object, m media, remember bool) (
 	shard.mu.Unlock()
 	entry.once.Do(func() {
 		entry.data, entry.err = bareEncoding(r.served(obj), m)
-		shard.account(key, entry, e.limit)
+		if !shard.account(key, entry, e.limit) {
+			e.remembered(key, entry)
+		}
 	})
 	return entry.data, entry.err
 }
 
 // account adds a finished entry to the shard's size and drops others, in the
-// map's random order, until it fits again.
-func (s *encodingShard) account(key encodingKey, entry *encoding, limit int) {
+// map's random order, until it fits again. False says that it never will.
+func (s *encodingShard) account(key encodingKey, entry *encoding, limit int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(entry.data) > limit/4 {
 		delete(s.entries, key)
-		return
+		return false
 	}
 	// Its bytes, the key and the object, about three times its encoding.
 	entry.cost = 4*len(entry.data) + 128
 	s.bytes += entry.cost
 	for k, other := range s.entries {
 		if s.bytes <= limit {
-			return
+			return true
 		}
 		if other != entry && other.cost > 0 {
 			delete(s.entries, k)
 			s.bytes -= other.cost
 		}
 	}
+	return true
 }
 
 // protobufMessage is what generated API types offer.
@@ -145,6 +187,14 @@ var protobufMagic = []byte{'k', '8', 's', 0}
 // field 1 (apiVersion 1, kind 2), the message in field 2, and the empty content
 // encoding and type that upstream writes in 3 and 4.
 func appendEnvelope(b []byte, gvk schema.GroupVersionKind, message []byte) []byte {
+	return append(append(appendEnvelopeHead(b, gvk, len(message)), message...), envelopeEnd...)
+}
+
+// envelopeEnd is what follows the message.
+var envelopeEnd = []byte{0x1a, 0, 0x22, 0}
+
+// appendEnvelopeHead appends what goes before a message of the length.
+func appendEnvelopeHead(b []byte, gvk schema.GroupVersionKind, length int) []byte {
 	gv := gvk.GroupVersion().String()
 	typeMeta := 2 + len(gv) + 2 + len(gvk.Kind)
 	b = append(b, protobufMagic...)
@@ -156,8 +206,7 @@ func appendEnvelope(b []byte, gvk schema.GroupVersionKind, message []byte) []byt
 	b = append(b, 0x12)
 	b = appendVarint(b, len(gvk.Kind))
 	b = append(b, gvk.Kind...)
-	b = appendMessage(b, 0x12, message)
-	return append(b, 0x1a, 0, 0x22, 0)
+	return appendVarint(append(b, 0x12), length)
 }
 
 // appendMessage appends a length-delimited field.

@@ -29,15 +29,24 @@ type request struct {
 
 // ServeHTTP serves one request.
 func (h *Handler) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
-	w := &statusWriter{ResponseWriter: plain}
+	w := &statusWriter{ResponseWriter: plain, h: h}
+	defer w.release()
+	defer h.finish(w, r)
 	defer h.recovered(w, r)
+	if !h.mayAsk(w, r) {
+		return
+	}
 	user, ok, err := h.Authenticator.Authenticate(r)
 	if err != nil {
+		discourage(w, r)
 		h.unauthorized(w, r, err)
 		return
 	}
-	if !ok {
+	if ok {
+		introduce(r)
+	} else {
 		user = auth.AnonymousUser()
+		discourage(w, r)
 	}
 	if impersonates(r.Header) {
 		if user, ok = h.impersonate(w, r, user); !ok {

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 	"slices"
 
@@ -60,4 +61,64 @@ func (q *request) lasts() bool {
 func (h *Handler) tooMany(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Retry-After", "1")
 	h.fail(w, r, errors.NewTooManyRequests("Too many requests, please try again later.", 1))
+}
+
+// maxQueue is how many requests may wait for memory that others have.
+const maxQueue = 64
+
+// Requests with headers longer than this need a place, of which there are so many:
+// a megabyte of them is several in memory.
+const (
+	longHeader     = 64 << 10
+	maxLongHeaders = 16
+)
+
+// mayAsk counts a request, and refuses one with long headers where there are many.
+// The refusal has no body: who does not read must not be waited for.
+func (h *Handler) mayAsk(w *statusWriter, r *http.Request) bool {
+	if r.ProtoMajor == 2 {
+		h.asked.Add(1)
+		context.AfterFunc(r.Context(), func() { h.asked.Add(-1) }) // when the stream has ended
+	}
+	if headerSize(r) <= longHeader {
+		return true
+	}
+	if !h.headers.TryAcquire(1) {
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return false
+	}
+	w.hold(func() { h.headers.Release(1) })
+	return true
+}
+
+// headerSize is about what a request's headers take in memory.
+func headerSize(r *http.Request) int {
+	const field = 64
+	size := len(r.RequestURI)
+	for name, values := range r.Header {
+		size += len(name) + field
+		for _, v := range values {
+			size += len(v) + field
+		}
+	}
+	return size
+}
+
+// finish has an answer leave here, where an end can be put to it, when many streams
+// of HTTP/2 have answers that nobody takes.
+func (h *Handler) finish(w *statusWriter, r *http.Request) {
+	if r.ProtoMajor != 2 || h.asked.Load() <= maxWaiting+h.lasting.Load() {
+		return
+	}
+	defer h.patience.forAnswer(w)()
+	_ = http.NewResponseController(w).Flush() // its client is gone, or was given up
+}
+
+// discourage ends an HTTP/2 connection of somebody who is not known with what it has
+// asked so far, as upstream's server does: streams are cheap for who opens them.
+func discourage(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 {
+		w.Header().Set("Connection", "close")
+	}
 }

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
 
@@ -28,14 +29,16 @@ func (h *Handler) answer(w http.ResponseWriter, q *request, code int, f form, ob
 	if err != nil {
 		return err
 	}
-	b := takeBuffer()
+	b, err := h.encoded(w, q, func(b *bytes.Buffer) error {
+		if err := h.appendView(b, q.res, obj, f, include); err != nil {
+			return err
+		}
+		return finish(b, f)
+	})
+	if err != nil {
+		return err
+	}
 	defer giveBuffer(b)
-	if err := h.appendView(b, q.res, obj, f, include); err != nil {
-		return err
-	}
-	if err := finish(b, f); err != nil {
-		return err
-	}
 	write(w, q.Request, code, f, b)
 	return nil
 }
@@ -68,14 +71,19 @@ func (h *Handler) answerList(w http.ResponseWriter, q *request, f form, meta met
 	if err != nil {
 		return err
 	}
-	b := takeBuffer()
+	if f.view == viewObject && (f.media == mediaProtobuf || f.media == mediaJSON && !f.pretty) {
+		return h.streamList(w, q, f, meta, items)
+	}
+	b, err := h.encoded(w, q, func(b *bytes.Buffer) error {
+		if err := h.appendListView(b, q.res, meta, items, f, include); err != nil {
+			return err
+		}
+		return finish(b, f)
+	})
+	if err != nil {
+		return err
+	}
 	defer giveBuffer(b)
-	if err := h.appendListView(b, q.res, meta, items, f, include); err != nil {
-		return err
-	}
-	if err := finish(b, f); err != nil {
-		return err
-	}
 	write(w, q.Request, http.StatusOK, f, b)
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/version"
 
@@ -82,7 +83,13 @@ type Handler struct {
 	proxy     *proxy
 	discovery *discoveryDocuments
 	inflight  inflight
-	panics    atomic.Int64
+	patience  *patience
+	// What the bodies of requests take that are read, what it takes to decode them,
+	// and what answers take until their clients have them.
+	bodies, decodings, answers *budget
+	headers                    *semaphore.Weighted // places of requests with long headers
+	asked, lasting             atomic.Int64        // open streams of HTTP/2; requests that last
+	panics                     atomic.Int64
 
 	stopping context.Context // ends with the server's life, never a request's
 	stop     context.CancelFunc
@@ -99,6 +106,10 @@ func New(c Config) *Handler {
 	h := &Handler{Config: c, encodings: newEncodings(encodingBytes)}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.inflight = newInflight(maxReads, maxChanges)
+	h.patience = newPatience(maxWaiting, waitingTime)
+	memory := memoryLimit()
+	h.bodies, h.decodings, h.answers = newBudget(memory/10, maxQueue), newBudget(memory*2/5, maxQueue), newBudget(memory/6, maxQueue)
+	h.headers = semaphore.NewWeighted(maxLongHeaders)
 	h.decoders = newDecoders(kind.Scheme())
 	h.groups, h.order = newGroups(c.Kinds)
 	h.reviews = h.newReviews()
@@ -138,6 +149,7 @@ func (h *Handler) longRunning(ctx context.Context, w http.ResponseWriter, timeou
 	}
 	h.streams.Add(1)
 	h.begin.Unlock()
+	h.lasting.Add(1)
 	forget := context.AfterFunc(h.stopping, cancel)
 	control := http.NewResponseController(w)
 	limited := make(chan struct{})
@@ -152,6 +164,7 @@ func (h *Handler) longRunning(ctx context.Context, w http.ResponseWriter, timeou
 			_ = control.SetWriteDeadline(time.Time{}) // the connection may serve other requests
 		}
 		cancel()
+		h.lasting.Add(-1)
 		h.streams.Done()
 	}
 }

@@ -136,5 +136,5 @@ func (h *Handler) appendListView(b *bytes.Buffer, res *resource, meta metav1.Lis
 		}
 		return appendAny(b, list, f.gvk("PartialObjectMetadataList"), f.media)
 	}
-	return h.encodings.appendList(b, res, meta, items, f)
+	return h.encodings.appendList(b, res, meta, items, f, whole)
 }

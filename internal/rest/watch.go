@@ -63,7 +63,7 @@ func (h *Handler) openWatch(w http.ResponseWriter, q *request) (context.Context,
 	if s := options.TimeoutSeconds; s != nil && *s > 0 {
 		timeout = time.Duration(*s) * time.Second
 	}
-	stream := &watchStream{h: h, w: w, flush: http.NewResponseController(w).Flush, q: q, form: f}
+	stream := &watchStream{h: h, w: patiently(w), flush: patientFlush(h, w), q: q, form: f}
 	if f.view == viewTable {
 		stream.tables = h.newTables(q.res, f, include)
 	}
@@ -93,8 +93,9 @@ type watchStream struct {
 	tables  *tables
 	started bool // the first Table, with the columns, has been sent
 
-	events *api.Watch
-	done   func() // after it
+	messages bool // each event is one message
+	events   *api.Watch
+	done     func() // after it
 }
 
 func (s *watchStream) close() {
@@ -133,6 +134,15 @@ func (s *watchStream) run(ctx context.Context, events *api.Watch) {
 // errGone says that the client does not listen any more.
 var errGone = stderrors.New("client went away")
 
+// patientFlush is what sends all that was written, as long as the client takes it.
+func patientFlush(h *Handler, w http.ResponseWriter) func() error {
+	flush := http.NewResponseController(w).Flush
+	return func() error {
+		defer h.patience.forAnswer(w)()
+		return flush()
+	}
+}
+
 // send writes an event and those that wait behind it. The buffer is borrowed
 // for that only: most watches are idle, and there may be thousands.
 func (s *watchStream) send(events *api.Watch, event api.Event) error {
@@ -141,7 +151,10 @@ func (s *watchStream) send(events *api.Watch, event api.Event) error {
 	more, err := true, error(nil)
 	for more && err == nil {
 		whole := b.Len()
-		if err = s.append(b, event); err != nil {
+		if err = s.append(b, event); stderrors.Is(err, errGone) {
+			return err
+		}
+		if err != nil {
 			b.Truncate(whole)
 			break
 		}
@@ -193,10 +206,29 @@ func (s *watchStream) appendJSON(b *bytes.Buffer, event api.Event) error {
 	b.WriteString(`{"type":"`)
 	b.WriteString(string(event.Type))
 	b.WriteString(`","object":`)
-	if err := s.h.encodings.appendObject(b, s.q.res, event.Object, s.form, event.Type != watch.Bookmark); err != nil {
+	data, err := s.h.encodings.bare(s.q.res, event.Object, mediaJSON, event.Type != watch.Bookmark)
+	if err != nil {
+		return err
+	}
+	b.Write(s.q.res.jsonType)
+	if len(data) <= flushAbove || s.messages {
+		b.Write(data[1:])
+	} else if err := s.pass(b, data[1:]); err != nil {
 		return err
 	}
 	b.WriteString("}\n")
+	return nil
+}
+
+// pass sends what is in the buffer and then what others send, too: a thousand watches
+// of a large object that nobody reads must not have a copy each.
+func (s *watchStream) pass(b *bytes.Buffer, shared []byte) error {
+	defer b.Reset()
+	for _, data := range [][]byte{b.Bytes(), shared} {
+		if _, err := s.w.Write(data); err != nil {
+			return errGone
+		}
+	}
 	return nil
 }
 

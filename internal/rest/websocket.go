@@ -33,6 +33,7 @@ func (s *watchStream) serveWebSocket(ctx context.Context, w http.ResponseWriter,
 		}
 	}()
 	s.form.media = mediaJSON
+	s.messages = true
 	s.w, s.flush = messages{connection}, func() error { return nil }
 	s.run(ctx, events)
 	goodbye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
@@ -49,6 +50,7 @@ func (m messages) Write(lines []byte) (int, error) {
 		if len(line) == 0 {
 			continue
 		}
+		_ = m.connection.SetWriteDeadline(time.Now().Add(waitingTime)) // which cannot fail
 		if err := m.connection.WriteMessage(websocket.TextMessage, line); err != nil {
 			return 0, err
 		}

@@ -43,6 +43,7 @@ const drainTime = 500 * time.Millisecond
 // Run opens a server, serves until the context ends, and closes it. Pods run
 // on. It returns the first failure of a part.
 func Run(ctx context.Context, settings config.Server, log *zap.Logger) (err error) {
+	limitMemory()
 	s, err := open(ctx, settings, log)
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err != nil {
@@ -240,16 +241,16 @@ func (s *server) run(ctx context.Context) error {
 func (s *server) serve(ctx context.Context) error {
 	requests := newDrain()
 	web := &http.Server{
-		ConnState:         requests.note,
-		Handler:           s.handler,
-		TLSConfig:         s.tlsConfig(),
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       3 * time.Minute,
-		ErrorLog:          zap.NewStdLog(s.log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		ConnState: requests.note,
+		Handler:   s.handler,
+		TLSConfig: s.tlsConfig(),
+		ErrorLog:  zap.NewStdLog(s.log.Named("http").WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
 	}
+	door := rest.Listener(s.listener)
+	door.Guard(web)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := web.ServeTLS(rest.Listener(s.listener), "", ""); !errors.Is(err, http.ErrServerClosed) {
+		if err := web.ServeTLS(door, "", ""); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve API: %w", err)
 		}
 		return nil
