@@ -35,6 +35,7 @@ type options struct {
 	programs  string // directory of kube-apiserver and etcd
 	reports   string // directory for a file per resource
 	documents bool
+	module    string // directory of the module that kube-apiserver is built from
 }
 
 func main() {
@@ -46,7 +47,8 @@ func main() {
 	flag.StringVar(&o.skiff, "skiff", "bin/skiff", "skiff's executable")
 	flag.StringVar(&o.programs, "upstream", "build/upstream", "directory of kube-apiserver and etcd")
 	flag.StringVar(&o.reports, "reports", "build/twin", "directory for the differences of each resource")
-	flag.BoolVar(&o.documents, "documents", false, "compare what upstream publishes instead")
+	flag.BoolVar(&o.documents, "documents", false, "only compare what upstream publishes")
+	flag.StringVar(&o.module, "module", "e2e/twin/apiserver", "directory of the module that kube-apiserver is built from")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -71,8 +73,15 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := t.run(ctx); err != nil {
-		return err
+	if !o.documents {
+		if err := t.run(ctx); err != nil {
+			return err
+		}
+	}
+	if o.documents || o.kind == "" && o.single < 0 {
+		if err := t.documents(ctx); err != nil {
+			return err
+		}
 	}
 	return t.judge()
 }

@@ -210,6 +210,11 @@ func (t *trial) tell(ctx context.Context, r *Resource) error {
 
 // judge prints what was found; differences that nothing explains are an error.
 func (t *trial) judge() error {
+	exceptions, err := readExceptions(exceptionsFile)
+	if err != nil {
+		return err
+	}
+	t.report.excuse(exceptions)
 	if t.options.single < 0 && t.options.reports != "" {
 		if err := t.report.write(t.options.reports, t.options.seed); err != nil {
 			return err
