@@ -43,8 +43,10 @@ start_agent() {
 
 # not_a_server: what has joined one cluster does not become another.
 not_a_server() {
-	none skiff server --disable-agent --https-listen-port 7443
-	skiff server --disable-agent --https-listen-port 7443 2>&1 | grep 'has joined a cluster: run skiff agent'
+	echo 'disable-agent: true' >/tmp/server.yaml
+	none skiff server --config /tmp/server.yaml --https-listen-port 7443 2>/tmp/refused
+	cat /tmp/refused
+	grep 'has joined a cluster: run skiff agent' /tmp/refused
 }
 
 import_box() {
