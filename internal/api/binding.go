@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -16,10 +17,7 @@ import (
 
 // Bind assigns the Pod that the Request names to the binding's node.
 func (a *API) Bind(ctx context.Context, req Request, binding *corev1.Binding) error {
-	if req.Name == "" {
-		req.Name = binding.Name
-	}
-	if binding.Name != "" && binding.Name != req.Name {
+	if binding.Name != req.Name {
 		return apierrors.NewBadRequest("name in URL does not match name in Binding object")
 	}
 	binding = binding.DeepCopy() // admission completes it
@@ -50,7 +48,8 @@ func validateBinding(binding *corev1.Binding) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Binding").GroupKind(), binding.Name, errs)
+	// Upstream tells this as a server's fault, without a reason.
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: 500, Message: errs.ToAggregate().Error()}}
 }
 
 func checkBinding(req *Request, pod *corev1.Pod, binding *corev1.Binding) error {
@@ -77,7 +76,17 @@ func (a *API) assign(pod *corev1.Pod, binding *corev1.Binding) {
 	pod.Status.NominatedNodeName = ""
 	pod.Annotations = merged(pod.Annotations, binding.Annotations)
 	pod.Labels = merged(pod.Labels, binding.Labels)
-	kind.SetPodCondition(pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, a.now())
+	setCondition(pod, corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}, a.now())
+}
+
+// setCondition says nothing of the generation, as upstream's subresources.
+func setCondition(pod *corev1.Pod, c corev1.PodCondition, now metav1.Time) {
+	kind.SetPodCondition(pod, c, now)
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == c.Type {
+			pod.Status.Conditions[i].ObservedGeneration = 0
+		}
+	}
 }
 
 func merged(into, from map[string]string) map[string]string {

@@ -101,7 +101,7 @@ func (a *API) deleteOnce(ctx context.Context, req *Request, old kind.Object, opt
 		}
 		return out[0], false, nil
 	}
-	out, err := a.remove(ctx, req, old)
+	out, err := a.purge(ctx, req, old, obj)
 	return out, err == nil, err
 }
 
@@ -134,7 +134,7 @@ const (
 )
 
 // planDelete decides what becomes of an object and returns it as it is to be
-// marked.
+// marked. One that could have ended gracefully is marked before it is removed.
 func (a *API) planDelete(k *kind.Kind, old kind.Object, options metav1.DeleteOptions) (kind.Object, step) {
 	if k == kind.Namespace {
 		return a.planDeleteNamespace(old.(*corev1.Namespace), options)
@@ -156,6 +156,8 @@ func (a *API) planDelete(k *kind.Kind, old kind.Object, options metav1.DeleteOpt
 	case len(obj.GetFinalizers()) > 0:
 		markDeleted(obj, a.now())
 		return obj, mark
+	case k.DeletionGrace != nil:
+		return obj, purge
 	}
 	return nil, purge
 }
@@ -166,10 +168,7 @@ func (a *API) planDelete(k *kind.Kind, old kind.Object, options metav1.DeleteOpt
 func (a *API) deletionGrace(k *kind.Kind, obj kind.Object, options *metav1.DeleteOptions) (grace int64, pending bool) {
 	deleted, current := obj.GetDeletionTimestamp(), obj.GetDeletionGracePeriodSeconds()
 	if deleted == nil {
-		grace = k.DeletionGrace(obj, options)
-		if grace <= 0 {
-			return 0, false
-		}
+		grace = max(k.DeletionGrace(obj, options), 0)
 		at := kind.Timestamp(a.now().Add(time.Duration(grace) * time.Second))
 		obj.SetDeletionTimestamp(&at)
 		obj.SetDeletionGracePeriodSeconds(&grace)
@@ -266,6 +265,14 @@ func (a *API) planDeleteNamespace(old *corev1.Namespace, options metav1.DeleteOp
 
 // remove takes the object out of the state, and frees what it held.
 func (a *API) remove(ctx context.Context, req *Request, old kind.Object) (kind.Object, error) {
+	return a.purge(ctx, req, old, nil)
+}
+
+// purge is remove, after a last change to the object that watches see too.
+func (a *API) purge(ctx context.Context, req *Request, old, marked kind.Object) (kind.Object, error) {
+	if req.DryRun && marked != nil {
+		return marked, nil
+	}
 	if req.DryRun {
 		return old, nil
 	}
@@ -275,7 +282,12 @@ func (a *API) remove(ctx context.Context, req *Request, old kind.Object) (kind.O
 	if req.Kind.Lazy != nil {
 		deletion.Lazy = req.Kind.Lazy(nil, old)
 	}
-	writes := append(a.release(old), deletion)
+	writes := a.release(old)
+	if marked != nil && !same(marked, old) {
+		writes = append(writes, state.Write{Kind: req.Kind, Action: store.Put, Object: marked, Expect: deletion.Expect})
+		deletion.Expect = store.Any
+	}
+	writes = append(writes, deletion)
 	out, err := a.state.Commit(ctx, writes...)
 	if err != nil {
 		return nil, commitError(err)

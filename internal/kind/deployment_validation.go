@@ -107,6 +107,9 @@ func validateDeploymentStatus(obj, old Object) field.ErrorList {
 	counts := replicaCounts{path: path, all: is.Replicas}
 	counts.nonNegative("observedGeneration", is.ObservedGeneration)
 	counts.nonNegative("replicas", int64(is.Replicas))
+	counts.nonNegative("updatedReplicas", int64(is.UpdatedReplicas))
+	counts.nonNegative("readyReplicas", int64(is.ReadyReplicas))
+	counts.nonNegative("availableReplicas", int64(is.AvailableReplicas))
 	counts.nonNegative("unavailableReplicas", int64(is.UnavailableReplicas))
 	counts.optional("terminatingReplicas", is.TerminatingReplicas)
 	counts.optional("collisionCount", is.CollisionCount)
@@ -143,7 +146,6 @@ func (r *replicaCounts) optional(name string, n *int32) {
 
 // part is a number of some of all replicas.
 func (r *replicaCounts) part(name string, n int32) {
-	r.nonNegative(name, int64(n))
 	if n > r.all {
 		r.errs = append(r.errs, field.Invalid(r.path.Child(name), n, "cannot be greater than status.replicas"))
 	}

@@ -111,6 +111,9 @@ func validateReplicaSetStatus(obj, _ Object) field.ErrorList {
 	status := &obj.(*appsv1.ReplicaSet).Status
 	counts := replicaCounts{path: field.NewPath("status"), all: status.Replicas}
 	counts.nonNegative("replicas", int64(status.Replicas))
+	counts.nonNegative("fullyLabeledReplicas", int64(status.FullyLabeledReplicas))
+	counts.nonNegative("readyReplicas", int64(status.ReadyReplicas))
+	counts.nonNegative("availableReplicas", int64(status.AvailableReplicas))
 	counts.nonNegative("observedGeneration", status.ObservedGeneration)
 	counts.optional("terminatingReplicas", status.TerminatingReplicas)
 	counts.part("fullyLabeledReplicas", status.FullyLabeledReplicas)

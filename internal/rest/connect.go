@@ -10,6 +10,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,7 +52,20 @@ func (h *Handler) connect(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
+	if err := h.hasNode(q, pod); err != nil {
+		return err
+	}
 	return h.forward(w, q, location)
+}
+
+// hasNode checks that the Pod's node is known. Upstream names it as if it were a
+// Pod.
+func (h *Handler) hasNode(q *request, pod *corev1.Pod) error {
+	_, err := h.API.Get(q.Context(), api.Request{User: q.user, Kind: kind.Node, Name: pod.Spec.NodeName})
+	if errors.IsNotFound(err) {
+		return errors.NewNotFound(kind.Pod.GroupResource(), pod.Spec.NodeName)
+	}
+	return err
 }
 
 // connectLocation returns where on the node the request goes on.
@@ -61,7 +75,11 @@ func connectLocation(q *request, pod *corev1.Pod) (*url.URL, error) {
 	parts := []string{"", q.subresource, pod.Namespace, pod.Name}
 	if q.subresource == "portforward" {
 		parts[1] = "portForward"
-		if ports := q.query["ports"]; len(ports) > 0 {
+		ports, err := forwardedPorts(q.query["ports"])
+		if err != nil {
+			return nil, err
+		}
+		if len(ports) > 0 {
 			target.Set("port", strings.Join(ports, ","))
 		}
 	} else {
@@ -78,6 +96,21 @@ func connectLocation(q *request, pod *corev1.Pod) (*url.URL, error) {
 	location.Path = strings.Join(parts, "/")
 	location.RawQuery = target.Encode()
 	return location, nil
+}
+
+// forwardedPorts reads port numbers, of which each value may hold several.
+func forwardedPorts(values []string) ([]string, error) {
+	var ports []string
+	for _, value := range values {
+		for _, port := range strings.Split(value, ",") {
+			n, err := strconv.ParseUint(port, 10, 16)
+			if err != nil {
+				return nil, errors.NewBadRequest("cannot convert to []int32: " + err.Error())
+			}
+			ports = append(ports, strconv.FormatUint(n, 10))
+		}
+	}
+	return ports, nil
 }
 
 // streamOptions translates the options of exec and attach into the node's.
@@ -106,7 +139,7 @@ func queryBool(query url.Values, name string) bool {
 func containerOf(pod *corev1.Pod, name string) (string, error) {
 	spec := &pod.Spec
 	if name != "" {
-		if !hasContainer(spec, name) {
+		if !slices.Contains(containerNames(spec), name) {
 			return "", errors.NewBadRequest(fmt.Sprintf("container %s is not valid for pod %s", name, pod.Name))
 		}
 		return name, nil
@@ -117,42 +150,22 @@ func containerOf(pod *corev1.Pod, name string) (string, error) {
 	case 0:
 		return "", errors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s", pod.Name))
 	}
-	text := fmt.Sprintf("a container name must be specified for pod %s, choose one of: [%s]", pod.Name, names(spec.Containers))
-	if len(spec.InitContainers) > 0 {
-		text += fmt.Sprintf(" or one of the init containers: [%s]", names(spec.InitContainers))
-	}
-	if len(spec.EphemeralContainers) > 0 {
-		var all []string
-		for i := range spec.EphemeralContainers {
-			all = append(all, spec.EphemeralContainers[i].Name)
-		}
-		text += fmt.Sprintf(" or one of the ephemeral containers: [%s]", strings.Join(all, " "))
-	}
-	return "", errors.NewBadRequest(text)
+	return "", errors.NewBadRequest(fmt.Sprintf("a container name must be specified for pod %s, choose one of: %s", pod.Name, containerNames(spec)))
 }
 
-func names(containers []corev1.Container) string {
+// containerNames lists init, regular and ephemeral containers.
+func containerNames(spec *corev1.PodSpec) []string {
 	var all []string
-	for i := range containers {
-		all = append(all, containers[i].Name)
+	for i := range spec.InitContainers {
+		all = append(all, spec.InitContainers[i].Name)
 	}
-	return strings.Join(all, " ")
-}
-
-func hasContainer(spec *corev1.PodSpec, name string) bool {
-	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
-		for i := range list {
-			if list[i].Name == name {
-				return true
-			}
-		}
+	for i := range spec.Containers {
+		all = append(all, spec.Containers[i].Name)
 	}
 	for i := range spec.EphemeralContainers {
-		if spec.EphemeralContainers[i].Name == name {
-			return true
-		}
+		all = append(all, spec.EphemeralContainers[i].Name)
 	}
-	return false
+	return all
 }
 
 // forward passes a request on to a node, and its answer back.

@@ -28,7 +28,7 @@ func TestContainerOf(t *testing.T) {
 		{podOf("a", "b"), "b", "b", ""},
 		{many, "i", "i", ""},
 		{podOf("a", "b"), "", "", "a container name must be specified for pod p, choose one of: [a b]"},
-		{many, "", "", "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"},
+		{many, "", "", "a container name must be specified for pod p, choose one of: [i a b]"},
 		{podOf("a"), "c", "", "container c is not valid for pod p"},
 	} {
 		got, err := containerOf(c.pod, c.ask)
@@ -47,6 +47,7 @@ func TestConnectLocation(t *testing.T) {
 		{"exec", "command=sh&command=-c&stdin=true&stdout=1&tty=false", "n", "https://n:10250/exec/ns/p/a?command=sh&command=-c&input=1&output=1", ""},
 		{"attach", "stderr=true", "n", "https://n:10250/attach/ns/p/a?error=1", ""},
 		{"portforward", "ports=80&ports=81", "n", "https://n:10250/portForward/ns/p?port=80%2C81", ""},
+		{"portforward", "ports=80,x", "n", "", `cannot convert to []int32: strconv.ParseUint: parsing "x": invalid syntax`},
 		{"exec", "command=sh", "", "", "pod p does not have a host assigned"},
 	} {
 		query, err := url.ParseQuery(c.query)
@@ -73,8 +74,7 @@ func TestLogOptions(t *testing.T) {
 		"limitBytes=0":                     "limitBytes: Invalid value: 0: must be greater than 0",
 		"sinceSeconds=0":                   "sinceSeconds: Invalid value: 0: must be greater than 0",
 		"tailLines=0&sinceSeconds=5":       "",
-		"stream=Both":                      `stream: Unsupported value: "Both": supported values: "All", "Stdout", "Stderr"`,
-		"stream=Stdout&tailLines=1":        "[]: Forbidden: `tailLines` and specific `stream` are mutually exclusive for now",
+		"stream=All":                       "stream: Forbidden: may not be specified",
 		"follow=&previous=0&timestamps=no": "",
 	} {
 		values, err := url.ParseQuery(query)

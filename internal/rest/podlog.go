@@ -40,9 +40,11 @@ func (h *Handler) podLog(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	if pod.Spec.NodeName == "" {
-		w.Header().Set("Content-Type", "text/plain")
-		w.WriteHeader(http.StatusOK) // nothing has run, so nothing was said
+		w.WriteHeader(http.StatusNoContent) // nothing has run, so nothing was said
 		return nil
+	}
+	if err := h.hasNode(q, pod); err != nil {
+		return err
 	}
 	if h.Nodes == nil {
 		return errNoNodes()
@@ -164,18 +166,8 @@ func validateLogOptions(o *corev1.PodLogOptions) field.ErrorList {
 	case o.SinceSeconds != nil && *o.SinceSeconds < 1:
 		errs = append(errs, field.Invalid(field.NewPath("sinceSeconds"), *o.SinceSeconds, "must be greater than 0"))
 	}
-	if o.Stream == nil {
-		return errs
-	}
-	switch *o.Stream {
-	case corev1.LogStreamAll:
-	case corev1.LogStreamStdout, corev1.LogStreamStderr:
-		if o.TailLines != nil {
-			errs = append(errs, field.Forbidden(field.NewPath(""), "`tailLines` and specific `stream` are mutually exclusive for now"))
-		}
-	default:
-		errs = append(errs, field.NotSupported(field.NewPath("stream"), *o.Stream,
-			[]string{corev1.LogStreamAll, corev1.LogStreamStdout, corev1.LogStreamStderr}))
+	if o.Stream != nil { // known to 1.36, but off: PodLogsQuerySplitStreams is alpha
+		errs = append(errs, field.Forbidden(field.NewPath("stream"), "may not be specified"))
 	}
 	return errs
 }
@@ -195,9 +187,6 @@ func logQuery(o *corev1.PodLogOptions) url.Values {
 	}
 	if o.SinceTime != nil {
 		query.Set("sinceTime", o.SinceTime.UTC().Format(time.RFC3339))
-	}
-	if o.Stream != nil {
-		query.Set("stream", *o.Stream)
 	}
 	return query
 }
