@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"context"
 	"net/http"
 	"slices"
 
@@ -78,7 +77,7 @@ const (
 func (h *Handler) mayAsk(w *statusWriter, r *http.Request) bool {
 	if r.ProtoMajor == 2 {
 		h.asked.Add(1)
-		context.AfterFunc(r.Context(), func() { h.asked.Add(-1) }) // when the stream has ended
+		w.hold(func() { h.asked.Add(-1) })
 	}
 	if headerSize(r) <= longHeader {
 		return true

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,27 +15,89 @@ import (
 // flushRetry is how long a failed flush of lazy writes waits.
 const flushRetry = time.Minute
 
-// run is the committer: the only goroutine that writes. It ends when Close has
+// Whoever has the turn is the committer, the only one who writes: run, or a caller
+// who found nobody at it. Who ends a turn sees to it that what was queued meanwhile
+// is not forgotten.
+
+// run takes the turn whenever somebody wants something done. It ends when Close has
 // been called and everything queued has been answered.
 func (e *Engine) run() {
 	defer close(e.stopped)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		e.arm(timer)
 		select {
 		case <-e.wake:
-			e.drain()
+			e.takeTurn()
 		case <-timer.C:
-			e.flushDue()
+			e.takeTurn()
+			e.flushIfDue()
 		case c := <-e.copied:
+			e.takeTurn()
 			c.placed <- e.place(c)
+		case crash := <-e.crashed:
+			panic(crash)
 		case <-e.closing:
+			e.takeTurn()
 			e.drain()
 			e.closed = e.finish()
+			<-e.turn
 			return
 		}
+		e.drain()
+		e.arm(timer)
+		e.endTurn()
 	}
+}
+
+func (e *Engine) takeTurn() {
+	select {
+	case e.turn <- struct{}{}:
+	case crash := <-e.crashed:
+		panic(crash)
+	}
+}
+
+func (e *Engine) endTurn() {
+	at, ok := e.flushAt()
+	wanted := ok && (e.armed.IsZero() || at.Before(e.armed))
+	<-e.turn
+	if wanted || e.queue.len() > 0 {
+		e.wakeUp()
+	}
+}
+
+func (e *Engine) wakeUp() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// lead has the caller, who has queued a request, be the committer for a transaction
+// unless somebody is: a lone writer then waits for the disk, and not for two
+// goroutines to have their turns as well. Otherwise whoever ends the turn sees what
+// was queued.
+func (e *Engine) lead() {
+	select {
+	case e.turn <- struct{}{}:
+	default:
+		return
+	}
+	led := false
+	defer func() {
+		if !led {
+			// Half of what a commit does has happened: this is not the caller's to
+			// recover from, who waits until the process has ended.
+			e.crashed <- fmt.Sprintf("%v\n%s", recover(), debug.Stack())
+		}
+	}()
+	if requests := e.queue.take(e.options.BatchBytes); len(requests) > 0 {
+		e.process(requests)
+		e.flushIfDue()
+	}
+	led = true
+	e.endTurn()
 }
 
 // drain processes what is queued until there is nothing more. Who never pauses
@@ -46,9 +109,7 @@ func (e *Engine) drain() {
 			return
 		}
 		e.process(requests)
-		if at, ok := e.flushAt(); ok && !time.Now().Before(at) {
-			e.flushDue()
-		}
+		e.flushIfDue()
 		select {
 		case c := <-e.copied:
 			c.placed <- e.place(c)
@@ -76,7 +137,9 @@ func (e *Engine) gather() {
 // it off while there is none.
 func (e *Engine) arm(timer *time.Timer) {
 	timer.Stop()
+	e.armed = time.Time{}
 	if at, ok := e.flushAt(); ok {
+		e.armed = at
 		timer.Reset(time.Until(at))
 	}
 }
@@ -91,9 +154,10 @@ func (e *Engine) flushAt() (at time.Time, ok bool) {
 	return at, ok && e.fatal == nil
 }
 
-// flushDue writes lazy values in a transaction of their own.
-func (e *Engine) flushDue() {
-	if _, ok := e.pending.deadline(); !ok || e.fatal != nil {
+// flushIfDue writes lazy values in a transaction of their own once one must go to
+// disk.
+func (e *Engine) flushIfDue() {
+	if at, ok := e.flushAt(); !ok || time.Now().Before(at) {
 		return
 	}
 	if err := e.transact(nil, commitMode{durable: true, flush: true}); err != nil {

@@ -4,7 +4,8 @@
 // Engine is what Open returns, from what is there or what Restore made of a
 // snapshot; a request is one caller's commit in the queue; a
 // batch is what the committer makes of all requests that came in while the disk
-// was busy, and becomes one bbolt transaction. The invariant: what was
+// was busy, and becomes one bbolt transaction. The committer is one at a time: a
+// goroutine of the engine's, or the caller where nobody else wants anything. The invariant: what was
 // acknowledged as durable is on disk together with everything before it, and no
 // revision is ever handed out twice. What the file looks like is in the package
 // format below this one.
@@ -76,7 +77,9 @@ type Engine struct {
 
 	queue    queue
 	room     *semaphore.Weighted // bytes of the queue
+	turn     chan struct{}       // holds one while somebody is the committer
 	wake     chan struct{}
+	crashed  chan string // how a caller's turn ended the process
 	closing  chan struct{}
 	stopped  chan struct{} // closed when the committer has ended
 	failed   chan struct{} // closed after fatal is set
@@ -92,6 +95,7 @@ type Engine struct {
 	reserved store.Revision // last one that may be handed out lazily
 	fatal    error          // why nothing can be committed any more
 	retryAt  time.Time      // no lazy flush before, after one that failed
+	armed    time.Time      // when run wakes up for a lazy flush; zero: not at all
 	usable   int64          // bytes of the file that are free
 	setAside int64          // … and up to where the disk keeps it room to grow
 
@@ -132,7 +136,9 @@ func open(path string, options Options, formats map[byte]oldFormat) (*Engine, er
 		path:    path,
 		lock:    lock,
 		room:    semaphore.NewWeighted(options.QueueBytes),
+		turn:    make(chan struct{}, 1),
 		wake:    make(chan struct{}, 1),
+		crashed: make(chan string, 1),
 		closing: make(chan struct{}),
 		stopped: make(chan struct{}),
 		failed:  make(chan struct{}),

@@ -130,10 +130,7 @@ func (e *Engine) submit(ctx context.Context, r *request) error {
 	if !e.queue.add(r) {
 		return store.ErrClosed
 	}
-	select {
-	case e.wake <- struct{}{}:
-	default:
-	}
+	e.lead()
 	select {
 	case <-r.done:
 		return nil
