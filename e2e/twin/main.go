@@ -35,6 +35,7 @@ type options struct {
 	programs  string // directory of kube-apiserver and etcd
 	reports   string // directory for a file per resource
 	documents bool
+	proof     int    // how many rules to take out of skiff; 0: compare
 	module    string // directory of the module that kube-apiserver is built from
 }
 
@@ -49,6 +50,7 @@ func main() {
 	flag.StringVar(&o.reports, "reports", "build/twin", "directory for the differences of each resource")
 	flag.BoolVar(&o.documents, "documents", false, "only compare what upstream publishes")
 	flag.StringVar(&o.module, "module", "e2e/twin/apiserver", "directory of the module that kube-apiserver is built from")
+	flag.IntVar(&o.proof, "proof", 0, "take so many rules out of skiff, one at a time, and see that each is missed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -59,6 +61,9 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (err error) {
+	if o.proof > 0 {
+		return prove(ctx, o)
+	}
 	theirs, err := upstream.Kubernetes{APIServer: o.programs + "/kube-apiserver", Etcd: o.programs + "/etcd", Fast: true}.Start(ctx)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ var (
 	digest    = regexp.MustCompile(`X509SHA256=[0-9a-f]{64}`)
 	current   = regexp.MustCompile(`(current|revision): \d+`)
 	age       = regexp.MustCompile(`^(\d+[smhdy])+$`)
-	memory    = regexp.MustCompile(`0x?[0-9a-f]{9,16}`)
+	memory    = regexp.MustCompile(`0x[0-9a-f]{6,16}`)
 )
 
 // plain is a text without what each server chooses: the same on both sides where

@@ -16,6 +16,7 @@ type Report struct {
 	groups   map[string]*Group // by kind and shape
 	requests int
 	covered  map[string]*coverage // by resource
+	noted    func(*Group)         // told of every difference, if it is set
 }
 
 // Group is all differences of one resource with one shape.
@@ -79,6 +80,9 @@ func (rep *Report) note(resource string, s step, d Difference) {
 		rep.groups[key] = g
 	}
 	g.Count++
+	if rep.noted != nil {
+		rep.noted(g)
+	}
 	rule := s.Request.Verb + ": " + s.Request.Rule
 	g.Rules[rule]++
 	if len(g.Examples) < examples && g.Rules[rule] == 1 {
@@ -132,7 +136,38 @@ func (rep *Report) write(dir string, seed uint64) error {
 			return err
 		}
 	}
-	return nil
+	return rep.writeShapes(filepath.Join(dir, "by-shape.md"))
+}
+
+// writeShapes writes the groups once more, those of all resources with one shape
+// together: what is wrong with all kinds is wrong in one place.
+func (rep *Report) writeShapes(file string) error {
+	shapes := map[string][]*Group{}
+	for _, g := range rep.sorted("") {
+		if g.Reason == "" {
+			shapes[template(g.Shape)] = append(shapes[template(g.Shape)], g)
+		}
+	}
+	order := sortedKeys(shapes)
+	sort.SliceStable(order, func(i, j int) bool { return len(shapes[order[i]]) > len(shapes[order[j]]) })
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %d shapes of differences, those of most resources first\n", len(order))
+	for _, shape := range order {
+		groups := shapes[shape]
+		var names []string
+		for _, g := range groups {
+			names = append(names, fmt.Sprintf("%s %d", g.Resource, g.Count))
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n", shape, strings.Join(names, ", "))
+		for _, e := range groups[0].Examples[:1] {
+			e.write(&b, groups[0].Resource)
+		}
+	}
+	return os.WriteFile(file, []byte(b.String()), 0o644)
+}
+
+func (e Example) write(b *strings.Builder, resource string) {
+	fmt.Fprintf(b, "\n%s %s:\n```\n%s\n```\nupstream: %s\nskiff:    %s\n", resource, e.At, e.Request.curl(), shorten(e.Difference.Upstream, 1200), shorten(e.Difference.Skiff, 1200))
 }
 
 func (g *Group) write(b *strings.Builder) {
@@ -152,7 +187,7 @@ func (g *Group) write(b *strings.Builder) {
 		fmt.Fprintf(b, "- %d × %s\n", g.Rules[r], shorten(r, 160))
 	}
 	for _, e := range g.Examples {
-		fmt.Fprintf(b, "\n%s:\n```\n%s\n```\nupstream: %s\nskiff:    %s\n", e.At, e.Request.curl(), shorten(e.Difference.Upstream, 1200), shorten(e.Difference.Skiff, 1200))
+		e.write(b, g.Resource)
 	}
 }
 

@@ -109,7 +109,7 @@ func (t *trial) prepare(ctx context.Context) error {
 					{"/api/v1/namespaces", `{"metadata":{"name":"` + name + `"}}`},
 					{"/api/v1/namespaces/" + name + "/serviceaccounts", `{"metadata":{"name":"default"}}`},
 				} {
-					if answer := s.do(ctx, Request{Method: "POST", Path: post[0], Headers: jsonHeaders(), Body: []byte(post[1])}, nil); answer.Code != 201 {
+					if answer := s.do(ctx, Request{Method: "POST", Path: post[0], Headers: jsonHeaders(), Body: []byte(post[1])}, nil); answer.Code != 201 && answer.Code != 409 {
 						return fmt.Errorf("%s: make namespace %s: %d %s %w", s.name, name, answer.Code, answer.Body, answer.Err)
 					}
 				}

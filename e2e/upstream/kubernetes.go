@@ -61,7 +61,7 @@ func (k Kubernetes) startEtcd(ctx context.Context, s *Server, port, peers string
 	if k.Fast {
 		arguments = append(arguments, "--unsafe-no-fsync")
 	}
-	if err := s.launch(k.Etcd, arguments...); err != nil {
+	if err := s.launch(k.Etcd, nil, arguments...); err != nil {
 		return err
 	}
 	return s.await(ctx, anyone(), client+"/health")
@@ -73,7 +73,7 @@ func (k Kubernetes) startAPI(ctx context.Context, s *Server, etcd, port string) 
 		return err
 	}
 	s.Config = keys.config("https://127.0.0.1:" + port)
-	err = s.launch(k.APIServer, append([]string{
+	err = s.launch(k.APIServer, nil, append([]string{
 		"--etcd-servers", etcd,
 		"--bind-address", "127.0.0.1", "--secure-port", port, "--advertise-address", Advertised,
 		"--tls-cert-file", keys.file("serving.crt"), "--tls-private-key-file", keys.file("serving.key"),

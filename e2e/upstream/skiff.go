@@ -15,8 +15,8 @@ type Skiff struct {
 	// Controllers has it run its controllers and its scheduler. kube-apiserver has
 	// none.
 	Controllers bool
-	// Arguments are added to those of skiff server.
-	Arguments []string
+	// Arguments are added to those of skiff server, Environment to ours.
+	Arguments, Environment []string
 }
 
 // Start starts skiff server and waits until it is ready.
@@ -49,7 +49,7 @@ func (k Skiff) Start(ctx context.Context) (_ *Server, err error) {
 	if !k.Controllers {
 		arguments = append(arguments, "--disable-controller-manager", "--disable-scheduler")
 	}
-	if err := s.launch(k.Executable, append(arguments, k.Arguments...)...); err != nil {
+	if err := s.launch(k.Executable, k.Environment, append(arguments, k.Arguments...)...); err != nil {
 		return nil, err
 	}
 	if err := s.await(ctx, anyone(), "https://127.0.0.1:"+ports[0]+"/readyz"); err != nil {

@@ -88,8 +88,8 @@ func newServer(name, dir string) (*Server, error) {
 }
 
 // launch starts a program that logs to its name in the server's directory.
-func (s *Server) launch(program string, arguments ...string) error {
-	p, err := start(filepath.Join(s.Dir, filepath.Base(program)+".log"), program, arguments)
+func (s *Server) launch(program string, environment []string, arguments ...string) error {
+	p, err := start(filepath.Join(s.Dir, filepath.Base(program)+".log"), program, environment, arguments)
 	if err != nil {
 		return err
 	}
@@ -163,14 +163,14 @@ type process struct {
 
 // start starts a program without the environment's settings. It dies with this
 // process, however that ends.
-func start(log, program string, arguments []string) (*process, error) {
+func start(log, program string, more, arguments []string) (*process, error) {
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	p := &process{name: filepath.Base(program), log: log, ended: make(chan struct{}), command: exec.Command(program, arguments...)}
-	p.command.Env = environment()
+	p.command.Env = append(environment(), more...)
 	p.command.Stdout, p.command.Stderr = file, file
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := p.command.Start(); err != nil {
