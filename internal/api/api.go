@@ -113,17 +113,13 @@ func New(c Config) *API {
 // now returns the time as timestamps of objects have it.
 func (a *API) now() metav1.Time { return kind.Timestamp(a.clock()) }
 
-// resource and groupKind name the request's kind in errors, in the group that
-// the client asked for.
+// resource names the request's kind in errors, in the group that the client asked
+// for.
 func (r *Request) resource() schema.GroupResource {
 	if r.Face != nil {
 		return r.Face.Resource.GroupResource()
 	}
 	return r.Kind.GroupResource()
-}
-
-func (r *Request) groupKind() schema.GroupKind {
-	return schema.GroupKind{Group: r.resource().Group, Kind: r.Kind.Kind}
 }
 
 // namespace returns the namespace of the request's object, "" for a kind that

@@ -34,6 +34,7 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 		return nil, unknown(errors.New("resourceVersion should not be set on objects to be created"))
 	}
 	obj.SetResourceVersion("")
+	forgetSystem(obj)
 	singleOwners(&req, obj, "")
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
 	// A Service is given addresses on the way to its commit; if that loses a
@@ -49,11 +50,8 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 			return created, err
 		}
 		if conflict.Key.Bucket == req.Kind.Bucket() {
-			if !generate {
-				return nil, apierrors.NewAlreadyExists(req.resource(), obj.GetName())
-			}
-			if names++; names > nameAttempts {
-				return nil, apierrors.NewGenerateNameConflict(req.resource(), obj.GetName(), 1)
+			if names++; !generate || names > nameAttempts {
+				return nil, a.alreadyExists(&req, obj)
 			}
 			obj.SetName("")
 		}
@@ -153,6 +151,27 @@ func (a *API) createDry(req *Request, obj kind.Object) (kind.Object, error) {
 	return obj, nil
 }
 
+// alreadyExists says that a name is taken, and whether it soon will not be.
+func (a *API) alreadyExists(req *Request, obj kind.Object) error {
+	err := apierrors.NewAlreadyExists(req.resource(), obj.GetName())
+	if obj.GetGenerateName() != "" {
+		err = apierrors.NewGenerateNameConflict(req.resource(), obj.GetName(), 1)
+	}
+	if old, ok := a.state.Get(req.Kind, obj.GetNamespace(), obj.GetName()); ok && old.GetDeletionTimestamp() != nil {
+		err.ErrStatus.Message = "object is being deleted: " + err.ErrStatus.Message
+	}
+	return err
+}
+
+// forgetSystem drops from what a client sent the metadata that the server decides.
+func forgetSystem(obj kind.Object) {
+	obj.SetCreationTimestamp(metav1.Time{})
+	obj.SetUID("")
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetSelfLink("")
+}
+
 // complete fills the metadata that the server alone decides.
 func (a *API) complete(obj kind.Object) {
 	if obj.GetName() == "" && obj.GetGenerateName() != "" {
@@ -164,9 +183,6 @@ func (a *API) complete(obj kind.Object) {
 	}
 	obj.SetUID(types.UID(uuid.NewUUID()))
 	obj.SetCreationTimestamp(a.now())
-	obj.SetDeletionTimestamp(nil)
-	obj.SetDeletionGracePeriodSeconds(nil)
-	obj.SetSelfLink("")
 }
 
 // openNamespace checks that the object's namespace takes new content, and

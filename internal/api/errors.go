@@ -32,7 +32,7 @@ func unknown(err error) error {
 // wrongUID is what upstream's storage says when an object is not the one that
 // was meant.
 func wrongUID(r *Request, name string, want, have any) error {
-	key := "/registry/" + r.Kind.Resource.Resource + "/"
+	key := "/registry/" + registry(r.Kind) + "/"
 	if ns := r.namespace(); ns != "" {
 		key += ns + "/"
 	}
@@ -41,12 +41,26 @@ func wrongUID(r *Request, name string, want, have any) error {
 		key+name, want, have))
 }
 
-// invalid returns the Invalid error, or nil if there is nothing to say.
+// registry is where upstream's store has a kind, by names that are sometimes old.
+func registry(k *kind.Kind) string {
+	switch k {
+	case kind.Node:
+		return "minions"
+	case kind.Service:
+		return "services/specs"
+	case kind.Endpoints:
+		return "services/endpoints"
+	}
+	return k.Resource.Resource
+}
+
+// invalid returns the Invalid error, or nil if there is nothing to say. It names
+// the kind in the group it is stored in, whichever the client spoke.
 func invalid(r *Request, obj kind.Object, errs field.ErrorList) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(r.groupKind(), obj.GetName(), errs)
+	return apierrors.NewInvalid(r.Kind.GVK().GroupKind(), obj.GetName(), errs)
 }
 
 // asConflict returns the expectation of a commit that did not hold, or nil.

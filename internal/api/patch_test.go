@@ -177,16 +177,18 @@ func TestPatchOfAnotherFace(t *testing.T) {
 	bad := event.DeepCopyObject().(*corev1.Event)
 	bad.Name, bad.ResourceVersion, bad.UID, bad.Type = "bad", "", "", "Odd"
 	_, err = c.Create(context.Background(), req, bad)
-	wantStatus(t, err, metav1.StatusReasonInvalid, `Event.events.k8s.io "bad" is invalid: type: Invalid value`)
+	wantStatus(t, err, metav1.StatusReasonInvalid, `Event "bad" is invalid: type: Invalid value`)
 	req.Name = "e"
 	_, err = patch(`{"note":"second"}`)
-	wantStatus(t, err, metav1.StatusReasonInvalid, `Event.events.k8s.io "e" is invalid: message: Invalid value: "second": field is immutable`)
-	for selector, want := range map[string]int{"regarding.name=p": 1, "regarding.name=q": 0, "involvedObject.name=p": 1} {
+	wantStatus(t, err, metav1.StatusReasonInvalid, `Event "e" is invalid: message: Invalid value: "second": field is immutable`)
+	for selector, want := range map[string]int{"regarding.name=p": 1, "regarding.name=q": 0} {
 		list, err := c.List(context.Background(), api.Request{Kind: kind.Event, Face: face, Namespace: "default"}, api.ListOptions{FieldSelector: selector})
 		if err != nil || len(list.Items) != want {
 			t.Errorf("%s: %+v %v", selector, list, err)
 		}
 	}
+	_, err = c.List(context.Background(), api.Request{Kind: kind.Event, Face: face, Namespace: "default"}, api.ListOptions{FieldSelector: "involvedObject.name=p"})
+	wantStatus(t, err, metav1.StatusReasonBadRequest, "field label not supported: involvedObject.name")
 	for _, selector := range []string{"regarding.kind=Pod", "reportingController=test", "reason!=Other"} {
 		list, err := c.List(context.Background(), api.Request{Kind: kind.Event, Face: face, Namespace: "default"}, metav1.ListOptions{FieldSelector: selector})
 		if err != nil || len(list.Items) != 1 {

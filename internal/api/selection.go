@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -54,8 +55,8 @@ func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
 	}
 	s.requirements = s.fields.Requirements()
 	for _, r := range s.requirements {
-		if !s.supports(r.Field) {
-			return nil, apierrors.NewBadRequest("field label not supported: " + r.Field)
+		if err := s.supports(r.Field); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
 		}
 		if r.Operator == selection.Equals || r.Operator == selection.DoubleEquals {
 			s.narrow(r.Field, r.Value)
@@ -71,14 +72,28 @@ func storedFields(f *kind.Face, selector fields.Selector) (fields.Selector, erro
 	}
 	return selector.Transform(func(name, value string) (string, string, error) {
 		if stored, ok := f.FieldNames[name]; ok {
-			name = stored
+			return stored, value, nil
+		}
+		if name != fieldName && name != fieldNamespace {
+			return "", "", unsupportedField(name)
 		}
 		return name, value, nil
 	})
 }
 
-func (s *selected) supports(name string) bool {
-	return name == fieldName || name == fieldNamespace && s.kind.Namespaced || slices.Contains(s.kind.FieldNames, name)
+func unsupportedField(name string) error { return fmt.Errorf("field label not supported: %s", name) }
+
+// supports is told differently of kinds that have fields of their own. Upstream
+// lets those that have none be asked for a namespace even where there is none.
+func (s *selected) supports(name string) error {
+	own := len(s.kind.FieldNames) > 0
+	switch {
+	case name == fieldName, name == fieldNamespace && (s.kind.Namespaced || !own), slices.Contains(s.kind.FieldNames, name):
+		return nil
+	case !own:
+		return fmt.Errorf("%q is not a known field selector: only %q, %q", name, fieldName, fieldNamespace)
+	}
+	return unsupportedField(name)
 }
 
 // narrow uses a field that must have one value to read less. The value stays

@@ -51,7 +51,7 @@ func TestBind(t *testing.T) {
 	err = c.Bind(ctx, to(kind.Pod, "default", "none"), binding("none", "n1"))
 	wantStatus(t, err, metav1.StatusReasonNotFound, `pods "none" not found`)
 	err = c.Bind(ctx, to(kind.Pod, "default", "p"), binding("p", ""))
-	wantStatus(t, err, metav1.StatusReasonInvalid, "target.name: Required value")
+	wantStatus(t, err, metav1.StatusReasonUnknown, "target.name: Required value")
 
 	c.create(kind.Pod, pod("replaced"))
 	other := binding("replaced", "n1")
@@ -174,9 +174,17 @@ func TestToken(t *testing.T) {
 	replaced := bound.DeepCopy()
 	replaced.Spec.BoundObjectRef.UID = "old"
 	_, err = c.Token(ctx, req, replaced)
-	wantStatus(t, err, metav1.StatusReasonConflict, "the UID in the bound object reference (old) does not match the UID in record (")
+	wantStatus(t, err, metav1.StatusReasonConflict, "the UID in the bound object reference (old) does not match the UID in record. ")
 	_, err = c.Token(ctx, to(kind.ServiceAccount, "default", "none"), bound)
 	wantStatus(t, err, metav1.StatusReasonNotFound, `serviceaccounts "none" not found`)
+	// What the body says of the account must be true.
+	other := bound.DeepCopy()
+	other.Name = "other"
+	_, err = c.Token(ctx, req, other)
+	wantStatus(t, err, metav1.StatusReasonInvalid, `TokenRequest.authentication.k8s.io "default" is invalid: metadata.name: Invalid value: "other": must match the service account name if specified`)
+	other.Name, other.UID = "", "other"
+	_, err = c.Token(ctx, req, other)
+	wantStatus(t, err, metav1.StatusReasonConflict, "the UID in the token request (other) does not match the UID of the service account (")
 	issuer.err = errors.New("no key")
 	if _, err = c.Token(ctx, req, bound); !apierrors.IsInternalError(err) {
 		t.Errorf("error %v", err)

@@ -22,24 +22,17 @@ const (
 )
 
 // Token issues a token for the ServiceAccount that the Request names. The
-// request is not changed.
+// request is not changed. Nothing is stored, so that a dry run issues one, too.
 func (a *API) Token(ctx context.Context, req Request, body *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
 	req.Kind, req.Subresource = kind.ServiceAccount, "token"
-	account, ok := state.Get[*corev1.ServiceAccount](a.state, kind.ServiceAccount, req.Namespace, req.Name)
-	if !ok {
-		return nil, notFound(&req)
-	}
 	out := body.DeepCopy()
-	if out.Namespace != "" && out.Namespace != req.Namespace {
-		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	account, err := a.tokenAccount(&req, out)
+	if err != nil {
+		return nil, err
 	}
-	if out.Name != "" && out.Name != req.Name {
-		return nil, apierrors.NewBadRequest("the name of the provided object does not match the name sent on the request")
-	}
-	out.Name, out.Namespace, out.CreationTimestamp = req.Name, req.Namespace, a.now()
+	out.CreationTimestamp = a.now()
 	if out.Spec.ExpirationSeconds == nil {
-		seconds := int64(defaultTokenSeconds)
-		out.Spec.ExpirationSeconds = &seconds
+		out.Spec.ExpirationSeconds = new(int64(defaultTokenSeconds))
 	}
 	if err := validateTokenRequest(out); err != nil {
 		return nil, err
@@ -54,9 +47,6 @@ func (a *API) Token(ctx context.Context, req Request, body *authenticationv1.Tok
 	if a.tokens == nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("issue token for %s/%s: this server has no key for service-account tokens", req.Namespace, req.Name))
 	}
-	if req.DryRun {
-		return out, nil
-	}
 	token, err := a.tokens.Issue(account, bound, out.Spec.Audiences, time.Duration(*out.Spec.ExpirationSeconds)*time.Second)
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("issue token for %s/%s: %w", req.Namespace, req.Name, err))
@@ -65,6 +55,35 @@ func (a *API) Token(ctx context.Context, req Request, body *authenticationv1.Tok
 	out.Status = authenticationv1.TokenRequestStatus{Token: token.Value, ExpirationTimestamp: kind.Timestamp(token.Expires)}
 	return out, nil
 }
+
+// tokenAccount finds the account, which what the body says of it must be true of,
+// and completes the body.
+func (a *API) tokenAccount(req *Request, body *authenticationv1.TokenRequest) (*corev1.ServiceAccount, error) {
+	if body.Namespace != "" && body.Namespace != req.Namespace {
+		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	body.Namespace = req.Namespace
+	if _, err := a.openNamespace(req, body); err != nil {
+		return nil, err
+	}
+	if body.Name != "" && body.Name != req.Name {
+		return nil, apierrors.NewInvalid(tokenRequestKind, req.Name, field.ErrorList{
+			field.Invalid(field.NewPath("metadata", "name"), body.Name, "must match the service account name if specified"),
+		})
+	}
+	account, ok := state.Get[*corev1.ServiceAccount](a.state, kind.ServiceAccount, req.Namespace, req.Name)
+	if !ok {
+		return nil, notFound(req)
+	}
+	if body.UID != "" && body.UID != account.UID {
+		return nil, apierrors.NewConflict(schema.GroupResource{Group: tokenRequestKind.Group, Resource: tokenRequestKind.Kind}, req.Name, fmt.Errorf(
+			"the UID in the token request (%s) does not match the UID of the service account (%s)", body.UID, account.UID))
+	}
+	body.Name, body.UID = req.Name, account.UID
+	return account, nil
+}
+
+var tokenRequestKind = schema.GroupKind{Group: authenticationv1.GroupName, Kind: "TokenRequest"}
 
 func validateTokenRequest(r *authenticationv1.TokenRequest) error {
 	path := field.NewPath("spec", "expirationSeconds")
@@ -78,7 +97,7 @@ func validateTokenRequest(r *authenticationv1.TokenRequest) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(schema.GroupKind{Group: authenticationv1.GroupName, Kind: "TokenRequest"}, r.Name, errs)
+	return apierrors.NewInvalid(tokenRequestKind, "", errs)
 }
 
 // boundObject finds what a token is to be bound to: it stops to be valid with
@@ -90,12 +109,12 @@ func (a *API) boundObject(req *Request, ref *authenticationv1.BoundObjectReferen
 	gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
 	var k *kind.Kind
 	ns := req.Namespace
-	switch gvk {
-	case kind.Pod.GVK():
+	switch gvk.GroupKind() {
+	case kind.Pod.GVK().GroupKind():
 		k = kind.Pod
-	case kind.Secret.GVK():
+	case kind.Secret.GVK().GroupKind():
 		k = kind.Secret
-	case kind.Node.GVK():
+	case kind.Node.GVK().GroupKind():
 		k, ns = kind.Node, ""
 	default:
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("cannot bind token to object of type %s", gvk))
@@ -106,12 +125,11 @@ func (a *API) boundObject(req *Request, ref *authenticationv1.BoundObjectReferen
 	}
 	if pod, ok := obj.(*corev1.Pod); ok && pod.Spec.ServiceAccountName != req.Name {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf(
-			"cannot bind token for serviceaccount %q to pod running with serviceaccount %q", req.Name, pod.Spec.ServiceAccountName))
+			"cannot bind token for serviceaccount %q to pod running with different serviceaccount name.", req.Name))
 	}
 	if ref.UID != "" && ref.UID != obj.GetUID() {
 		return nil, apierrors.NewConflict(schema.GroupResource{Group: gvk.Group, Resource: gvk.Kind}, ref.Name, fmt.Errorf(
-			"the UID in the bound object reference (%s) does not match the UID in record (%s). The object might have been deleted and then recreated",
-			ref.UID, obj.GetUID()))
+			"the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID))
 	}
 	return obj, nil
 }

@@ -92,7 +92,7 @@ func TestWatchOptions(t *testing.T) {
 	}{
 		{metav1.ListOptions{ResourceVersionMatch: "NotOlderThan"}, metav1.StatusReasonInvalid, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"},
 		{metav1.ListOptions{SendInitialEvents: new(true)}, metav1.StatusReasonInvalid, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"},
-		{metav1.ListOptions{FieldSelector: "spec.x=1"}, metav1.StatusReasonBadRequest, "field label not supported: spec.x"},
+		{metav1.ListOptions{FieldSelector: "spec.x=1"}, metav1.StatusReasonBadRequest, `"spec.x" is not a known field selector: only "metadata.name", "metadata.namespace"`},
 		{
 			metav1.ListOptions{SendInitialEvents: new(true), ResourceVersionMatch: "NotOlderThan", ResourceVersion: fmt.Sprint(revision(t, a) + 1e6)},
 			metav1.StatusReasonTimeout, "Too large resource version",
@@ -148,6 +148,7 @@ func TestWatchOfANodesPods(t *testing.T) {
 	c.delete(kind.Pod, "default", "b", grace(3))
 	expect(t, w, watch.Modified, "b")
 	c.delete(kind.Pod, "default", "b", grace(0))
+	expect(t, w, watch.Modified, "b") // its grace period has been cut short
 	expect(t, w, watch.Deleted, "b")
 }
 

@@ -25,6 +25,7 @@ var ConfigMap = &Kind{
 	New:        func() Object { return &corev1.ConfigMap{} },
 	NewList:    func() runtime.Object { return &corev1.ConfigMapList{} },
 
+	Default:  func(obj Object) { defaultConfigMap(obj.(*corev1.ConfigMap)) },
 	Validate: func(obj Object) field.ErrorList { return configMapErrors(obj.(*corev1.ConfigMap), nil) },
 	ValidateUpdate: func(obj, old Object) field.ErrorList {
 		return configMapUpdateErrors(obj.(*corev1.ConfigMap), old.(*corev1.ConfigMap))
@@ -40,6 +41,21 @@ var ConfigMap = &Kind{
 		return []any{c.Name, int64(len(c.Data) + len(c.BinaryData)), since(c.CreationTimestamp.Time, now)}
 	},
 }
+
+func defaultConfigMap(c *corev1.ConfigMap) { wholeBytes(c.BinaryData) }
+
+// wholeBytes makes of values that are null what they are once stored: empty.
+func wholeBytes(data map[string][]byte) {
+	for key, value := range data {
+		if value == nil {
+			data[key] = []byte{}
+		}
+	}
+}
+
+// emptied reports whether a map was sent that has nothing in it, which upstream
+// takes for another one than no map at all.
+func emptied(data map[string][]byte) bool { return data != nil && len(data) == 0 }
 
 // frozen is what upstream says of a change to a ConfigMap or Secret whose
 // immutable field is true.
@@ -80,7 +96,7 @@ func configMapUpdateErrors(c, old *corev1.ConfigMap) field.ErrorList {
 		if !equality.Semantic.DeepEqual(c.Data, old.Data) {
 			errs = append(errs, field.Forbidden(field.NewPath("data"), frozen))
 		}
-		if !equality.Semantic.DeepEqual(c.BinaryData, old.BinaryData) {
+		if !equality.Semantic.DeepEqual(c.BinaryData, old.BinaryData) || emptied(c.BinaryData) {
 			errs = append(errs, field.Forbidden(field.NewPath("binaryData"), frozen))
 		}
 	}

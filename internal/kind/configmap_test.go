@@ -50,6 +50,9 @@ func TestConfigMap(t *testing.T) {
 
 	c = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "cm"}, Data: map[string]string{"a": ""}, BinaryData: map[string][]byte{"b": nil}}
 	rowOf(t, ConfigMap, c, "cm", int64(2), "3h")
+	if ConfigMap.Default(c); c.BinaryData["b"] == nil {
+		t.Error("null is not the empty value")
+	}
 }
 
 func TestConfigMapImmutable(t *testing.T) {
@@ -59,8 +62,10 @@ func TestConfigMapImmutable(t *testing.T) {
 		"data: Forbidden: field is immutable when `immutable` is set",
 		"binaryData: Forbidden: field is immutable when `immutable` is set")
 	same := old.DeepCopy()
-	same.Labels, same.BinaryData = map[string]string{"a": "b"}, map[string][]byte{}
+	same.Labels = map[string]string{"a": "b"}
 	sameErrors(t, ConfigMap.ValidateUpdate(same, old))
+	same.BinaryData = map[string][]byte{} // is not nothing, as upstream
+	sameErrors(t, ConfigMap.ValidateUpdate(same, old), "binaryData: Forbidden: field is immutable when `immutable` is set")
 	old.Immutable = ptr(false)
 	sameErrors(t, ConfigMap.ValidateUpdate(&corev1.ConfigMap{}, old))
 }

@@ -49,10 +49,6 @@ var Endpoints = &Kind{
 	},
 }
 
-// EndpointsDeprecated is the warning that every request for v1 Endpoints gets,
-// reads included.
-const EndpointsDeprecated = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
-
 func defaultEndpoints(e *corev1.Endpoints) {
 	for i := range e.Subsets {
 		for j := range e.Subsets[i].Ports {

@@ -186,7 +186,9 @@ func TestEndpointSliceValidation(t *testing.T) {
 }
 
 func TestEndpointSliceWarnings(t *testing.T) {
-	s := slice(func(s *discoveryv1.EndpointSlice) { s.AddressType, s.Endpoints[0].Addresses = "FQDN", []string{"010.0.0.1"} })
+	s := slice(func(s *discoveryv1.EndpointSlice) {
+		s.AddressType, s.Endpoints[0].Addresses = "FQDN", []string{"010.0.0.1"}
+	})
 	const fqdn, odd = "spec.addressType: FQDN endpoints are deprecated", `endpoints[0].addresses[0]: non-standard IP address "010.0.0.1" is invalid: use "10.0.0.1"`
 	if d := cmp.Diff([]string{fqdn, odd}, EndpointSlice.Warnings(s, nil)); d != "" {
 		t.Error("create:", d)

@@ -72,7 +72,7 @@ func pathName(name string, prefix bool) []string {
 // newMetaErrors are a kind's own rules for the metadata of a whole object. What
 // old, which may be nil, has too is not looked at again.
 func newMetaErrors(obj, old Object, name validation.ValidateNameFunc) field.ErrorList {
-	if old != nil && keepsIdentity(obj, old) && len(changedMetaErrors(obj, old)) == 0 {
+	if old != nil && keepsIdentity(obj, old) && obj.GetGenerateName() == old.GetGenerateName() && len(changedMetaErrors(obj, old)) == 0 {
 		return standardFinalizerErrors(obj)
 	}
 	errs := validation.ValidateObjectMetaAccessor(obj, obj.GetNamespace() != "", name, metaPath())

@@ -116,6 +116,7 @@ func TestMetaUpdate(t *testing.T) {
 		{"deleted by hand", old, func(m *metav1.ObjectMeta) { m.DeletionTimestamp = &now }, twice(`metadata.deletionTimestamp: Invalid value: "2023-11-14T22:13:20Z": field is immutable`)},
 		{"grace by hand", old, func(m *metav1.ObjectMeta) { m.DeletionGracePeriodSeconds = ptr(int64(3)) }, twice(`metadata.deletionGracePeriodSeconds: Invalid value: 3: field is immutable`)},
 		{"label", old, func(m *metav1.ObjectMeta) { m.Labels = map[string]string{"a": "-"} }, append(twice(`metadata.labels: Invalid value: "-": `+labelRule), twice(`metadata.labels: Invalid value: "-": `+labelRule)...)},
+		{"prefix", old, func(m *metav1.ObjectMeta) { m.GenerateName = "AB-" }, []string{`metadata.generateName: Invalid value: "AB-": ` + nameRule}},
 		{"short finalizer", old, func(m *metav1.ObjectMeta) { m.Finalizers = []string{"mine"} }, twice(
 			`metadata.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified`)},
 		{"finalizer while deleted", dying, func(m *metav1.ObjectMeta) { m.Finalizers = []string{"x/y"} }, twice(

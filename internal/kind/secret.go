@@ -63,6 +63,7 @@ func defaultSecret(s *corev1.Secret) {
 		s.Data[key] = []byte(value)
 	}
 	s.StringData = nil
+	wholeBytes(s.Data)
 }
 
 // secretErrors checks a whole Secret. old may be nil.
@@ -135,7 +136,7 @@ func secretUpdateErrors(s, old *corev1.Secret) field.ErrorList {
 		if s.Immutable == nil || !*s.Immutable {
 			errs = append(errs, field.Forbidden(field.NewPath("immutable"), frozen))
 		}
-		if !equality.Semantic.DeepEqual(s.Data, old.Data) {
+		if !equality.Semantic.DeepEqual(s.Data, old.Data) || emptied(s.Data) {
 			errs = append(errs, field.Forbidden(field.NewPath("data"), frozen))
 		}
 	}
