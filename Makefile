@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: twin build demo demo-stop cluster cluster-stop conformance test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow bench-upstream vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: twin twin-proof twin-deps build demo demo-stop cluster cluster-stop conformance test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow bench-upstream vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -86,10 +86,15 @@ test-kubectl: test-deps build ## run the end-to-end tests with kubectl 1.34 and 
 test-cluster: test-deps build ## run the tests of clusters, with a server that stays away for over a minute
 	SKIFF_TEST_SLOW=1 go test -count=1 -tags $(TAGS) -timeout 30m -v ./e2e/cluster
 
-twin: build ## ask upstream's API server and skiff's the same; REQUESTS (20000), SEED (1), KIND=pods, CASE=NUMBER
+twin: build twin-deps ## ask upstream's API server and skiff's the same; REQUESTS (20000), SEED (1), KIND=pods, CASE=NUMBER
+	build/twin/twin -requests $(or $(REQUESTS),20000) -seed $(or $(SEED),1) -kind '$(KIND)' -case $(or $(CASE),-1)
+
+twin-proof: build twin-deps ## see that of 50 rules taken out of skiff, SEED (1) draws them, the twin notices at least 48
+	build/twin/twin -proof 50 -requests $(or $(REQUESTS),20000) -seed $(or $(SEED),1)
+
+twin-deps: build-deps
 	scripts/upstream.sh
 	go build -C e2e/twin -tags $(TAGS) -o ../../build/twin/twin .
-	build/twin/twin -requests $(or $(REQUESTS),20000) -seed $(or $(SEED),1) -kind '$(KIND)' -case $(or $(CASE),-1)
 
 soak: build-deps ## walk the store at random and kill it under load, each for SOAK (an hour)
 	SKIFF_SOAK=$(SOAK) go test -tags $(TAGS) -run 'TestSoak|TestCrash' -timeout 0 -v ./internal/store/bolt

@@ -36,11 +36,25 @@ func lives(sc *scenario) {
 	for _, p := range sc.resource.Parts {
 		sc.ask(Request{Method: "GET", Path: sc.object("a") + "/" + p.Name, Headers: jsonHeaders(), Verb: "get " + p.Name, Rule: "plain"})
 	}
+	sc.inhabit("before deletion")
 	sc.delete("a", "", nil, "plain")
 	sc.get("a", "", "after deletion")
+	sc.inhabit("while it ends")
 	sc.delete("a", "", nil, "a second time")
 	sc.ask(Request{Method: "PUT", Path: sc.object("new"), Headers: jsonHeaders(), Body: render(sc.base("new")), Verb: "update", Rule: "what is not there", Object: "new"})
 	sc.ask(Request{Method: "PATCH", Path: sc.object("gone"), Headers: map[string]string{"Content-Type": "application/merge-patch+json"}, Body: []byte(`{}`), Verb: "patch merge", Rule: "what is not there"})
+}
+
+// inhabit makes something in a namespace.
+func (sc *scenario) inhabit(rule string) {
+	if sc.resource.Resource != "namespaces" {
+		return
+	}
+	for _, body := range []string{`{"metadata":{"name":"c"}}`, `{"metadata":{"name":"c"},"data":{"a":"b"}}`} {
+		sc.ask(Request{Method: "POST", Path: sc.object("a") + "/configmaps", Headers: jsonHeaders(), Body: []byte(body), Verb: "create", Rule: "in the namespace, " + rule})
+	}
+	sc.ask(Request{Method: "PUT", Path: sc.object("a") + "/configmaps/c", Headers: jsonHeaders(), Body: []byte(`{"metadata":{"name":"c"},"data":{"a":"c"}}`), Verb: "update", Rule: "in the namespace, " + rule})
+	sc.ask(Request{Method: "DELETE", Path: sc.object("a") + "/configmaps/c", Headers: map[string]string{"Accept": "application/json"}, Verb: "delete", Rule: "in the namespace, " + rule})
 }
 
 // generate makes an object whose name the server completes.
