@@ -2,6 +2,7 @@ package rest
 
 import (
 	"net/http"
+	"runtime"
 	"slices"
 
 	"github.com/skiff-sh/skiff/internal/auth"
@@ -65,29 +66,27 @@ func (h *Handler) tooMany(w http.ResponseWriter, r *http.Request) {
 // maxQueue is how many requests may wait for memory that others have.
 const maxQueue = 64
 
-// Requests with headers longer than this need a place, of which there are so many:
-// a megabyte of them is several in memory.
+// Requests with headers longer than this share what there is for them: a selector of a
+// megabyte takes weightOfHeader times as much to be read.
 const (
 	longHeader     = 64 << 10
-	maxLongHeaders = 16
+	weightOfHeader = 64
 )
 
-// mayAsk counts a request, and refuses one with long headers where there are many.
-// The refusal has no body: who does not read must not be waited for.
+// mayAsk refuses a request with long headers where there are many. The refusal has no
+// body: who does not read must not be waited for.
 func (h *Handler) mayAsk(w *statusWriter, r *http.Request) bool {
-	if r.ProtoMajor == 2 {
-		h.asked.Add(1)
-		w.hold(func() { h.asked.Add(-1) })
-	}
-	if headerSize(r) <= longHeader {
+	size := headerSize(r)
+	if size <= longHeader {
 		return true
 	}
-	if !h.headers.TryAcquire(1) {
+	give, err := h.headers.take(r.Context(), int64(size)*weightOfHeader)
+	if err != nil {
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusTooManyRequests)
 		return false
 	}
-	w.hold(func() { h.headers.Release(1) })
+	w.hold(give)
 	return true
 }
 
@@ -104,10 +103,14 @@ func headerSize(r *http.Request) int {
 	return size
 }
 
-// finish has an answer leave here, where an end can be put to it, when many streams
-// of HTTP/2 have answers that nobody takes.
+// crowd is how many goroutines are too many, beside those of requests that last.
+const crowd = 4096
+
+// finish has an answer leave here, where an end can be put to it, when there are many
+// that nobody takes: a stream of HTTP/2 whose client gives it no window has a goroutine
+// until its connection ends.
 func (h *Handler) finish(w *statusWriter, r *http.Request) {
-	if r.ProtoMajor != 2 || h.asked.Load() <= maxWaiting+h.lasting.Load() {
+	if r.ProtoMajor != 2 || int64(runtime.NumGoroutine()) <= crowd+4*h.lasting.Load() {
 		return
 	}
 	defer h.patience.forAnswer(w)()

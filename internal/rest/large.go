@@ -120,6 +120,16 @@ func (h *Handler) streamList(w http.ResponseWriter, q *request, f form, meta met
 
 // sendParts is streamList for a large list.
 func (h *Handler) sendParts(w http.ResponseWriter, q *request, f form, meta metav1.ListMeta, items []kind.Object) {
+	h.inParts(w, q, f, func(b *bytes.Buffer, send func(*bytes.Buffer) error) error {
+		if err := h.encodings.appendList(b, q.res, meta, items, f, send); err != nil {
+			return err
+		}
+		return finish(b, f)
+	})
+}
+
+// inParts sends an answer whose parts are given to send as they become ready.
+func (h *Handler) inParts(w http.ResponseWriter, q *request, f form, encode func(b *bytes.Buffer, send func(*bytes.Buffer) error) error) {
 	header := w.Header()
 	header["Content-Type"], header["Cache-Control"] = []string{f.contentType(false)}, noCache
 	var out io.Writer = patient{h, w}
@@ -133,19 +143,16 @@ func (h *Handler) sendParts(w http.ResponseWriter, q *request, f form, meta meta
 	}
 	w.WriteHeader(http.StatusOK)
 	b := new(bytes.Buffer)
-	send := func(b *bytes.Buffer) error {
+	err := encode(b, func(b *bytes.Buffer) error {
 		if b.Len() <= largeAnswer/4 {
 			return nil
 		}
 		defer b.Reset()
 		_, err := out.Write(b.Bytes())
 		return err
-	}
-	err := h.encodings.appendList(b, q.res, meta, items, f, send)
+	})
 	if err == nil {
-		if err = finish(b, f); err == nil {
-			_, err = out.Write(b.Bytes())
-		}
+		_, err = out.Write(b.Bytes())
 	}
 	if z != nil && err == nil {
 		err = z.Close()

@@ -62,9 +62,9 @@ const (
 	connectionBytes = 512 << 10
 
 	// A request whose beginning is longer than shortHeader needs one of the places
-	// of longRequests, and waits for it no longer than longPatience.
+	// of longRequests, and may wait for it, and then have it, for longPatience.
 	shortHeader  = 8 << 10
-	longRequests = 4
+	longRequests = 2
 	longPatience = 5 * time.Second
 )
 
@@ -155,6 +155,7 @@ type clientConn struct {
 	asked atomic.Bool  // a request is under way
 	begun atomic.Int64 // bytes since the last request ended
 	long  atomic.Bool  // it has one of the places for long beginnings
+	hurry *time.Timer  // until when; set before long is
 
 	at    *list.List    // strangers, idle or nil; guarded by the door's mu
 	place *list.Element // in it
@@ -216,6 +217,7 @@ func (c *clientConn) note(state http.ConnState) {
 
 func (c *clientConn) giveLong() {
 	if c.long.CompareAndSwap(true, false) {
+		c.hurry.Stop()
 		c.door.long.Release(1)
 	}
 }
@@ -228,6 +230,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		if c.door.long.Acquire(ctx, 1) != nil {
 			return 0, os.ErrDeadlineExceeded
 		}
+		c.hurry = time.AfterFunc(longPatience, func() { _ = c.Conn.Close() })
 		c.long.Store(true)
 	}
 	n, err := c.Conn.Read(p)

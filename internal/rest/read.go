@@ -74,6 +74,9 @@ func (h *Handler) answerList(w http.ResponseWriter, q *request, f form, meta met
 	if f.view == viewObject && (f.media == mediaProtobuf || f.media == mediaJSON && !f.pretty) {
 		return h.streamList(w, q, f, meta, items)
 	}
+	if f.media != mediaProtobuf && bulk(items, f, include) > largeAnswer {
+		return h.streamView(w, q, f, meta, items, include)
+	}
 	b, err := h.encoded(w, q, func(b *bytes.Buffer) error {
 		if err := h.appendListView(b, q.res, meta, items, f, include); err != nil {
 			return err

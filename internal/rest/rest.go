@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/version"
 
@@ -85,11 +84,10 @@ type Handler struct {
 	inflight  inflight
 	patience  *patience
 	// What the bodies of requests take that are read, what it takes to decode them,
-	// and what answers take until their clients have them.
-	bodies, decodings, answers *budget
-	headers                    *semaphore.Weighted // places of requests with long headers
-	asked, lasting             atomic.Int64        // open streams of HTTP/2; requests that last
-	panics                     atomic.Int64
+	// what answers take until their clients have them, and long headers.
+	bodies, decodings, answers, headers *budget
+	lasting                             atomic.Int64 // requests that last
+	panics                              atomic.Int64
 
 	stopping context.Context // ends with the server's life, never a request's
 	stop     context.CancelFunc
@@ -109,7 +107,7 @@ func New(c Config) *Handler {
 	h.patience = newPatience(maxWaiting, waitingTime)
 	memory := memoryLimit()
 	h.bodies, h.decodings, h.answers = newBudget(memory/10, maxQueue), newBudget(memory*2/5, maxQueue), newBudget(memory/6, maxQueue)
-	h.headers = semaphore.NewWeighted(maxLongHeaders)
+	h.headers = newBudget(memory/4, maxQueue/4)
 	h.decoders = newDecoders(kind.Scheme())
 	h.groups, h.order = newGroups(c.Kinds)
 	h.reviews = h.newReviews()
