@@ -37,6 +37,8 @@ var (
 	localPort = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 	digest    = regexp.MustCompile(`X509SHA256=[0-9a-f]{64}`)
 	current   = regexp.MustCompile(`(current|revision): \d+`)
+	revision  = regexp.MustCompile(`(resourceVersion\\*":\\*")\d+`)
+	completed = regexp.MustCompile(`\b(gen-?|Bad_|dot\.|g{20,})[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
 	age       = regexp.MustCompile(`^(\d+[smhdy])+$`)
 	memory    = regexp.MustCompile(`0x[0-9a-f]{6,16}`)
 )
@@ -53,6 +55,8 @@ func (c *correspondence) plain(text string) string {
 	})
 	text = access.ReplaceAllString(text, "kube-api-access-X")
 	text = digest.ReplaceAllString(text, "X509SHA256=X")
+	text = revision.ReplaceAllString(text, "${1}N")
+	text = completed.ReplaceAllString(text, "${1}XXXXX")
 	text = current.ReplaceAllString(text, "$1: N")
 	text = localPort.ReplaceAllString(text, "SERVER")
 	text = memory.ReplaceAllString(text, "POINTER")
@@ -187,6 +191,9 @@ func (c *comparison) objects(path []string, u, s map[string]any) {
 }
 
 func (c *comparison) lists(path []string, u, s []any) {
+	if len(path) > 0 && path[len(path)-1] == "managedFields" {
+		u, s = byManager(u), byManager(s)
+	}
 	if len(u) != len(s) {
 		c.found(append(slices.Clone(path), "[length]"), show(u), show(s))
 		return
@@ -194,6 +201,17 @@ func (c *comparison) lists(path []string, u, s []any) {
 	for i := range u {
 		c.values(append(slices.Clone(path), "["+itoa(i)+"]"), u[i], s[i])
 	}
+}
+
+// byManager puts the entries of managedFields in an order of their own: among those
+// of one second, servers have them in any.
+func byManager(entries []any) []any {
+	key := func(e any) string {
+		return text(e, "operation") + " " + text(e, "manager") + " " + text(e, "subresource") + " " + text(e, "apiVersion")
+	}
+	entries = slices.Clone(entries)
+	slices.SortStableFunc(entries, func(a, b any) int { return strings.Compare(key(a), key(b)) })
+	return entries
 }
 
 // same compares two plain values, those that each server chooses by whether they

@@ -139,12 +139,12 @@ func paths(sc *scenario) {
 		suffix := one(sc, "", "/", "/none", "/a/status", "/a/none", "/a/status/more", "/a%2Fb", "/A_B", "/..", "/a/scale", "//a", "/a/", "/"+long253, "/%20", "/ü")
 		path := sc.collection() + suffix
 		if sc.chance(30) {
-			path = one(sc, "/api/v9/pods", "/apis/none/v1/x", "/apis/apps/v9/deployments", "/none", "/api", "/apis", "/apis/", "/apis/apps", "/api/v1/namespaces/none/"+sc.resource.Resource, "/api/v1/none", "/api/v1/namespaces/"+sc.namespace+"/none",
-				"/apis/"+sc.resource.Group+"/"+sc.resource.Version, "/apis/"+sc.resource.Group, sc.resource.path("none"), sc.resource.path("Bad_Name"), "/healthz/none", "/healthz", "/livez", "/readyz/ping", "/version", "/version/", "/openapi/v3/none", "/.well-known/none", "/metrics/none", "/logs", "/ui", "/index.html")
+			path = one(sc, "/api/v9/pods", "/apis/none/v1/x", "/apis/apps/v9/deployments", "/none", "/apis/apps", "/api/v1/namespaces/none/"+sc.resource.Resource, "/api/v1/none", "/api/v1/namespaces/"+sc.namespace+"/none",
+				"/apis/"+sc.resource.Group+"/"+sc.resource.Version, "/apis/"+sc.resource.Group, sc.resource.path("none"), sc.resource.path("Bad_Name"), "/healthz/none", "/healthz", "/livez", "/readyz/ping", "/version", "/version/", "/openapi/v3/none", "/.well-known/none", "/metrics/none", "/logs", "/ui")
 			method = one(sc, "GET", "GET", "POST", "DELETE")
 		}
-		if method == "GET" && (path == "/api" || path == "/apis" || path == "/apis/") || method == "DELETE" && suffix == "" {
-			continue // what is compared for the kinds served, and what would delete others' objects
+		if method == "DELETE" && suffix == "" {
+			continue // it would delete others' objects
 		}
 		if path == sc.collection()+"/" && !sc.resource.Namespaced || !sc.resource.Namespaced && suffix == "" {
 			continue // lists of what others have made

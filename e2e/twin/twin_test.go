@@ -55,6 +55,8 @@ func TestCompare(t *testing.T) {
 		{"a cause that lacks", answer(422, status("x", cause("x"))), answer(422, status("x")), []string{"causes: - x: FieldValueRequired: Required value"}},
 		{"addresses", answer(200, `{"spec":{"clusterIP":"10.43.0.9"}}`), answer(200, `{"spec":{"clusterIP":"10.43.77.1"}}`), nil},
 		{"an address elsewhere", answer(200, `{"spec":{"clusterIP":"10.43.0.9"}}`), answer(200, `{"spec":{"clusterIP":"10.42.0.9"}}`), []string{`object: spec.clusterIP differs "N.N.N.N" "N.N.N.N"`}},
+		{"revisions in texts", answer(422, status(`it was {\"resourceVersion\":\"12\"}`)), answer(422, status(`it was {\"resourceVersion\":\"7\"}`)), nil},
+		{"managers of one second", answer(200, `{"managedFields":[{"manager":"a"},{"manager":"b"}]}`), answer(200, `{"managedFields":[{"manager":"b"},{"manager":"a"}]}`), nil},
 		{"generated names", answer(200, `{"metadata":{"name":"a-x7b9k"}}`), answer(200, `{"metadata":{"name":"a-2m4qz"}}`), nil},
 	} {
 		var got []string
