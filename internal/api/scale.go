@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/skiff-sh/skiff/internal/kind"
@@ -132,12 +131,11 @@ func checkScale(part *Request, scale *autoscalingv1.Scale, old kind.Object) erro
 }
 
 func validateScale(scale *autoscalingv1.Scale) error {
-	if scale.Spec.Replicas >= 0 {
+	errs := kind.ScaleErrors(scale)
+	if len(errs) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(schema.GroupKind{Group: autoscalingv1.GroupName, Kind: "Scale"}, scale.Name, field.ErrorList{
-		field.Invalid(field.NewPath("spec", "replicas"), scale.Spec.Replicas, "must be greater than or equal to 0"),
-	})
+	return apierrors.NewInvalid(schema.GroupKind{Group: autoscalingv1.GroupName, Kind: "Scale"}, scale.Name, errs)
 }
 
 // replicasOf returns where an object keeps its number of replicas, nil for a

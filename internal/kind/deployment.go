@@ -56,7 +56,7 @@ var Deployment = &Kind{
 		ageColumn,
 		wideColumn("Containers", "Names of each container in the template."),
 		wideColumn("Images", "Images referenced by each container in the template."),
-		wideColumn("Selector", "Label selector for pods. Existing ReplicaSets whose pods are selected by this will be the ones affected by this deployment."),
+		wideColumn("Selector", appsv1.DeploymentSpec{}.SwaggerDoc()["selector"]),
 	},
 	Row: deploymentRow,
 }

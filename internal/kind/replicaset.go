@@ -1,14 +1,12 @@
 package kind
 
 import (
-	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -63,19 +61,10 @@ var ReplicaSet = &Kind{
 		ageColumn,
 		wideColumn("Containers", "Names of each container in the template."),
 		wideColumn("Images", "Images referenced by each container in the template."),
-		wideColumn("Selector", replicaSetSelector),
+		wideColumn("Selector", appsv1.ReplicaSetSpec{}.SwaggerDoc()["selector"]),
 	},
 	Row: replicaSetRow,
-
-	FieldNames: []string{"status.replicas"},
-	Fields: func(obj Object) fields.Set {
-		return fields.Set{"status.replicas": strconv.Itoa(int(obj.(*appsv1.ReplicaSet).Status.Replicas))}
-	},
 }
-
-// replicaSetSelector is what upstream's table says, which took it from an
-// older version of the kind.
-const replicaSetSelector = "Selector is a label query over pods that should match the replica count. If the selector is empty, it is defaulted to the labels present on the pod template. Label keys and values that must match in order to be controlled by this replica set. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"
 
 func countColumn(name, description string) metav1.TableColumnDefinition {
 	return metav1.TableColumnDefinition{Name: name, Type: "integer", Description: description}

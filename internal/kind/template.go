@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,6 +56,12 @@ func validateReplicated(path *field.Path, s *metav1.LabelSelector, t *corev1.Pod
 		errs = append(errs, field.Forbidden(at.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
 	}
 	return errs
+}
+
+// ScaleErrors says what is wrong with the Scale of a workload.
+func ScaleErrors(s *autoscalingv1.Scale) field.ErrorList {
+	errs := newMetaErrors(s, nil, apivalidation.NameIsDNSSubdomain)
+	return append(errs, nonNegative(field.NewPath("spec", "replicas"), int64(s.Spec.Replicas))...)
 }
 
 // templateWarnings are told of a workload when it is created, and when its spec
