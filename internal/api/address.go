@@ -130,14 +130,23 @@ func (a *API) addressEach(c *claims, svc *corev1.Service, from int) error {
 			}
 			continue
 		}
-		n, err := c.pick(r.size, r.offset, func(n uint64) state.Claim { return addressClaim(r.at(n)) })
+		ip, err := r.pick(c)
 		if err != nil {
 			return apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP for Service %q: %w", svc.Name, err))
 		}
-		s.ClusterIPs[i] = r.at(n).String()
+		s.ClusterIPs[i] = ip.String()
 	}
 	s.ClusterIP = s.ClusterIPs[0]
 	return nil
+}
+
+// pick claims a free address. A dry run is given that of the range itself.
+func (r *addressRange) pick(c *claims) (netip.Addr, error) {
+	if c.dry {
+		return r.prefix.Addr(), nil
+	}
+	n, err := c.pick(r.size, r.offset, func(n uint64) state.Claim { return addressClaim(r.at(n)) })
+	return r.at(n), err
 }
 
 // take claims the address that was asked for, which is one of the family.
@@ -146,6 +155,8 @@ func (r *addressRange) take(c *claims, text string) error {
 	switch {
 	case err != nil:
 		return err
+	case !r.gives(ip) && c.dry:
+		return fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, r.prefix)
 	case !r.gives(ip):
 		return errAddressElsewhere
 	case !c.take(addressClaim(ip)):
@@ -173,8 +184,13 @@ func portClaim(port int32) state.Claim {
 	return state.Claim{Table: tableNodePorts, Name: strconv.Itoa(int(port))}
 }
 
-// pick claims a free port.
+// pick claims a free port. A dry run is given those behind the last it claimed.
 func (p ports) pick(c *claims) (int32, error) {
+	if c.dry {
+		next := c.nextPort()
+		c.wants[portClaim(next)] = true
+		return next, nil
+	}
 	n, err := c.pick(p.size, p.offset, func(n uint64) state.Claim { return portClaim(p.first + int32(n)) })
 	return p.first + int32(n), err
 }

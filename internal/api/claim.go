@@ -3,6 +3,8 @@ package api
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -33,6 +35,8 @@ type claims struct {
 	owner string
 	held  map[state.Claim]bool // by the old object
 	wants map[state.Claim]bool // by the new one
+	// dry is for a dry run, which is given names that say so: upstream's.
+	dry bool
 }
 
 func (a *API) newClaims(svc, old *corev1.Service) *claims {
@@ -70,6 +74,21 @@ func (c *claims) take(claim state.Claim) bool {
 	}
 	c.wants[claim] = true
 	return true
+}
+
+// nextPort is the port that a dry run is given: the one behind the last that it
+// claimed so far.
+func (c *claims) nextPort() int32 {
+	var claimed []int
+	for claim := range c.wants {
+		if n, err := strconv.Atoi(claim.Name); err == nil && claim.Table == tableNodePorts && !c.held[claim] {
+			claimed = append(claimed, n)
+		}
+	}
+	if len(claimed) == 0 {
+		return 32769 // upstream's first
+	}
+	return int32(slices.Max(claimed)) + 1
 }
 
 // pick claims any free name. Numbers below offset are kept for those who ask

@@ -140,6 +140,9 @@ func (a *API) prepareCreate(ctx context.Context, req *Request, admit *admission.
 	if k.Warnings != nil {
 		req.warn(k.Warnings(obj, nil))
 	}
+	if k.Canonicalize != nil {
+		k.Canonicalize(obj)
+	}
 	return claims, nil
 }
 

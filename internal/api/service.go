@@ -25,6 +25,7 @@ func (a *API) allocate(req *Request, obj, old kind.Object) (*claims, error) {
 	before, _ := old.(*corev1.Service)
 	kind.CompleteService(svc, before)
 	c := a.newClaims(svc, before)
+	c.dry = req.DryRun
 	if err := a.families(svc, before); err != nil {
 		return nil, err
 	}

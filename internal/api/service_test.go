@@ -213,6 +213,25 @@ func TestServiceFaultsInOrder(t *testing.T) {
 	}
 }
 
+// A dry run names what nobody gets, and claims nothing.
+func TestServiceDryRun(t *testing.T) {
+	c := newCluster(t)
+	req := to(kind.Service, "default", "web")
+	req.DryRun = true
+	out, err := c.Create(context.Background(), req, service("web", ofType(corev1.ServiceTypeLoadBalancer), func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = "Local" }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := out.(*corev1.Service).Spec; s.ClusterIP != "10.43.0.0" || s.Ports[0].NodePort != 32769 || s.HealthCheckNodePort != 32770 {
+		t.Errorf("%+v", s)
+	}
+	_, err = c.Create(context.Background(), req, service("web", clusterIP("10.44.0.1")))
+	wantStatus(t, err, metav1.StatusReasonInvalid, "the provided IP (10.44.0.1) is not in the valid range. The range of valid IPs is 10.43.0.0/16")
+	if got := append(c.claimed("clusterips"), c.claimed("nodeports")...); len(got) != 0 {
+		t.Errorf("claimed %v", got)
+	}
+}
+
 // Ports that come later each get a node port of their own.
 func TestServiceGainsPorts(t *testing.T) {
 	c := newCluster(t)

@@ -181,6 +181,9 @@ func (a *API) replace(ctx context.Context, req *Request, obj, old kind.Object) (
 	if warnings := warningsOf(req); warnings != nil {
 		req.warn(warnings(obj, old))
 	}
+	if k.Canonicalize != nil {
+		k.Canonicalize(obj)
+	}
 	if same(obj, old) {
 		return old, nil
 	}

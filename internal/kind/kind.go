@@ -53,6 +53,8 @@ type Kind struct {
 	ValidateUpdate func(obj, old Object) field.ErrorList
 	// Warnings returns texts for the Warning header.
 	Warnings func(obj, old Object) []string
+	// Canonicalize gives an object that was found good the form it is stored in.
+	Canonicalize func(Object)
 	// EarlyWarnings are about an object as it was sent to be created, before
 	// PrepareCreate; they are given even if it is refused.
 	EarlyWarnings func(Object) []string

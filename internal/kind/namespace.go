@@ -24,6 +24,7 @@ var Namespace = &Kind{
 	NewList:    func() runtime.Object { return &corev1.NamespaceList{} },
 
 	Default:       func(obj Object) { defaultNamespace(obj.(*corev1.Namespace)) },
+	Canonicalize:  func(obj Object) { defaultNamespace(obj.(*corev1.Namespace)) },
 	PrepareCreate: func(obj Object) { prepareNamespace(obj.(*corev1.Namespace)) },
 	PrepareUpdate: func(obj, old Object) {
 		n, o := obj.(*corev1.Namespace), old.(*corev1.Namespace)
@@ -75,7 +76,7 @@ var Namespace = &Kind{
 }
 
 // defaultNamespace cannot label a namespace whose name is still to be
-// generated; prepareNamespace does.
+// generated: it is called again once there is one.
 func defaultNamespace(n *corev1.Namespace) {
 	if n.Status.Phase == "" {
 		n.Status.Phase = corev1.NamespaceActive
@@ -94,7 +95,6 @@ func prepareNamespace(n *corev1.Namespace) {
 	if !slices.Contains(n.Spec.Finalizers, corev1.FinalizerKubernetes) {
 		n.Spec.Finalizers = append(n.Spec.Finalizers, corev1.FinalizerKubernetes)
 	}
-	defaultNamespace(n)
 }
 
 // namespaceErrors checks a whole Namespace. old may be nil.

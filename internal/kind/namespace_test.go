@@ -21,6 +21,7 @@ func TestNamespaceCreate(t *testing.T) {
 	}
 	n.Name = "team-x"
 	Namespace.PrepareCreate(n)
+	Namespace.Canonicalize(n)
 	want := &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: "team-x", GenerateName: "team-", Labels: map[string]string{"a": "b", "kubernetes.io/metadata.name": "team-x"}},
 		Spec:       corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{"example.com/mine", "kubernetes"}},

@@ -43,7 +43,8 @@ var Service = &Kind{
 		s, o := obj.(*corev1.Service), old.(*corev1.Service)
 		return slices.Concat(metaUpdateErrors(s, o), serviceUpdateErrors(s, o), serviceErrors(s, o))
 	},
-	Warnings: func(obj, _ Object) []string { return serviceWarnings(obj.(*corev1.Service)) },
+	Warnings:     func(obj, _ Object) []string { return serviceWarnings(obj.(*corev1.Service)) },
+	Canonicalize: func(obj Object) { canonicalService(obj.(*corev1.Service)) },
 
 	Subresources: []Subresource{
 		{

@@ -9,20 +9,19 @@ import (
 // prepareService drops what only the server says.
 func prepareService(s *corev1.Service) {
 	s.Status = corev1.ServiceStatus{}
-	dropInternalPolicy(s)
 }
 
 func prepareServiceUpdate(s, old *corev1.Service) {
 	old.Status.DeepCopyInto(&s.Status)
 	dropForType(s, old)
-	dropInternalPolicy(s)
 }
 
-// dropInternalPolicy: an alias has no traffic to have a policy for. One that does
-// not exist stays for validation to find.
-func dropInternalPolicy(s *corev1.Service) {
-	if p := s.Spec.InternalTrafficPolicy; s.Spec.Type == corev1.ServiceTypeExternalName && p != nil &&
-		(*p == corev1.ServiceInternalTrafficPolicyCluster || *p == corev1.ServiceInternalTrafficPolicyLocal) {
+// canonicalService is what upstream's server makes of each Service that it reads.
+func canonicalService(s *corev1.Service) {
+	if s.Spec.ClusterIP != "" && len(s.Spec.ClusterIPs) == 0 {
+		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
+	}
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		s.Spec.InternalTrafficPolicy = nil
 	}
 }

@@ -98,6 +98,16 @@ func TestServicePrepareCreate(t *testing.T) {
 	}
 }
 
+func TestServiceCanonicalForm(t *testing.T) {
+	s := service(func(s *corev1.Service) {
+		s.Spec = corev1.ServiceSpec{Type: "ExternalName", ExternalName: "a.b", ClusterIP: "10.43.0.1", InternalTrafficPolicy: ptr(corev1.ServiceInternalTrafficPolicyLocal)}
+	})
+	Service.Canonicalize(s)
+	if s.Spec.InternalTrafficPolicy != nil || !slices.Equal(s.Spec.ClusterIPs, []string{"10.43.0.1"}) {
+		t.Errorf("%+v", s.Spec)
+	}
+}
+
 func TestServiceValidation(t *testing.T) {
 	cases := []struct {
 		name   string
