@@ -39,6 +39,9 @@ func validateMounts(path *field.Path, c *corev1.Container, volumes map[string]co
 }
 
 func validateSubPath(list, path *field.Path, mount corev1.VolumeMount) field.ErrorList {
+	if mount.SubPath == "" && mount.SubPathExpr == "" {
+		return nil
+	}
 	errs := relativePath(list.Child("subPath"), mount.SubPath)
 	if mount.SubPathExpr != "" && mount.SubPath != "" {
 		errs = append(errs, field.Invalid(path.Child("subPathExpr"), mount.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))

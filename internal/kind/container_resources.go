@@ -19,6 +19,9 @@ type resourceNameRule func(*field.Path, corev1.ResourceName) field.ErrorList
 // validateResources checks limits and requests, and that the claims they name
 // are among those of the Pod.
 func validateResources(path *field.Path, r *corev1.ResourceRequirements, rule resourceNameRule, claims []string) field.ErrorList {
+	if len(r.Limits)+len(r.Requests)+len(r.Claims) == 0 {
+		return nil
+	}
 	limits, requests := path.Child("limits"), path.Child("requests")
 	var errs field.ErrorList
 	for _, name := range slices.Sorted(maps.Keys(r.Limits)) {

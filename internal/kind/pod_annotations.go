@@ -15,6 +15,9 @@ import (
 // validatePodAnnotations checks those annotations that are settings, most of
 // them from before the setting had a field.
 func validatePodAnnotations(path *field.Path, annotations map[string]string, spec *corev1.PodSpec) field.ErrorList {
+	if len(annotations) == 0 {
+		return nil
+	}
 	var errs field.ErrorList
 	if value, ok := annotations[corev1.MirrorPodAnnotationKey]; ok && spec.NodeName == "" {
 		errs = append(errs, field.Invalid(path.Key(corev1.MirrorPodAnnotationKey), value, "must set spec.nodeName if mirror pod annotation is set"))
@@ -106,6 +109,9 @@ func validateAnnotationsUpdate(path *field.Path, pod *corev1.Pod, old map[string
 // validateProfilesMatch compares a setting given twice, as an annotation and as
 // a field.
 func validateProfilesMatch(path *field.Path, annotations map[string]string, spec *corev1.PodSpec) field.ErrorList {
+	if len(annotations) == 0 {
+		return nil
+	}
 	var errs field.ErrorList
 	var podAppArmor *corev1.AppArmorProfile
 	if sc := spec.SecurityContext; sc != nil {

@@ -35,6 +35,9 @@ func defaultTemplate(t *corev1.PodTemplateSpec) {
 // dropInitAnnotations forgets how init containers were written before they had
 // a field, so that nothing takes them for a second definition.
 func dropInitAnnotations(meta *metav1.ObjectMeta) {
+	if len(meta.Annotations) == 0 {
+		return
+	}
 	for _, stage := range []string{"alpha", "beta"} {
 		delete(meta.Annotations, "pod."+stage+".kubernetes.io/init-containers")
 		delete(meta.Annotations, "pod."+stage+".kubernetes.io/init-container-statuses")

@@ -327,5 +327,8 @@ func BenchmarkPodCreate(b *testing.B) {
 		if errs := CreateErrors(Pod, nil, pod); len(errs) > 0 {
 			b.Fatal(errs)
 		}
+		if warnings := append(earlyPodWarnings(pod), Pod.Warnings(pod, nil)...); len(warnings) > 0 {
+			b.Fatal(warnings)
+		}
 	}
 }

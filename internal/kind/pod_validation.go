@@ -249,6 +249,9 @@ func validatePodTolerations(path *field.Path, spec *corev1.PodSpec) field.ErrorL
 }
 
 func validateOverhead(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
+	if spec.Overhead == nil {
+		return nil
+	}
 	return validateResources(path.Child("overhead"), &corev1.ResourceRequirements{Limits: spec.Overhead}, containerResourceName, nil)
 }
 
@@ -274,15 +277,22 @@ func validateEnvFileVolumes(path *field.Path, spec *corev1.PodSpec) field.ErrorL
 	return errs
 }
 
-// eachContainer calls visit for init, regular and ephemeral containers.
+// eachContainer calls visit for init, regular and ephemeral containers. Without a
+// path it makes none.
 func eachContainer(path *field.Path, spec *corev1.PodSpec, visit func(*field.Path, *corev1.Container)) {
+	at := func(list string, i int) *field.Path {
+		if path == nil {
+			return nil
+		}
+		return path.Child(list).Index(i)
+	}
 	for i := range spec.InitContainers {
-		visit(path.Child("initContainers").Index(i), &spec.InitContainers[i])
+		visit(at("initContainers", i), &spec.InitContainers[i])
 	}
 	for i := range spec.Containers {
-		visit(path.Child("containers").Index(i), &spec.Containers[i])
+		visit(at("containers", i), &spec.Containers[i])
 	}
 	for i := range spec.EphemeralContainers {
-		visit(path.Child("ephemeralContainers").Index(i), (*corev1.Container)(&spec.EphemeralContainers[i].EphemeralContainerCommon))
+		visit(at("ephemeralContainers", i), (*corev1.Container)(&spec.EphemeralContainers[i].EphemeralContainerCommon))
 	}
 }

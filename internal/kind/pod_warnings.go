@@ -69,18 +69,20 @@ func specWarnings(path *field.Path, annotations map[string]string, spec *corev1.
 			w.say(at.Child("imagePullSecrets").Index(i).Child("name"), `invalid empty name ""`)
 		}
 	}
-	w.fractions(at.Child("overhead"), corev1.ResourceMemory, spec.Overhead)
-	w.fractions(at.Child("overhead"), corev1.ResourceEphemeralStorage, spec.Overhead)
+	w.fractions(corev1.ResourceMemory, spec.Overhead, at, "overhead")
+	w.fractions(corev1.ResourceEphemeralStorage, spec.Overhead, at, "overhead")
 	if spec.SecurityContext == nil || spec.SecurityContext.SeccompProfile == nil {
 		w.seccomp(notes, annotations, corev1.SeccompPodAnnotationKey)
 	}
 	eachContainer(at, spec, func(at *field.Path, c *corev1.Container) {
 		w.profiles(notes, annotations, spec, c, path != nil)
 		for _, name := range []corev1.ResourceName{corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
-			w.fractions(at.Child("resources", "limits"), name, c.Resources.Limits)
-			w.fractions(at.Child("resources", "requests"), name, c.Resources.Requests)
+			w.fractions(name, c.Resources.Limits, at, "resources", "limits")
+			w.fractions(name, c.Resources.Requests, at, "resources", "requests")
 		}
-		w.env(at.Child("env"), c.Env)
+		if len(c.Env) > 1 {
+			w.env(at.Child("env"), c.Env)
+		}
 	})
 	w.ports(at, spec)
 	w.portNames(at, spec)
@@ -147,9 +149,10 @@ func (w *warner) duplicates(path *field.Path, name string, n int, key func(int) 
 	}
 }
 
-func (w *warner) fractions(path *field.Path, name corev1.ResourceName, list corev1.ResourceList) {
+// fractions warns of a part of a byte in the list that is at path and below.
+func (w *warner) fractions(name corev1.ResourceName, list corev1.ResourceList, path *field.Path, below ...string) {
 	if quantity, ok := list[name]; ok && quantity.MilliValue()%1000 != 0 {
-		w.say(path.Key(string(name)), "fractional byte value %q is invalid, must be an integer", quantity.String())
+		w.say(path.Child(below[0], below[1:]...).Key(string(name)), "fractional byte value %q is invalid, must be an integer", quantity.String())
 	}
 }
 

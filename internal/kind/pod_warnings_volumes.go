@@ -31,8 +31,8 @@ func (w *warner) volumes(path *field.Path, volumes []corev1.Volume) {
 		}
 		if v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil {
 			at, r := path.Index(i).Child("ephemeral", "volumeClaimTemplate", "spec", "resources"), v.Ephemeral.VolumeClaimTemplate.Spec.Resources
-			w.fractions(at.Child("requests"), corev1.ResourceStorage, r.Requests)
-			w.fractions(at.Child("limits"), corev1.ResourceStorage, r.Limits)
+			w.fractions(corev1.ResourceStorage, r.Requests, at, "requests")
+			w.fractions(corev1.ResourceStorage, r.Limits, at, "limits")
 		}
 	}
 }
