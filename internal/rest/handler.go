@@ -235,6 +235,7 @@ func (h *Handler) serveVerb(w http.ResponseWriter, q *request) error {
 	case "watch":
 		return h.watch(w, q)
 	}
+	growStack()
 	ctx, cancel := q.deadline()
 	defer cancel()
 	switch q.verb {
