@@ -70,7 +70,7 @@ func decodeContinue(token string) (continuation, error) {
 		return c, fmt.Errorf("continue key is not valid: %w", err)
 	}
 	if c.Version != tokenVersion {
-		return c, fmt.Errorf("continue key is not valid: server does not recognize this encoded version %q", c.Version)
+		return c, fmt.Errorf("continue key is not valid: server does not recognize this encoded version %v", c.Version)
 	}
 	if c.Revision == 0 {
 		return c, errors.New("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")

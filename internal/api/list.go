@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +50,9 @@ func (a *API) List(_ context.Context, req Request, options ListOptions) (*List, 
 	if err != nil {
 		return nil, err
 	}
+	if options.ResourceVersion == "0" { // upstream's cache gives all it has
+		options.Limit = 0
+	}
 	list := collect(snapshot, s, from, options.Limit)
 	if list.Continue != "" {
 		a.state.Retain(snapshot)
@@ -61,12 +65,12 @@ func (a *API) List(_ context.Context, req Request, options ListOptions) (*List, 
 func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, continuation, error) {
 	var from continuation
 	if options.Continue != "" {
-		if options.ResourceVersion != "" && options.ResourceVersion != "0" {
-			return nil, from, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
-		}
 		from, err := parseContinue(options.Continue)
 		if err != nil {
 			return nil, from, err
+		}
+		if options.ResourceVersion != "" && options.ResourceVersion != "0" {
+			return nil, from, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 		}
 		if from.Revision == inconsistent {
 			snapshot := a.state.Snapshot(k)
@@ -76,7 +80,7 @@ func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, con
 		if err := a.notBefore(from.Revision); err != nil {
 			return nil, from, err
 		}
-		snapshot, ok := a.snapshotAt(k, from.Revision)
+		snapshot, ok := a.state.SnapshotAt(k, from.Revision)
 		if !ok {
 			return nil, from, expiredContinue(from)
 		}
@@ -84,7 +88,7 @@ func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, con
 	}
 	rev, err := parseRevision(options.ResourceVersion)
 	if err != nil {
-		return nil, from, err
+		return nil, from, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
 	}
 	if err := a.notBefore(rev); err != nil {
 		return nil, from, err
@@ -96,31 +100,12 @@ func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, con
 		from.Revision = snapshot.Revision()
 		return snapshot, from, nil
 	}
-	snapshot, ok := a.snapshotAt(k, rev)
+	snapshot, ok := a.state.SnapshotAt(k, rev)
 	if !ok {
 		return nil, from, apierrors.NewResourceExpired(textExpired)
 	}
 	from.Revision = rev
 	return snapshot, from, nil
-}
-
-// snapshotAt returns the kind's objects at a revision that is kept, or since
-// which nothing happened to them: revisions also count what happens to others.
-func (a *API) snapshotAt(k *kind.Kind, rev store.Revision) (*state.Snapshot, bool) {
-	if snapshot, ok := a.state.SnapshotAt(k, rev); ok {
-		return snapshot, true
-	}
-	now := a.state.Snapshot(k)
-	since, err := a.state.Watch(k, state.Interest{}, rev)
-	if err != nil {
-		return nil, false
-	}
-	defer since.Stop()
-	event, ok, err := since.Poll()
-	if err != nil || ok && event.Revision <= now.Revision() {
-		return nil, false
-	}
-	return now, ok || since.Revision() >= now.Revision()
 }
 
 // collect takes a page out of a snapshot.

@@ -95,7 +95,7 @@ func TestListPages(t *testing.T) {
 }
 
 func TestListTokensExpire(t *testing.T) {
-	c := newCluster(t, func(_ *api.Config, o *state.Options) { o.Retain = state.Retain{Count: 1} })
+	c := newCluster(t, func(_ *api.Config, o *state.Options) { o.Retain, o.Ring = state.Retain{Count: 1}, state.Ring{Events: 1} })
 	for i := range 4 {
 		c.create(kind.ConfigMap, configMap(fmt.Sprintf("c%d", i)))
 	}
@@ -116,9 +116,10 @@ func TestListTokensExpire(t *testing.T) {
 }
 
 func TestListResourceVersions(t *testing.T) {
-	c := newCluster(t)
+	c := newCluster(t, func(_ *api.Config, o *state.Options) { o.Ring.Events = 1 })
 	old := c.create(kind.ConfigMap, configMap("a"))
-	now := c.create(kind.ConfigMap, configMap("b"))
+	c.create(kind.ConfigMap, configMap("b"))
+	now := c.label("b", "x")
 	exact, newer := metav1.ResourceVersionMatchExact, metav1.ResourceVersionMatchNotOlderThan
 	for _, options := range []metav1.ListOptions{
 		{}, {ResourceVersion: "0"}, {ResourceVersion: old.GetResourceVersion()},
@@ -136,7 +137,7 @@ func TestListResourceVersions(t *testing.T) {
 	}{
 		{metav1.ListOptions{ResourceVersion: old.GetResourceVersion(), ResourceVersionMatch: exact}, metav1.StatusReasonExpired, "The resourceVersion for the provided list is too old."},
 		{metav1.ListOptions{ResourceVersion: old.GetResourceVersion(), Limit: 1}, metav1.StatusReasonExpired, "The resourceVersion for the provided list is too old."},
-		{metav1.ListOptions{ResourceVersion: "x"}, metav1.StatusReasonInvalid, `resourceVersion: Invalid value: "x"`},
+		{metav1.ListOptions{ResourceVersion: "x"}, metav1.StatusReasonBadRequest, `invalid resource version: resourceVersion: Invalid value: "x"`},
 		{metav1.ListOptions{ResourceVersion: "0", ResourceVersionMatch: exact}, metav1.StatusReasonInvalid, `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`},
 		{metav1.ListOptions{ResourceVersionMatch: newer}, metav1.StatusReasonInvalid, "resourceVersionMatch is forbidden unless resourceVersion is provided"},
 		{metav1.ListOptions{SendInitialEvents: new(true)}, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden for list"},
@@ -166,9 +167,31 @@ func TestListAtARevisionOfOthers(t *testing.T) {
 	if names(list.Items) != "a" || list.Revision != revisionOf(t, a) {
 		t.Errorf("list %s at %d, want a at %s", names(list.Items), list.Revision, a.GetResourceVersion())
 	}
+}
+
+// What happened lately is known: lists show how it was.
+func TestListOfThePast(t *testing.T) {
+	c := newCluster(t)
+	a := c.create(kind.ConfigMap, configMap("a"))
+	b := c.create(kind.ConfigMap, configMap("b"))
 	c.label("a", "changed")
-	_, err := c.List(context.Background(), to(kind.ConfigMap, "default", ""), options)
-	wantStatus(t, err, metav1.StatusReasonExpired, "The resourceVersion for the provided list is too old.")
+	c.delete(kind.ConfigMap, "default", "b", metav1.DeleteOptions{})
+	c.create(kind.ConfigMap, configMap("aa"))
+	at := func(obj kind.Object) metav1.ListOptions {
+		return metav1.ListOptions{ResourceVersion: obj.GetResourceVersion(), Limit: 1}
+	}
+	list := c.list(kind.ConfigMap, "default", at(a))
+	if names(list.Items) != "a" || len(list.Items[0].GetLabels()) != 0 || list.Continue != "" {
+		t.Errorf("at first: %s with %v, continue %q", names(list.Items), list.Items[0].GetLabels(), list.Continue)
+	}
+	list = c.list(kind.ConfigMap, "default", at(b))
+	rest := c.list(kind.ConfigMap, "default", metav1.ListOptions{Continue: list.Continue})
+	if names(list.Items) != "a" || names(rest.Items) != "b" || rest.Revision != revisionOf(t, b) {
+		t.Errorf("later: %s, then %s at %d", names(list.Items), names(rest.Items), rest.Revision)
+	}
+	if all := c.list(kind.ConfigMap, "default", metav1.ListOptions{ResourceVersion: "0", Limit: 1}); names(all.Items) != "a aa" {
+		t.Errorf("a limit on any revision: %s", names(all.Items))
+	}
 }
 
 func TestListOfAClusterScopedKindIgnoresTheNamespace(t *testing.T) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -35,13 +36,21 @@ func parseRevision(text string) (store.Revision, error) {
 	if text == "" {
 		return 0, nil
 	}
-	rev, err := strconv.ParseUint(text, 10, 63)
+	rev, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, apierrors.NewInvalid(metav1.SchemeGroupVersion.WithKind("").GroupKind(), "", field.ErrorList{
-			field.Invalid(field.NewPath("resourceVersion"), text, err.Error()),
-		})
+		return 0, field.Invalid(field.NewPath("resourceVersion"), text, err.Error())
 	}
-	return store.Revision(rev), nil
+	return store.Revision(min(rev, math.MaxInt64)), nil
+}
+
+// Reached refuses a resourceVersion, of an object that a client wants to get, that
+// there is not yet. Upstream takes what is none for a fault of its own.
+func (a *API) Reached(text string) error {
+	rev, err := parseRevision(text)
+	if err != nil {
+		return unknown(err)
+	}
+	return a.notBefore(rev)
 }
 
 // notBefore refuses a revision that the state has not reached.

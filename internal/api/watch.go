@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -41,6 +42,7 @@ type Watch struct {
 // Watch begins a watch where the options say: without a resourceVersion, or
 // with "0", it first tells of all there is.
 func (a *API) Watch(_ context.Context, req Request, options ListOptions) (*Watch, error) {
+	defaultWatchOptions(&options)
 	if err := validateOptions(&options, true); err != nil {
 		return nil, err
 	}
@@ -50,26 +52,33 @@ func (a *API) Watch(_ context.Context, req Request, options ListOptions) (*Watch
 	}
 	rev, err := parseRevision(options.ResourceVersion)
 	if err != nil {
-		return nil, err
-	}
-	initial := rev == 0
-	if options.SendInitialEvents != nil {
-		initial = *options.SendInitialEvents
+		return nil, unknown(err)
 	}
 	w := &Watch{selected: s, bookmarks: options.AllowWatchBookmarks}
-	if initial {
+	if options.SendInitialEvents != nil && *options.SendInitialEvents {
 		if err := a.notBefore(rev); err != nil {
 			return nil, err
 		}
 		w.list(a.state)
-		w.endMark = w.bookmarks && options.SendInitialEvents != nil
-	} else if err := w.follow(a.state, rev); err != nil {
+		w.endMark = w.bookmarks
+	} else if err := w.follow(a.state, rev); errors.Is(err, state.ErrExpired) {
+		return nil, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", rev, a.state.Oldest(req.Kind)))
+	} else if err != nil {
 		return nil, watchError(err)
 	}
 	if w.bookmarks {
 		w.timer = time.NewTimer(bookmarkInterval)
 	}
 	return w, nil
+}
+
+// defaultWatchOptions has watches of any revision begin with all there is, as they
+// did before clients could say so.
+func defaultWatchOptions(o *ListOptions) {
+	if o.SendInitialEvents == nil && o.ResourceVersionMatch == "" && (o.ResourceVersion == "" || o.ResourceVersion == "0") {
+		o.SendInitialEvents = new(true)
+		o.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
+	}
 }
 
 // list begins with all there is.

@@ -68,6 +68,9 @@ func TestWatchBeginnings(t *testing.T) {
 	for _, w := range []*api.Watch{all, zero} {
 		expect(t, w, watch.Added, "a")
 		expect(t, w, watch.Added, "b")
+		if w == zero {
+			expect(t, w, watch.Bookmark, "")
+		}
 		expect(t, w, watch.Added, "c")
 	}
 	expect(t, after, watch.Added, "b")

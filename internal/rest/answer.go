@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/auth"
 )
 
@@ -22,10 +23,10 @@ var statusGVK = schema.GroupVersionKind{Version: "v1", Kind: "Status"}
 // statusOf returns the Status that tells a client about an error. Every error
 // is an APIStatus already, or a bug that the log shows as it is.
 func statusOf(err error) metav1.Status {
-	var api errors.APIStatus
+	var known errors.APIStatus
 	switch {
-	case stderrors.As(err, &api):
-		status := api.Status()
+	case stderrors.As(err, &known):
+		status := known.Status()
 		if status.Code == 0 {
 			status.Code = http.StatusInternalServerError
 		}
@@ -48,9 +49,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
 	}
-	f, negotiated := h.negotiate(r, true, false)
+	f, negotiated := h.negotiate(r, false, false)
 	if negotiated != nil {
-		f = form{}
+		f = form{pretty: true}
 	}
 	writeStatus(w, r, f, status)
 }
@@ -146,10 +147,12 @@ func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 // maxWarningBytes bounds all warnings of an answer, upstream's figure.
 const maxWarningBytes = 4 << 10
 
-// addWarnings adds Warning headers, each text once.
+// addWarnings adds Warning headers about what a decoder found, each text once.
 func addWarnings[T error](w http.ResponseWriter, errs []T) {
 	for _, err := range errs {
-		addWarning(w, err.Error())
+		for _, text := range api.YAMLWarnings(err.Error()) {
+			addWarning(w, text)
+		}
 	}
 }
 

@@ -2,13 +2,14 @@ package rest
 
 import (
 	"context"
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -85,8 +86,8 @@ var patchTypes = []types.PatchType{
 
 // patchType returns what kind of patch the body is.
 func (q *request) patchType() (types.PatchType, error) {
-	mediaType, _, err := mime.ParseMediaType(q.Header.Get("Content-Type"))
-	if err == nil && slices.Contains(patchTypes, types.PatchType(mediaType)) {
+	mediaType, _, _ := strings.Cut(q.Header.Get("Content-Type"), ";") // sic: no spaces around it
+	if slices.Contains(patchTypes, types.PatchType(mediaType)) {
 		return types.PatchType(mediaType), nil
 	}
 	accepted := ""
@@ -116,9 +117,13 @@ func (h *Handler) deleteOptions(w http.ResponseWriter, q *request) (metav1.Delet
 	if len(data) == 0 {
 		return o, convert(q.query, &o, metav1.Convert_url_Values_To_v1_DeleteOptions)
 	}
-	obj, _, err := decoder.Decode(data, &schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, &o)
-	if err != nil && obj == nil {
-		return o, err
+	obj, gvk, err := decoder.Decode(data, &schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, &o)
+	if _, strict := runtime.AsStrictDecodingError(err); err != nil && !strict {
+		return o, errors.NewBadRequest(err.Error())
+	}
+	if _, object := obj.(kind.Object); object {
+		err := runtime.NewNotRegisteredErrForKind("pkg/runtime/scheme.go:111", *gvk) // whose scheme has options alone
+		return o, errors.NewBadRequest(err.Error())
 	}
 	if obj != &o {
 		return o, errors.NewBadRequest("decoded object cannot be converted to DeleteOptions")

@@ -2,13 +2,14 @@ package rest
 
 import (
 	"bytes"
+	"encoding/hex"
 	stderrors "errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/errors"
@@ -193,12 +194,12 @@ func decodeInto(w http.ResponseWriter, decoder runtime.Decoder, data []byte, int
 			addWarnings(w, strict.Errors())
 		}
 	}
-	if actual.GroupVersion() != gvk.GroupVersion() {
-		return errors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
-			actual.GroupVersion(), gvk.GroupVersion()))
-	}
 	if obj != into {
-		err := fmt.Errorf("converting (%T) to (%T): unknown conversion", obj, into)
+		if actual.GroupKind() == gvk.GroupKind() {
+			return errors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
+				actual.GroupVersion(), gvk.GroupVersion()))
+		}
+		err := fmt.Errorf("converting (%s) to (%s): unknown conversion", reflect.TypeOf(obj).Elem(), internalName(gvk))
 		return undecodable(err, actual, gvk, data)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
@@ -211,13 +212,24 @@ func undecodable(err error, actual *schema.GroupVersionKind, want schema.GroupVe
 		return errors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v",
 			actual.Kind, actual.Version, want.Kind, err))
 	}
-	const excerpt = 30
-	summary := string(body)
-	if len(body) > excerpt {
-		summary = string(body[:excerpt]) + " ..."
-	}
 	return errors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)",
-		want.Kind, err, summarize(summary, body)))
+		want.Kind, err, summarize(body)))
+}
+
+// summarize shows the beginning of a body: what is not JSON in hexadecimal.
+func summarize(body []byte) string {
+	const excerpt = 30
+	if len(body) == 0 {
+		return "<empty>"
+	}
+	rest := ""
+	if len(body) > excerpt {
+		body, rest = body[:excerpt], " ..."
+	}
+	if body[0] == '{' {
+		return string(body) + rest
+	}
+	return hex.EncodeToString(body) + rest
 }
 
 // readPatchBody reads a patch, and waits until there is room for applying it.
@@ -237,16 +249,4 @@ func (h *Handler) readPatchBody(w http.ResponseWriter, q *request, patch types.P
 		format = mediaYAML
 	}
 	return data, h.ponder(w, q.Request, data, format)
-}
-
-// summarize shows binary bodies in hexadecimal.
-func summarize(text string, body []byte) string {
-	printable := func(r rune) bool { return r >= 32 && r != 127 || r == '\n' || r == '\t' }
-	if strings.IndexFunc(text, func(r rune) bool { return !printable(r) }) < 0 {
-		return fmt.Sprintf("%q", text)
-	}
-	if len(body) > 30 {
-		return fmt.Sprintf("hex: %x ...", body[:30])
-	}
-	return fmt.Sprintf("hex: %x", body)
 }

@@ -1,7 +1,9 @@
 package rest
 
 import (
+	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -109,6 +111,7 @@ func (g *group) resourceList() *metav1.APIResourceList {
 		list.APIResources = append(list.APIResources, metav1.APIResource{
 			Name: r.gvr.Resource, SingularName: r.kind.Singular, Namespaced: r.kind.Namespaced, Kind: r.gvk.Kind,
 			Verbs: verbsOf(r.kind), ShortNames: r.kind.ShortNames, Categories: r.kind.Categories,
+			StorageVersionHash: storageVersionHash(r.kind.GVK()),
 		})
 		for _, s := range r.subresources() {
 			item := metav1.APIResource{Name: r.gvr.Resource + "/" + s.name, Namespaced: r.kind.Namespaced, Kind: s.kind.Kind, Verbs: s.verbs}
@@ -124,6 +127,13 @@ func (g *group) resourceList() *metav1.APIResourceList {
 		})
 	}
 	return list
+}
+
+// storageVersionHash identifies in which version objects are stored, to those who
+// migrate them.
+func storageVersionHash(gvk schema.GroupVersionKind) string {
+	sum := sha256.Sum256([]byte(gvk.Group + "/" + gvk.Version + "/" + gvk.Kind))
+	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
 // verbsOf returns the verbs of the main resource. Namespaces cannot be deleted
@@ -176,10 +186,19 @@ func discoveryGVK(gvk schema.GroupVersionKind) *metav1.GroupVersionKind {
 	return &metav1.GroupVersionKind{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind}
 }
 
-// discoveryPaths returns the handlers of /api, /apis and what is below.
+// apiGroups serves /apis.
+func (h *Handler) apiGroups(w http.ResponseWriter, r *http.Request) {
+	d := h.discovery
+	if !h.aggregated(w, r, d.groups, d.groupsTag) {
+		h.writeAny(w, r, http.StatusOK, &d.apiGroups, schema.GroupVersionKind{Version: "v1", Kind: "APIGroupList"})
+	}
+}
+
+// discoveryPaths returns the handlers of /api and of what is below /apis.
 func (h *Handler) discoveryPaths() map[string]http.HandlerFunc {
 	d := h.discovery
 	meta := func(kind string) schema.GroupVersionKind { return schema.GroupVersionKind{Version: "v1", Kind: kind} }
+	old := func(kind string) schema.GroupVersionKind { return schema.GroupVersionKind{Kind: kind} } // older than that field
 	paths := map[string]http.HandlerFunc{
 		"/api": func(w http.ResponseWriter, r *http.Request) {
 			if h.aggregated(w, r, d.core, d.coreTag) {
@@ -188,22 +207,15 @@ func (h *Handler) discoveryPaths() map[string]http.HandlerFunc {
 			versions := &metav1.APIVersions{Versions: []string{"v1"}, ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{
 				{ClientCIDR: "0.0.0.0/0", ServerAddress: r.Host},
 			}}
-			h.writeAny(w, r, http.StatusOK, versions, meta("APIVersions"))
-		},
-		"/apis": func(w http.ResponseWriter, r *http.Request) {
-			if !h.aggregated(w, r, d.groups, d.groupsTag) {
-				h.writeAny(w, r, http.StatusOK, &d.apiGroups, meta("APIGroupList"))
-			}
+			h.writeAny(w, r, http.StatusOK, versions, old("APIVersions"))
 		},
 	}
 	for gv, list := range d.resources {
-		p := "/apis/" + gv.group + "/" + gv.version
+		p, gvk := "/apis/"+gv.group+"/"+gv.version, meta("APIResourceList")
 		if gv.group == "" {
-			p = "/api/" + gv.version
+			p, gvk = "/api/"+gv.version, old("APIResourceList")
 		}
-		paths[p] = func(w http.ResponseWriter, r *http.Request) {
-			h.writeAny(w, r, http.StatusOK, list, meta("APIResourceList"))
-		}
+		paths[p] = func(w http.ResponseWriter, r *http.Request) { h.writeAny(w, r, http.StatusOK, list, gvk) }
 	}
 	for i := range d.apiGroups.Groups {
 		g := &d.apiGroups.Groups[i]

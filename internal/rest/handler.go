@@ -2,13 +2,17 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/skiff-sh/skiff/internal/api"
@@ -71,14 +75,20 @@ func (h *Handler) servePath(w http.ResponseWriter, r *http.Request, user auth.Us
 		h.takeTunnel(w, r, user)
 		return
 	}
-	serve := h.paths[p]
-	if serve == nil && len(p) > 1 && strings.HasSuffix(p, "/") {
-		serve = h.paths[strings.TrimSuffix(p, "/")]
+	if serve := h.paths[p]; serve != nil {
+		serve(w, r)
+		return
 	}
+	serve := h.documents[strings.TrimSuffix(p, "/")]
 	switch {
+	case serve == nil && strings.HasSuffix(p, "/watch"):
+		http.Error(w, fmt.Sprintf("Internal Server Error: %q: failed to create RequestInfo: unable to determine kind and namespace from url, %v",
+			r.RequestURI, r.URL), http.StatusInternalServerError)
+	case serve == nil && h.belowGroup(p):
+		h.fail(w, r, noSuchResource())
 	case serve == nil:
 		http.Error(w, "404 page not found", http.StatusNotFound)
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+	case r.Method != http.MethodGet:
 		h.fail(w, r, methodNotAllowed())
 	default:
 		serve(w, r)
@@ -126,14 +136,15 @@ func (h *Handler) serveResource(w http.ResponseWriter, q *request) {
 		h.serveReview(w, q, review)
 		return
 	}
-	g := h.groups[q.groupVersion]
-	if g == nil {
+	if !h.hasGroup(q.group) {
 		http.Error(w, "404 page not found", http.StatusNotFound)
 		return
 	}
-	q.res = g.resources[q.resource]
-	if q.res == nil && q.isLegacyBinding() {
-		q.res, q.subresource = g.resources["pods"], "binding"
+	if g := h.groups[q.groupVersion]; g != nil {
+		q.res = g.resources[q.resource]
+		if q.res == nil && q.isLegacyBinding() {
+			q.res, q.subresource = g.resources["pods"], "binding"
+		}
 	}
 	if q.res == nil {
 		h.fail(w, q.Request, noSuchResource())
@@ -142,7 +153,11 @@ func (h *Handler) serveResource(w http.ResponseWriter, q *request) {
 	if q.res.deprecation != "" {
 		addWarning(w, q.res.deprecation)
 	}
-	if err := q.checkScope(); err != nil {
+	err := q.checkScope()
+	if err == nil {
+		err = q.route()
+	}
+	if err != nil {
 		h.fail(w, q.Request, err)
 		return
 	}
@@ -158,16 +173,30 @@ func (h *Handler) permitted(w http.ResponseWriter, q *request) bool {
 	return h.authorized(w, q.Request, a)
 }
 
+// hasGroup says whether there is any version of the group.
+func (h *Handler) hasGroup(name string) bool {
+	return slices.ContainsFunc(h.order, func(g *group) bool { return g.group == name })
+}
+
+// belowGroup says whether a path is below that of an API group.
+func (h *Handler) belowGroup(p string) bool {
+	group, ok := strings.CutPrefix(p, "/apis/")
+	group, _, _ = strings.Cut(group, "/")
+	return ok && group != "" && h.hasGroup(group) || strings.HasPrefix(p, "/api/")
+}
+
 // isLegacyBinding tells POST /api/v1/namespaces/NAMESPACE/bindings, the old
 // way to bind a Pod.
 func (q *request) isLegacyBinding() bool {
-	return q.group == "" && q.resource == "bindings" && q.verb == "create" && q.name == ""
+	return q.group == "" && q.resource == "bindings" && q.namespace != "" && q.name == ""
 }
 
 // checkScope refuses paths that do not fit the kind's scope: namespaced objects
 // are reached through their namespace, except for lists and watches of all.
 func (q *request) checkScope() error {
 	switch {
+	case q.subresource != "" && (q.res.face != nil || q.res.kind.Subresource(q.subresource) == nil):
+		return noSuchResource()
 	case !q.res.kind.Namespaced:
 		// A namespace counts as its own, and as no other's.
 		if q.namespace != "" && (q.res.kind != kind.Namespace || q.namespace != q.name) {
@@ -240,19 +269,10 @@ func (h *Handler) serveVerb(w http.ResponseWriter, q *request) error {
 	defer cancel()
 	switch q.verb {
 	case "create":
-		if q.name != "" {
-			return methodNotAllowed()
-		}
 		return h.create(ctx, w, q)
 	case "update":
-		if q.name == "" {
-			return methodNotAllowed()
-		}
 		return h.update(ctx, w, q)
 	case "patch":
-		if q.name == "" {
-			return methodNotAllowed()
-		}
 		return h.patch(ctx, w, q)
 	case "delete":
 		return h.delete(ctx, w, q)
@@ -290,9 +310,13 @@ func (q *request) manager(wish string) string {
 	name, _, _ := strings.Cut(q.UserAgent(), "/")
 	var b strings.Builder
 	for _, r := range name {
-		if strconv.IsPrint(r) && b.Len() < 128 {
-			b.WriteRune(r)
+		if !unicode.IsPrint(r) {
+			continue
 		}
+		if b.Len()+utf8.RuneLen(r) > validation.FieldManagerMaxLength {
+			break
+		}
+		b.WriteRune(r)
 	}
 	return b.String()
 }

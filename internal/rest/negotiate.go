@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -21,6 +20,7 @@ const (
 	typeProtobuf = "application/vnd.kubernetes.protobuf"
 
 	acceptedTypes = typeJSON + ", " + typeYAML + ", " + typeProtobuf
+	streamTypes   = typeJSON + ";stream=watch, " + typeProtobuf + ";stream=watch"
 )
 
 // media is how an answer is encoded.
@@ -90,13 +90,10 @@ const (
 // partial objects can be had.
 func (h *Handler) negotiate(r *http.Request, views, stream bool) (form, error) {
 	header := r.Header["Accept"]
-	if len(header) == 0 {
+	if len(header) == 0 || header[0] == "" {
 		return withPretty(r, form{}), nil
 	}
-	accept := header[0]
-	if len(header) > 1 {
-		accept = strings.Join(header, ",")
-	}
+	accept := header[0] // alone, as upstream
 	key := accept
 	if !views {
 		key += "\x00v"
@@ -108,6 +105,11 @@ func (h *Handler) negotiate(r *http.Request, views, stream bool) (form, error) {
 		return withPretty(r, known.(form)), nil
 	}
 	f, ok := parseAccept(accept, views, stream)
+	if !ok && stream {
+		if _, ok := parseAccept(accept, views, false); ok {
+			return form{}, acceptedOnly(streamTypes)
+		}
+	}
 	if !ok {
 		return form{}, notAcceptable()
 	}
@@ -136,10 +138,16 @@ func withPretty(r *http.Request, f form) form {
 }
 
 // notAcceptable is upstream's answer when no accepted type can be served.
-func notAcceptable() error {
+func notAcceptable() error { return acceptedOnly(acceptedTypes) }
+
+func acceptedOnly(types string) error {
+	return unlikeAsked("only the following media types are accepted: " + types)
+}
+
+// unlikeAsked is the answer to who asks for a form that there is not.
+func unlikeAsked(message string) error {
 	return &errors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: "only the following media types are accepted: " + acceptedTypes,
+		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable, Message: message,
 	}}
 }
 
@@ -168,29 +176,39 @@ func parseAccept(header string, views, stream bool) (form, bool) {
 	return form{}, false
 }
 
-// clauses splits an Accept header, best quality first.
+// clauses splits an Accept header, in the order in which upstream tries the
+// clauses: best quality first, as long as no clause with a star comes before one
+// without.
 func clauses(header string) []clause {
 	var all []clause
 	for part := range strings.SplitSeq(header, ",") {
 		fields := strings.Split(part, ";")
 		c := clause{quality: 1}
-		c.kind, c.subtype, _ = strings.Cut(strings.TrimSpace(fields[0]), "/")
-		if c.kind == "*" && c.subtype == "" {
+		c.kind, c.subtype, _ = strings.Cut(strings.Trim(fields[0], " "), "/")
+		switch {
+		case c.kind == "*" && c.subtype == "":
 			c.subtype = "*"
+		case c.subtype == "" || strings.Contains(c.subtype, "/"):
+			continue
 		}
 		for _, p := range fields[1:] {
-			p = strings.TrimSpace(p)
-			if q, ok := strings.CutPrefix(p, "q="); ok {
-				if v, err := strconv.ParseFloat(q, 64); err == nil {
-					c.quality = v
-				}
-				continue
+			key, value, ok := strings.Cut(p, "=")
+			switch key = strings.Trim(key, " "); {
+			case !ok || value == "" || strings.Contains(value, "="):
+			case key == "q":
+				c.quality, _ = strconv.ParseFloat(value, 32)
+			default:
+				c.params = append(c.params, key+"="+strings.Trim(value, " "))
 			}
-			c.params = append(c.params, p)
 		}
 		all = append(all, c)
 	}
-	slices.SortStableFunc(all, func(a, b clause) int { return cmp.Compare(b.quality, a.quality) })
+	slices.SortStableFunc(all, func(a, b clause) int {
+		if a.quality > b.quality || a.kind != "*" && b.kind == "*" || a.subtype != "*" && b.subtype == "*" {
+			return -1
+		}
+		return 1 // also of itself: insertion alone makes the order, as upstream's does
+	})
 	return all
 }
 
@@ -216,14 +234,18 @@ func (c clause) form(views, stream bool) (f form, ok bool) {
 		case "v":
 			version = value
 		case "pretty":
-			f.pretty = value == "1" || value == "true"
+			f.pretty = value == "1"
 		case "stream":
-			if value != "watch" {
+			if value != "watch" || f.media == mediaYAML {
+				return f, false
+			}
+		case "sv":
+			if !views || value != "v1" {
 				return f, false
 			}
 		}
 	}
-	if as == "" {
+	if as == "" && group == "" && version == "" {
 		return f, true
 	}
 	return f, views && f.setView(as, group, version)

@@ -3,7 +3,6 @@ package rest
 import (
 	"fmt"
 	"net/url"
-	"strconv"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/errors"
@@ -11,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -108,14 +108,14 @@ func (q *request) patchOptions(patch types.PatchType) (metav1.PatchOptions, erro
 }
 
 // includeObject reads ?includeObject, which says what Tables hold of objects.
-func (q *request) includeObject() (metav1.IncludeObjectPolicy, error) {
+func (q *request) includeObject(f form) (metav1.IncludeObjectPolicy, error) {
 	wish := q.query.Get("includeObject")
-	if wish == "" {
+	if wish == "" || f.view != viewTable {
 		return metav1.IncludeMetadata, nil
 	}
 	o := metav1.TableOptions{IncludeObject: metav1.IncludeObjectPolicy(wish)}
 	if errs := validation.ValidateTableOptions(&o); len(errs) > 0 {
-		return "", errors.NewBadRequest(errs[0].Error())
+		return "", errors.NewBadRequest("Unable to convert to Table as requested: " + errs[0].Error())
 	}
 	return o.IncludeObject, nil
 }
@@ -125,8 +125,20 @@ func parseTimeout(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
 	}
-	if seconds, err := strconv.Atoi(text); err == nil {
-		return time.Duration(seconds) * time.Second, nil
-	}
 	return time.ParseDuration(text)
+}
+
+// getOptions reads those of get: which revision the client has seen.
+func (q *request) getOptions() (metav1.GetOptions, error) {
+	var o metav1.GetOptions
+	if export := q.query["export"]; len(export) > 0 {
+		wanted := true
+		if err := runtime.Convert_Slice_string_To_bool(&export, &wanted, nil); err != nil {
+			return o, errors.NewBadRequest(fmt.Sprintf("the export parameter cannot be parsed: %v", err))
+		}
+		if wanted {
+			return o, errors.NewBadRequest("the export parameter, deprecated since v1.14, is no longer supported")
+		}
+	}
+	return o, convert(q.query, &o, metav1.Convert_url_Values_To_v1_GetOptions)
 }

@@ -8,27 +8,35 @@ import (
 	"slices"
 )
 
-// newPaths returns everything that is served besides resources.
-func (h *Handler) newPaths() map[string]http.HandlerFunc {
-	paths := map[string]http.HandlerFunc{
-		"/version": h.version,
+// newDocuments returns what can be read besides resources, with a slash at its
+// path's end or without.
+func (h *Handler) newDocuments() map[string]http.HandlerFunc {
+	documents := map[string]http.HandlerFunc{"/version": h.producing([]string{typeJSON}, h.version)}
+	for path, serve := range h.discoveryPaths() {
+		documents[path] = h.producing(oneTypes, serve)
 	}
+	if h.JWKS != nil {
+		documents["/openid/v1/jwks"] = h.document(h.JWKS, "application/jwk-set+json")
+	}
+	if h.OpenIDConfiguration != nil {
+		documents["/.well-known/openid-configuration"] = h.document(h.OpenIDConfiguration, "application/json")
+	}
+	return documents
+}
+
+// newPaths returns what is served under its very path, whatever the method.
+func (h *Handler) newPaths() map[string]http.HandlerFunc {
+	paths := map[string]http.HandlerFunc{"/apis": h.apiGroups, "/apis/": h.apiGroups}
 	if h.Metrics != nil {
 		paths["/metrics"] = h.Metrics.ServeHTTP
 	}
 	maps.Copy(paths, h.healthPaths())
-	maps.Copy(paths, h.discoveryPaths())
 	maps.Copy(paths, h.openAPIPaths())
-	if h.JWKS != nil {
-		paths["/openid/v1/jwks"] = h.document(h.JWKS, "application/jwk-set+json")
-	}
-	if h.OpenIDConfiguration != nil {
-		paths["/.well-known/openid-configuration"] = h.document(h.OpenIDConfiguration, "application/json")
-	}
 	if h.CACerts != nil {
 		paths["/cacerts"] = h.document(h.CACerts, "text/plain; charset=utf-8")
 	}
-	index := slices.Sorted(maps.Keys(paths))
+	index := slices.AppendSeq(slices.Collect(maps.Keys(paths)), maps.Keys(h.documents))
+	slices.Sort(index)
 	paths["/"] = func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, struct {
 			Paths []string `json:"paths"`
@@ -51,6 +59,17 @@ func writeJSON(w http.ResponseWriter, value any) {
 
 // version answers with what runs.
 func (h *Handler) version(w http.ResponseWriter, _ *http.Request) { writeJSON(w, h.Version) }
+
+// producing serves those who take one of the types.
+func (h *Handler) producing(types []string, serve http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := acceptable(r, types); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		serve(w, r)
+	}
+}
 
 // document answers with a document that its source computes.
 func (h *Handler) document(source func() ([]byte, error), contentType string) http.HandlerFunc {

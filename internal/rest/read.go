@@ -16,6 +16,15 @@ func (h *Handler) get(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
+	if q.query != nil {
+		options, err := q.getOptions()
+		if err == nil {
+			err = h.API.Reached(options.ResourceVersion)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	obj, err := h.API.Get(q.Context(), q.api())
 	if err != nil {
 		return err
@@ -25,7 +34,7 @@ func (h *Handler) get(w http.ResponseWriter, q *request) error {
 
 // answer sends one stored object in the form that was asked for.
 func (h *Handler) answer(w http.ResponseWriter, q *request, code int, f form, obj kind.Object) error {
-	include, err := q.includeObject()
+	include, err := q.includeObject(f)
 	if err != nil {
 		return err
 	}
@@ -67,7 +76,7 @@ func (h *Handler) list(w http.ResponseWriter, q *request) error {
 
 // answerList sends a list in the form that was asked for.
 func (h *Handler) answerList(w http.ResponseWriter, q *request, f form, meta metav1.ListMeta, items []kind.Object) error {
-	include, err := q.includeObject()
+	include, err := q.includeObject(f)
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,9 @@ func deprecationOf(obj any, gvk schema.GroupVersionKind) string {
 
 // typePrefix is how JSON objects begin: `{"kind":"Pod","apiVersion":"v1",`.
 func typePrefix(gvk schema.GroupVersionKind) []byte {
+	if gvk.Version == "" {
+		return []byte(`{"kind":"` + gvk.Kind + `",`)
+	}
 	return []byte(`{"kind":"` + gvk.Kind + `","apiVersion":"` + gvk.GroupVersion().String() + `",`)
 }
 

@@ -73,7 +73,8 @@ type Handler struct {
 	Config
 
 	groups    map[groupVersion]*group
-	order     []*group // in the order of discovery
+	order     []*group                    // in the order of discovery
+	documents map[string]http.HandlerFunc // by path, without a slash at its end
 	paths     map[string]http.HandlerFunc
 	encodings *encodings
 	accepts   accepts
@@ -113,6 +114,7 @@ func New(c Config) *Handler {
 	h.reviews = h.newReviews()
 	h.discovery = newDiscoveryDocuments(h.order)
 	h.proxy = newProxy(h)
+	h.documents = h.newDocuments()
 	h.paths = h.newPaths()
 	return h
 }

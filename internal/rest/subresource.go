@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"net/http"
-	"slices"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -18,13 +17,6 @@ import (
 
 // serveSubresource runs a verb on a part of an object.
 func (h *Handler) serveSubresource(w http.ResponseWriter, q *request) error {
-	s := q.res.kind.Subresource(q.subresource)
-	if s == nil || q.res.face != nil {
-		return noSuchResource()
-	}
-	if !slices.Contains(s.Verbs, q.verb) {
-		return methodNotAllowed()
-	}
 	switch q.subresource {
 	case "proxy":
 		return h.relay(w, q)
@@ -76,7 +68,7 @@ func (h *Handler) bind(ctx context.Context, w http.ResponseWriter, q *request) e
 	if err != nil {
 		return err
 	}
-	if r.Name == "" {
+	if q.name == "" { // posted to bindings
 		r.Name = binding.Name
 	}
 	if err := h.API.Bind(ctx, r, binding); err != nil {

@@ -57,7 +57,11 @@ func (t *tables) table(meta metav1.ListMeta, columns bool, objects ...kind.Objec
 
 func (t *tables) rowOf(obj kind.Object) (metav1.TableRow, error) {
 	row := metav1.TableRow{Cells: t.row(obj, t.now)}
-	switch t.include {
+	include := t.include
+	if include == metav1.IncludeNone && obj.GetAnnotations()[metav1.InitialEventsAnnotationKey] != "" {
+		include = metav1.IncludeMetadata // clients wait for that annotation
+	}
+	switch include {
 	case metav1.IncludeNone:
 		return row, nil
 	case metav1.IncludeObject:
@@ -109,7 +113,7 @@ func (h *Handler) appendView(b *bytes.Buffer, res *resource, obj kind.Object, f 
 		partial.TypeMeta = metav1.TypeMeta{}
 		return appendAny(b, partial, f.gvk("PartialObjectMetadata"), f.media)
 	case viewPartialList:
-		return notAcceptable()
+		return unlikeAsked("you requested PartialObjectMetadataList, but the requested object is not a list (*" + internalName(res.gvk) + ")")
 	}
 	return h.encodings.appendObject(b, res, obj, f, true)
 }
@@ -124,7 +128,7 @@ func (h *Handler) appendListView(b *bytes.Buffer, res *resource, meta metav1.Lis
 		}
 		return appendAny(b, table, f.gvk("Table"), f.media)
 	case viewPartial:
-		return notAcceptable()
+		return unlikeAsked("you requested PartialObjectMetadata, but the requested object is a list (*" + internalName(res.listGVK()) + ")")
 	case viewPartialList:
 		list := &metav1.PartialObjectMetadataList{ListMeta: meta, Items: make([]metav1.PartialObjectMetadata, 0, len(items))}
 		for _, obj := range items {

@@ -55,7 +55,7 @@ func (h *Handler) openWatch(w http.ResponseWriter, q *request) (context.Context,
 	if err != nil {
 		return nil, nil, err
 	}
-	include, err := q.includeObject()
+	include, err := q.includeObject(f)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,7 +74,7 @@ func (h *Handler) openWatch(w http.ResponseWriter, q *request) (context.Context,
 		return ctx, stream, nil
 	}
 	defer done()
-	if !errors.IsResourceExpired(err) && !errors.IsGone(err) {
+	if !errors.IsResourceExpired(err) && !errors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
 		return nil, nil, err
 	}
 	// Upstream says this in the stream: clients look for it there.
@@ -244,7 +244,9 @@ func (s *watchStream) appendObject(b *bytes.Buffer, event api.Event) error {
 		}
 		s.started = true
 		return appendAny(b, table, s.form.gvk("Table"), s.form.media)
-	case viewPartial, viewPartialList:
+	case viewPartialList:
+		return errGone // upstream's stream ends without a word, for an object is no list
+	case viewPartial:
 		partial := partialOf(event.Object, s.form)
 		partial.TypeMeta = metav1.TypeMeta{}
 		return appendAny(b, partial, s.form.gvk("PartialObjectMetadata"), s.form.media)

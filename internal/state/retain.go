@@ -40,18 +40,29 @@ func newRetention(bounds Retain) *retention {
 
 // Retain keeps a snapshot's revision readable through SnapshotAt for a while:
 // to be called by whoever hands out a token to continue at it.
-func (s *State) Retain(n *Snapshot) { s.retained.use(n.world) }
+// What the kind's ring remembers is readable anyway.
+func (s *State) Retain(n *Snapshot) {
+	if !n.past {
+		s.retained.use(n.world)
+	}
+}
 
-// SnapshotAt returns the kind's objects at a revision that was retained, or
-// that is the current one. False means: too old to continue (410 Gone).
+// SnapshotAt returns the kind's objects at a revision: the current one, one that
+// was retained, or one since which the ring still has all that happened. False
+// means: too old (410 Gone). The revision must have been reached.
 func (s *State) SnapshotAt(k *kind.Kind, revision store.Revision) (*Snapshot, bool) {
 	w := s.world.Load()
-	if w.revision != revision {
-		if w = s.retained.find(revision); w == nil {
-			return nil, false
-		}
+	if w.revision == revision {
+		return s.snapshot(w, k), true
 	}
-	return s.snapshot(w, k), true
+	if w = s.retained.find(revision); w != nil {
+		return s.snapshot(w, k), true
+	}
+	objects, ok := s.table(k).ring.rewind(revision)
+	if !ok {
+		return nil, false
+	}
+	return &Snapshot{state: s, world: &world{revision: revision}, trees: trees{all: objects}, past: true}, true
 }
 
 // use puts a world at the end of the list.

@@ -31,6 +31,7 @@ type ring struct {
 
 	mu     sync.RWMutex // guards all below, and the cursors of the watches against publish
 	events []*happening
+	now    *objectTree    // the kind's objects after the last event
 	first  uint64         // sequence number of events[0]
 	floor  store.Revision // every event after this revision is in events
 	bytes  int
@@ -51,12 +52,13 @@ func newRing(bounds Ring, floor store.Revision) *ring {
 	return &ring{bounds: bounds, floor: floor, subs: newSubscriptions()}
 }
 
-// publish appends events, drops what is beyond the bounds, and wakes the
-// watches that are concerned.
-func (r *ring) publish(happenings []*happening) {
+// publish appends events, after which the kind's objects are as given, drops what
+// is beyond the bounds, and wakes the watches that are concerned.
+func (r *ring) publish(happenings []*happening, objects *objectTree) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.now = objects
 	for _, h := range happenings {
 		h.at = now
 		r.events = append(r.events, h)
@@ -100,6 +102,25 @@ func (r *ring) find(in Interest, revision store.Revision, sequence uint64) (uint
 func (r *ring) after(revision store.Revision) uint64 {
 	i := sort.Search(len(r.events), func(i int) bool { return r.events[i].Revision > revision })
 	return r.first + uint64(i)
+}
+
+// rewind returns the kind's objects as they were at a revision. False: not all that
+// happened since is in the ring.
+func (r *ring) rewind(to store.Revision) (*objectTree, bool) {
+	r.mu.Lock() // copying a tree writes to it
+	defer r.mu.Unlock()
+	if to < r.floor {
+		return nil, false
+	}
+	objects := r.now.Copy()
+	for i := len(r.events) - 1; i >= 0 && r.events[i].Revision > to; i-- {
+		if h := r.events[i]; h.Old != nil {
+			objects.Set(h.key, &entry{object: h.Old})
+		} else {
+			objects.Delete(h.key)
+		}
+	}
+	return objects, true
 }
 
 // close ends all watches.

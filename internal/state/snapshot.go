@@ -13,6 +13,7 @@ type Snapshot struct {
 	state *State
 	world *world
 	trees trees
+	past  bool // made of a later one: without indexes, and without other kinds
 }
 
 // Snapshot returns the kind's objects as they are now. It costs next to
@@ -55,8 +56,12 @@ func (n *Snapshot) Get(namespace, name string) (kind.Object, bool) {
 
 // Ascend calls fn for the objects that in names, in byte order of
 // "namespace/name" (or "name"), beginning behind the key after ("": with the
-// first), until fn returns false.
+// first), until fn returns false. In a snapshot of the past, NodeName narrows
+// nothing.
 func (n *Snapshot) Ascend(in Interest, after string, fn func(kind.Object) bool) {
+	if n.past {
+		in.NodeName = ""
+	}
 	tree, prefix, rest := n.trees.all, "", in
 	switch {
 	case in.NodeName != "":

@@ -147,6 +147,7 @@ func Open(ctx context.Context, engine store.Engine, kinds []*kind.Kind, options 
 	w := &world{revision: revision, trees: make([]trees, len(kinds)), claims: map[string]*claimTree{}}
 	for _, t := range s.tables {
 		w.trees[t.index] = t.work.copy()
+		t.ring.now = w.trees[t.index].all
 		if s.detector != nil {
 			s.detector.loaded(t)
 		}

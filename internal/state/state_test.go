@@ -257,8 +257,8 @@ func TestSnapshotStays(t *testing.T) {
 			t.Errorf("the snapshot of revision %d changed", n.Revision())
 		}
 	}
-	if _, ok := h.SnapshotAt(kind.ConfigMap, 201); ok {
-		t.Error("a revision that nobody retained is there")
+	if n, ok := h.SnapshotAt(kind.ConfigMap, 201); !ok || n.Len() != 199 {
+		t.Error("the ring knows what happened since, and the list is not there")
 	}
 	if now, ok := h.SnapshotAt(kind.ConfigMap, h.Revision()); !ok || now.Len() != 1 {
 		t.Error("the current revision is not there")

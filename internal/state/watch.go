@@ -47,6 +47,14 @@ func (s *State) Watch(k *kind.Kind, in Interest, after store.Revision) (*Watch, 
 	return w, nil
 }
 
+// Oldest returns the oldest revision from which the kind can be watched.
+func (s *State) Oldest(k *kind.Kind) store.Revision {
+	r := s.table(k).ring
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.floor
+}
+
 // ListWatch returns the kind's objects and a cursor on what happens to them
 // afterwards, with nothing between. The list is not narrowed: pass in to
 // Ascend.

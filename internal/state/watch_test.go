@@ -162,13 +162,13 @@ func TestRingBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRing(Ring{Bytes: 350, Age: time.Minute}, 10)
 		for i := range 5 {
-			r.publish(happenings(happening(store.Revision(11 + i))))
+			r.publish(happenings(happening(store.Revision(11+i))), nil)
 		}
 		if len(r.events) != 3 || r.floor != 12 || r.first != 2 || r.bytes != 300 {
 			t.Errorf("by bytes: %d events after %d", len(r.events), r.floor)
 		}
 		time.Sleep(2 * time.Minute)
-		r.publish(happenings(happening(16)))
+		r.publish(happenings(happening(16)), nil)
 		if len(r.events) != 1 || r.floor != 15 || r.bytes != 100 {
 			t.Errorf("by age: %d events after %d", len(r.events), r.floor)
 		}
@@ -204,7 +204,7 @@ func TestListedIsNotRepeated(t *testing.T) {
 	for revision := range store.Revision(7) {
 		h := &happening{}
 		h.Revision = revision
-		r.publish(happenings(h))
+		r.publish(happenings(h), nil)
 	}
 	if e, ok, err := w.Poll(); !ok || e.Revision != 6 {
 		t.Errorf("got %d, %v", e.Revision, err)

@@ -149,7 +149,7 @@ func (s *State) apply(changes []store.Change) {
 	}
 	s.world.Store(&next)
 	for t, happenings := range touched {
-		t.ring.publish(happenings)
+		t.ring.publish(happenings, next.trees[t.index].all)
 	}
 	s.published.Store(int64(next.revision))
 	s.trimIdle(time.Now())

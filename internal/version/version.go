@@ -9,6 +9,7 @@ package version
 import (
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,8 +48,11 @@ func Git() string { return Kubernetes + "+skiff-" + number }
 func API() apiversion.Info {
 	parts := strings.SplitN(strings.TrimPrefix(Kubernetes, "v"), ".", 3)
 	return apiversion.Info{
-		Major:        parts[0],
-		Minor:        parts[1],
+		Major: parts[0],
+		Minor: parts[1],
+		// What the API behaves as, and the oldest that it could.
+		EmulationMajor: parts[0], EmulationMinor: parts[1],
+		MinCompatibilityMajor: parts[0], MinCompatibilityMinor: previous(parts[1]),
 		GitVersion:   Git(),
 		GitCommit:    commit,
 		GitTreeState: "clean",
@@ -71,4 +75,13 @@ func Module(path string) string {
 		}
 	}
 	return ""
+}
+
+// previous returns the minor version before one.
+func previous(minor string) string {
+	n, err := strconv.Atoi(minor)
+	if err != nil {
+		return minor
+	}
+	return strconv.Itoa(n - 1)
 }
