@@ -106,7 +106,8 @@ func compareFailures(u, s any, k *knowledge) []Difference {
 	if text(u, "reason") != text(s, "reason") {
 		list = append(list, Difference{"reason", text(u, "reason") + ": " + mu, text(s, "reason") + ": " + ms})
 	}
-	if mu != ms && (len(cu) < 2 || shuffledText(mu) != shuffledText(ms)) {
+	ordered := len(cu) < 2 && !strings.Contains(mu, "errors:")
+	if mu != ms && (ordered || shuffledText(mu) != shuffledText(ms)) {
 		shape := "message: " + contrast(template(mu), template(ms))
 		if template(mu) == template(ms) {
 			shape = "message: " + shorten(template(mu), 120) + " (another value)"

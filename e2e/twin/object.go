@@ -31,16 +31,17 @@ func (c *correspondence) pair(u, s string) bool {
 }
 
 var (
-	identity  = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
-	instant   = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
-	access    = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
-	localPort = regexp.MustCompile(`127\.0\.0\.1:\d+`)
-	digest    = regexp.MustCompile(`X509SHA256=[0-9a-f]{64}`)
-	current   = regexp.MustCompile(`(current|revision): \d+`)
-	revision  = regexp.MustCompile(`(resourceVersion\\*":\\*")\d+`)
-	completed = regexp.MustCompile(`\b(gen-?|Bad_|dot\.|g{20,})[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
-	age       = regexp.MustCompile(`^(\d+[smhdy])+$`)
-	memory    = regexp.MustCompile(`0x[0-9a-f]{6,16}`)
+	identity   = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	instant    = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`)
+	access     = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
+	localPort  = regexp.MustCompile(`127\.0\.0\.1:\d+`)
+	digest     = regexp.MustCompile(`X509SHA256=[0-9a-f]{64}`)
+	current    = regexp.MustCompile(`(current|revision): \d+`)
+	revision   = regexp.MustCompile(`(resourceVersion\\*":\\*")\d+`)
+	completed  = regexp.MustCompile(`\b(gen-?|Bad_|dot\.|g{20,})[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
+	undeclared = regexp.MustCompile(`\.\S+: field not declared in schema`)
+	age        = regexp.MustCompile(`^(\d+[smhdy])+$`)
+	memory     = regexp.MustCompile(`0x[0-9a-f]{6,16}`)
 )
 
 // plain is a text without what each server chooses: the same on both sides where
@@ -57,6 +58,7 @@ func (c *correspondence) plain(text string) string {
 	text = digest.ReplaceAllString(text, "X509SHA256=X")
 	text = revision.ReplaceAllString(text, "${1}N")
 	text = completed.ReplaceAllString(text, "${1}XXXXX")
+	text = undeclared.ReplaceAllString(text, "FIELD: field not declared in schema") // the first of a map
 	text = current.ReplaceAllString(text, "$1: N")
 	text = localPort.ReplaceAllString(text, "SERVER")
 	text = memory.ReplaceAllString(text, "POINTER")

@@ -19,7 +19,7 @@ import (
 // one of some rules, drawn at random, can be taken out by the environment, is run
 // once per rule.
 
-// removed is the environment variable that names the rule that is left out.
+// removed is the environment variable that lists the rules that are left out.
 const removed = "TWIN_WITHOUT_RULE"
 
 // rule is a place in skiff's source that checks, completes or keeps something.
@@ -174,6 +174,20 @@ func assigns(list []ast.Stmt) bool {
 	return slices.ContainsFunc(list, func(s ast.Stmt) bool { _, ok := s.(*ast.AssignStmt); return ok })
 }
 
+// rulesSource is the file that is added to a package.
+const rulesSource = `package %s
+
+import (
+	"os"
+	"strconv"
+	"strings"
+)
+
+var rulesRemoved = "," + os.Getenv(%q) + ","
+
+func ruleStands(n int) bool { return !strings.Contains(rulesRemoved, ","+strconv.Itoa(n)+",") }
+`
+
 // overlay writes the sources with a switch before every rule, and the file that tells
 // Go to build with them.
 func (s *sources) overlay(rules []rule, dir string) (string, error) {
@@ -199,8 +213,7 @@ func (s *sources) overlay(rules []rule, dir string) (string, error) {
 			return "", err
 		}
 	}
-	rulesFile := fmt.Sprintf("package %s\n\nimport (\n\t\"os\"\n\t\"strconv\"\n)\n\nvar ruleRemoved = os.Getenv(%q)\n\nfunc ruleStands(n int) bool { return ruleRemoved == \"\" || ruleRemoved != strconv.Itoa(n) }\n",
-		filepath.Base(s.dir), removed)
+	rulesFile := fmt.Sprintf(rulesSource, filepath.Base(s.dir), removed)
 	if err := add("zz_rules.go", []byte(rulesFile)); err != nil {
 		return "", err
 	}

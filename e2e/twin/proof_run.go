@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,7 +49,7 @@ func prove(ctx context.Context, o options) error {
 type proof struct {
 	options options
 	theirs  *upstream.Server
-	usual   map[string]map[string]bool // by resource: the groups of skiff with all rules
+	usual   map[string]map[string]bool // by resource: the shapes that skiff with all rules shows
 }
 
 func proveRules(ctx context.Context, o options, rules []rule) error {
@@ -56,19 +58,24 @@ func proveRules(ctx context.Context, o options, rules []rule) error {
 		return err
 	}
 	defer func() { _ = theirs.Stop() }()
-	p := &proof{options: o, theirs: theirs, usual: map[string]map[string]bool{}}
+	p := &proof{options: o, theirs: theirs}
+	if p.usual, err = p.shapes(ctx, nil, nil); err != nil {
+		return err
+	}
 	found := 0
-	for i, r := range rules {
-		shape, err := p.rule(ctx, i, r)
+	for round := range rounds(rules) {
+		seen, err := p.round(ctx, rules, round)
 		if err != nil {
 			return err
 		}
-		verdict := "MISSED"
-		if shape != "" {
-			verdict = "seen  "
-			found++
+		for _, n := range round {
+			verdict := "MISSED"
+			if seen[n] != "" {
+				verdict = "seen  "
+				found++
+			}
+			fmt.Printf("%3d %s %s\n           %s\n", n, verdict, rules[n], shorten(seen[n], 200))
 		}
-		fmt.Printf("%3d %s %s\n           %s\n", i, verdict, r, shorten(shape, 200))
 	}
 	fmt.Printf("%d of %d removed rules were seen\n", found, len(rules))
 	if missed := len(rules) - found; missed*25 > len(rules) {
@@ -77,32 +84,58 @@ func proveRules(ctx context.Context, o options, rules []rule) error {
 	return nil
 }
 
-// rule runs skiff without one rule on the resources that the rule is about, and
-// returns the first difference that skiff with all rules does not show.
-func (p *proof) rule(ctx context.Context, n int, r rule) (string, error) {
-	for _, resource := range concerned(r.file) {
-		if p.usual[resource] == nil {
-			groups, err := p.groups(ctx, resource, -1, nil)
-			if err != nil {
-				return "", err
+// rounds gives the rules by their numbers, in each round those that show on different
+// resources: they are taken out together.
+func rounds(rules []rule) iter.Seq[[]int] {
+	return func(yield func([]int) bool) {
+		done := make([]bool, len(rules))
+		for {
+			var round []int
+			taken := map[string]bool{}
+			for n, r := range rules {
+				resources := concerned(r.file)
+				if done[n] || slices.ContainsFunc(resources, func(s string) bool { return taken[s] }) {
+					continue
+				}
+				done[n] = true
+				round = append(round, n)
+				for _, s := range resources {
+					taken[s] = true
+				}
 			}
-			p.usual[resource] = groups
-		}
-		groups, err := p.groups(ctx, resource, n, p.usual[resource])
-		if err != nil {
-			return "", err
-		}
-		for shape := range groups {
-			if !p.usual[resource][shape] {
-				return resource + ": " + shape, nil
+			if len(round) == 0 || !yield(round) {
+				return
 			}
 		}
 	}
-	return "", nil
 }
 
-// concerned are the resources on which a rule of a file shows: its own, or those that
-// have Pods in them, or a few of all kinds.
+// round runs skiff without the rules of a round, and returns for each the first
+// difference that skiff with all rules does not show.
+func (p *proof) round(ctx context.Context, rules []rule, round []int) (map[int]string, error) {
+	var resources []string
+	for _, n := range round {
+		resources = append(resources, concerned(rules[n].file)...)
+	}
+	shapes, err := p.shapes(ctx, resources, round)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[int]string{}
+	for _, n := range round {
+		for _, resource := range concerned(rules[n].file) {
+			for shape := range shapes[resource] {
+				if !p.usual[resource][shape] {
+					seen[n] = resource + ": " + shape
+				}
+			}
+		}
+	}
+	return seen, nil
+}
+
+// concerned are the resources on which a rule of a file shows: its own, or Pods, or a
+// few of all kinds.
 func concerned(file string) []string {
 	name, _, _ := strings.Cut(strings.TrimSuffix(file, ".go"), "_")
 	own := map[string][]string{
@@ -113,7 +146,7 @@ func concerned(file string) []string {
 		"endpointslice":             {"endpointslices.discovery.k8s.io"},
 		"event":                     {"events", "events.events.k8s.io"},
 		"lease":                     {"leases.coordination.k8s.io"},
-		"meta":                      {"configmaps", "namespaces", "pods"},
+		"meta":                      {"configmaps", "namespaces"},
 		"namespace":                 {"namespaces"},
 		"node":                      {"nodes"},
 		"priorityclass":             {"priorityclasses.scheduling.k8s.io"},
@@ -126,39 +159,43 @@ func concerned(file string) []string {
 	if resources := own[name]; resources != nil {
 		return resources
 	}
-	return []string{"pods", "deployments.apps"}
+	return []string{"pods"}
 }
 
-// groups runs skiff without rule n (-1: with all) on one resource and returns the
-// shapes of the differences. Given those that are usual, it ends with the first that
-// is not.
-func (p *proof) groups(ctx context.Context, resource string, n int, usual map[string]bool) (_ map[string]bool, err error) {
-	ours, err := upstream.Skiff{Executable: p.options.skiff, Environment: []string{removed + "=" + strconv.Itoa(n)}}.Start(ctx)
+// shapes runs skiff without some rules on some resources (none: all) and returns the
+// shapes of the differences by resource. A resource ends with the first that is not
+// usual, where it is known what is.
+func (p *proof) shapes(ctx context.Context, resources []string, without []int) (_ map[string]map[string]bool, err error) {
+	var numbers []string
+	for _, n := range without {
+		numbers = append(numbers, strconv.Itoa(n))
+	}
+	ours, err := upstream.Skiff{Executable: p.options.skiff, Environment: []string{removed + "=" + strings.Join(numbers, ",")}}.Start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, ours.Stop()) }()
-	o := p.options
-	o.kind = resource
-	t, err := newTrial(ctx, o, p.theirs, ours)
+	t, err := newTrial(ctx, p.options, p.theirs, ours)
 	if err != nil {
 		return nil, err
 	}
-	ctx, enough := context.WithCancel(ctx)
-	defer enough()
-	if usual != nil {
+	t.only = resources
+	if p.usual != nil {
 		t.report.noted = func(g *Group) {
-			if !usual[g.Shape] {
-				enough()
+			if !p.usual[g.Resource][g.Shape] {
+				t.enough[g.Resource]()
 			}
 		}
 	}
-	if err := t.run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	if err := t.run(ctx); err != nil {
 		return nil, err
 	}
-	shapes := map[string]bool{}
+	shapes := map[string]map[string]bool{}
 	for _, g := range t.report.groups {
-		shapes[g.Shape] = true
+		if shapes[g.Resource] == nil {
+			shapes[g.Resource] = map[string]bool{}
+		}
+		shapes[g.Resource][g.Shape] = true
 	}
 	return shapes, nil
 }

@@ -19,10 +19,12 @@ type trial struct {
 	pair      pair
 	resources []*Resource
 	report    *Report
+	only      []string                      // the resources to play; none: all
+	enough    map[string]context.CancelFunc // ends a resource
 }
 
 func newTrial(ctx context.Context, o options, theirs, ours *upstream.Server) (*trial, error) {
-	t := &trial{options: o, report: newReport()}
+	t := &trial{options: o, report: newReport(), enough: map[string]context.CancelFunc{}}
 	var err error
 	if t.pair.upstream, err = newSide("upstream", theirs.Config); err != nil {
 		return nil, err
@@ -141,39 +143,55 @@ func (t *trial) run(ctx context.Context) error {
 	for _, r := range t.resources {
 		total += share(r)
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, all := errgroup.WithContext(ctx)
+	own := map[*Resource]context.Context{}
 	for _, r := range t.resources {
-		n := shards(r)
-		budget := t.options.requests * share(r) / total / n
+		if len(t.only) == 0 || slices.Contains(t.only, r.Name()) {
+			own[r], t.enough[r.Name()] = context.WithCancel(all)
+		}
+	}
+	for r, ctx := range own {
 		if t.options.single >= 0 {
 			group.Go(func() error { return t.tell(ctx, r) })
 			continue
 		}
+		n := shards(r)
 		for shard := range n {
-			group.Go(func() error { return t.play(ctx, r, shard, budget) })
+			group.Go(func() error { return t.play(all, ctx, r, shard, t.options.requests*share(r)/total/n) })
 		}
 	}
+	defer func() {
+		for _, enough := range t.enough {
+			enough()
+		}
+	}()
 	return group.Wait()
 }
 
-// play plays every scenario of a shard until its requests are spent.
-func (t *trial) play(ctx context.Context, r *Resource, shard, budget int) error {
+// play plays every scenario of a shard until its requests are spent, or the
+// resource's own context ends.
+func (t *trial) play(all, ctx context.Context, r *Resource, shard, budget int) error {
 	for index := shard; budget > 0 && ctx.Err() == nil; index += shards(r) {
 		sc := newScenario(ctx, t.pair, r, namespace(r, shard), t.options.seed, index)
 		sc.play()
 		budget -= max(1, len(sc.steps))
-		if err := ctx.Err(); err != nil {
-			return err
+		for range confirmations {
+			if sc.differs() && ctx.Err() == nil {
+				again := newScenario(ctx, t.pair, r, namespace(r, shard), t.options.seed, index)
+				again.play()
+				sc.confirm(again)
+			}
 		}
-		if sc.differs() {
-			again := newScenario(ctx, t.pair, r, namespace(r, shard), t.options.seed, index)
-			again.play()
-			sc.confirm(again)
+		if ctx.Err() == nil {
+			t.report.add(r, sc.steps)
 		}
-		t.report.add(r, sc.steps)
 	}
-	return ctx.Err()
+	return all.Err()
 }
+
+// confirmations is how often a difference must be seen again to count: upstream says
+// some things in the order of a map.
+const confirmations = 2
 
 func (sc *scenario) differs() bool {
 	return slices.ContainsFunc(sc.steps, func(s step) bool { return len(s.Differences) > 0 })
