@@ -66,7 +66,7 @@ func buildPrograms(ctx context.Context, p place, out io.Writer) error {
 func (g program) build(ctx context.Context, p place, to string) error {
 	args := []string{"build"}
 	if g.test {
-		args = []string{"test", "-c"}
+		args = []string{"test", "-c", "-vet=off"} // it is not ours
 	}
 	args = append(args, "-trimpath", "-buildvcs=false", "-ldflags", g.ldflags, "-o", to, g.pkg)
 	cmd := exec.CommandContext(ctx, "go", args...)
