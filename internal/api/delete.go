@@ -175,7 +175,7 @@ func (a *API) deletionGrace(k *kind.Kind, obj kind.Object, options *metav1.Delet
 		raiseGeneration(obj)
 		return grace, false
 	}
-	if current == nil || *current == 0 {
+	if current == nil {
 		return 0, false
 	}
 	if options.GracePeriodSeconds == nil || *options.GracePeriodSeconds >= *current {

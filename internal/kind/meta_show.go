@@ -15,18 +15,32 @@ import (
 type untagged struct{ value any }
 
 func (u untagged) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	if err := writeUntagged(&b, reflect.ValueOf(u.value)); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
+	b := &shown{}
+	err := writeUntagged(b, reflect.ValueOf(u.value))
+	return b.Bytes(), err
+}
+
+// stored is the same for what upstream reads from its store, where lists and
+// maps without elements do not exist.
+type stored struct{ value any }
+
+func (s stored) MarshalJSON() ([]byte, error) {
+	b := &shown{noEmpty: true}
+	err := writeUntagged(b, reflect.ValueOf(s.value))
+	return b.Bytes(), err
+}
+
+// shown is the text that is being made.
+type shown struct {
+	bytes.Buffer
+	noEmpty bool
 }
 
 // String is what errors of other kinds of readers show.
 func (u untagged) String() string { return fmt.Sprintf("%+v", u.value) }
 
-func writeUntagged(b *bytes.Buffer, v reflect.Value) error {
-	if !v.IsValid() || isNilable(v.Kind()) && v.IsNil() {
+func writeUntagged(b *shown, v reflect.Value) error {
+	if !v.IsValid() || isNilable(v.Kind()) && v.IsNil() || b.noEmpty && isList(v.Kind()) && v.Len() == 0 {
 		b.WriteString("null")
 		return nil
 	}
@@ -53,7 +67,7 @@ func writeUntagged(b *bytes.Buffer, v reflect.Value) error {
 }
 
 // writeFields writes the members of a structure, those of embedded ones with it.
-func writeFields(b *bytes.Buffer, v reflect.Value, first bool) error {
+func writeFields(b *shown, v reflect.Value, first bool) error {
 	for _, f := range shownFields(v) {
 		if f.embedded {
 			start := b.Len()
@@ -81,7 +95,7 @@ func isShared(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && strings.HasPrefix(t.PkgPath(), "k8s.io/apimachinery/")
 }
 
-func writeEmbedded(b *bytes.Buffer, v reflect.Value, first bool) error {
+func writeEmbedded(b *shown, v reflect.Value, first bool) error {
 	if !isShared(v.Type()) {
 		return writeFields(b, v, first)
 	}
@@ -96,7 +110,7 @@ func writeEmbedded(b *bytes.Buffer, v reflect.Value, first bool) error {
 	return nil
 }
 
-func writeList(b *bytes.Buffer, v reflect.Value) error {
+func writeList(b *shown, v reflect.Value) error {
 	if v.Type().Elem().Kind() == reflect.Uint8 {
 		return writeJSON(b, v)
 	}
@@ -113,7 +127,7 @@ func writeList(b *bytes.Buffer, v reflect.Value) error {
 	return nil
 }
 
-func writeMap(b *bytes.Buffer, v reflect.Value) error {
+func writeMap(b *shown, v reflect.Value) error {
 	values := map[string]reflect.Value{}
 	for _, key := range v.MapKeys() {
 		values[key.String()] = v.MapIndex(key)
@@ -132,7 +146,7 @@ func writeMap(b *bytes.Buffer, v reflect.Value) error {
 	return nil
 }
 
-func writeJSON(b *bytes.Buffer, v reflect.Value) error {
+func writeJSON(b *shown, v reflect.Value) error {
 	text, err := json.Marshal(v.Interface())
 	b.Write(text)
 	return err
@@ -141,3 +155,5 @@ func writeJSON(b *bytes.Buffer, v reflect.Value) error {
 func isNilable(k reflect.Kind) bool {
 	return k == reflect.Pointer || k == reflect.Interface || k == reflect.Map || k == reflect.Slice
 }
+
+func isList(k reflect.Kind) bool { return k == reflect.Map || k == reflect.Slice }

@@ -64,7 +64,7 @@ func validateRestUpdate(path *field.Path, pod, old *corev1.Pod) field.ErrorList 
 	}
 	if !equality.Semantic.DeepEqual(*rest, old.Spec) {
 		errs = append(errs, field.Forbidden(path, fmt.Sprintf("pod updates may not change fields other than %s\n%v",
-			strings.Join(updatableFields(), ","), diff.Diff(untagged{old.Spec}, untagged{*rest}))))
+			strings.Join(updatableFields(), ","), diff.Diff(stored{old.Spec}, untagged{*rest}))))
 	}
 	return errs
 }
@@ -207,7 +207,7 @@ func validateEphemeralUpdate(pod, old *corev1.Pod) field.ErrorList {
 		if i < 0 {
 			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", was.Name)))
 		} else if is := pod.Spec.EphemeralContainers[i]; !equality.Semantic.DeepEqual(was, is) {
-			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", was.Name, diff.Diff(untagged{was}, untagged{is}))))
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", was.Name, diff.Diff(stored{was}, untagged{is}))))
 		}
 	}
 	return errs

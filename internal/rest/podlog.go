@@ -128,22 +128,20 @@ func parseLogOptions(query url.Values) (*corev1.PodLogOptions, error) {
 	for name, target := range map[string]**int64{
 		"sinceSeconds": &o.SinceSeconds, "tailLines": &o.TailLines, "limitBytes": &o.LimitBytes,
 	} {
-		text := query.Get(name)
-		if text == "" {
+		if !query.Has(name) {
 			continue
 		}
-		n, err := strconv.ParseInt(text, 10, 64)
+		n, err := strconv.ParseInt(query.Get(name), 10, 64)
 		if err != nil {
 			return nil, errors.NewBadRequest(err.Error())
 		}
 		*target = &n
 	}
-	if text := query.Get("sinceTime"); text != "" {
-		t, err := time.Parse(time.RFC3339, text)
-		if err != nil {
+	if query.Has("sinceTime") {
+		o.SinceTime = &metav1.Time{}
+		if err := o.SinceTime.UnmarshalQueryParameter(query.Get("sinceTime")); err != nil {
 			return nil, errors.NewBadRequest(err.Error())
 		}
-		o.SinceTime = &metav1.Time{Time: t}
 	}
 	if stream := query.Get("stream"); stream != "" {
 		o.Stream = &stream

@@ -8,11 +8,12 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // serveSubresource runs a verb on a part of an object.
@@ -50,7 +51,7 @@ func (h *Handler) serveSubresource(w http.ResponseWriter, q *request) error {
 
 // readCreate reads the body of a POST to a subresource, which is of a kind of
 // its own, and its options.
-func (h *Handler) readCreate(w http.ResponseWriter, q *request, into runtime.Object, gvk schema.GroupVersionKind) (api.Request, error) {
+func (h *Handler) readCreate(w http.ResponseWriter, q *request, into kind.Object, gvk schema.GroupVersionKind) (api.Request, error) {
 	options, err := q.createOptions()
 	if err != nil {
 		return api.Request{}, err
@@ -58,6 +59,10 @@ func (h *Handler) readCreate(w http.ResponseWriter, q *request, into runtime.Obj
 	if err := h.decode(w, q.Request, into, gvk, options.FieldValidation); err != nil {
 		return api.Request{}, err
 	}
+	if ns := into.GetNamespace(); ns != "" && ns != q.namespace {
+		return api.Request{}, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	into.SetNamespace(q.namespace)
 	return h.changing(q, w, options.DryRun, options.FieldManager), nil
 }
 
