@@ -17,30 +17,49 @@ var notNeeded = []string{"debconf", "dpkg", "install-info", "mawk", "base-files"
 var documentation = []string{"usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion"}
 
 // unpackPackages puts Debian packages into a tree, with those they depend on.
+// What is in the directory from an earlier time is not fetched again.
 func unpackPackages(ctx context.Context, t *tree, dir string, names ...string) error {
 	all, err := dependencies(ctx, names)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	archives, err := fetch(ctx, dir, all)
+	if err != nil {
 		return err
 	}
-	fetch := exec.CommandContext(ctx, "apt-get", append([]string{"download", "-q", "-o", "APT::Sandbox::User=root"}, all...)...)
-	fetch.Dir = dir
-	if said, err := fetch.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s (apt-get update may help)", fetch, err, said)
-	}
-	for _, name := range all {
-		found, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
-		if err != nil || len(found) == 0 {
-			return fmt.Errorf("find the package %s in %s: %v", name, dir, err)
-		}
-		// The newest, where an earlier build has left another.
-		if err := unpackPackage(ctx, t, found[len(found)-1]); err != nil {
-			return fmt.Errorf("unpack %s: %w", name, err)
+	for _, archive := range archives {
+		if err := unpackPackage(ctx, t, archive); err != nil {
+			return fmt.Errorf("unpack %s: %w", archive, err)
 		}
 	}
 	return nil
+}
+
+// fetch returns the packages' archives, in the same order.
+func fetch(ctx context.Context, dir string, names []string) ([]string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	found := func(name string) string {
+		paths, _ := filepath.Glob(filepath.Join(dir, name+"_*.deb")) // errs only on a bad pattern
+		if len(paths) == 0 {
+			return ""
+		}
+		return paths[len(paths)-1]
+	}
+	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return found(name) != "" })
+	if len(missing) > 0 {
+		cmd := exec.CommandContext(ctx, "apt-get", append([]string{"download", "-q", "-o", "APT::Sandbox::User=root"}, missing...)...)
+		cmd.Dir = dir
+		if said, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%s: %w: %s (apt-get update may help)", cmd, err, said)
+		}
+	}
+	var archives []string
+	for _, name := range names {
+		archives = append(archives, found(name))
+	}
+	return archives, nil
 }
 
 func unpackPackage(ctx context.Context, t *tree, archive string) error {
@@ -63,13 +82,15 @@ func unpackPackage(ctx context.Context, t *tree, archive string) error {
 // dependencies are those packages and all that they need, the first where one of
 // several would do, in the order of their names.
 func dependencies(ctx context.Context, names []string) ([]string, error) {
+	cmd := exec.CommandContext(ctx, "apt-cache", append([]string{"depends", "--important", "--recurse"}, names...)...)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w (apt-get update may help)", cmd, err)
+	}
+	needed := readDependencies(string(out))
 	all := slices.Clone(names)
 	for i := 0; i < len(all); i++ {
-		out, err := exec.CommandContext(ctx, "apt-cache", "depends", "--important", all[i]).Output()
-		if err != nil {
-			return nil, fmt.Errorf("apt-cache depends %s: %w (apt-get update may help)", all[i], err)
-		}
-		for _, name := range needed(string(out)) {
+		for _, name := range needed[all[i]] {
 			if !slices.Contains(all, name) && !slices.Contains(notNeeded, name) {
 				all = append(all, name)
 			}
@@ -79,21 +100,26 @@ func dependencies(ctx context.Context, names []string) ([]string, error) {
 	return all, nil
 }
 
-// needed reads what apt-cache says of a package: "  Depends: NAME", with a bar in
-// front where the next line has another that would do instead.
-func needed(said string) []string {
-	var names []string
-	instead := false
+// readDependencies reads what apt-cache says: for each package its name, and then
+// lines "  Depends: NAME", with a bar in front where the next such line has
+// another that would do instead.
+func readDependencies(said string) map[string][]string {
+	needed := map[string][]string{}
+	of, instead := "", false
 	for line := range strings.Lines(said) {
+		if line[0] != ' ' {
+			of, instead = strings.TrimSpace(line), false
+			continue
+		}
 		kind, name, found := strings.Cut(strings.TrimSpace(line), ": ")
 		kind, more := strings.CutPrefix(kind, "|")
 		if !found || kind != "Depends" && kind != "PreDepends" {
 			continue
 		}
 		if !instead && !strings.HasPrefix(name, "<") {
-			names = append(names, name)
+			needed[of] = append(needed[of], name)
 		}
 		instead = more
 	}
-	return names
+	return needed
 }

@@ -146,6 +146,8 @@ func fillDebian(ctx context.Context, t *tree, downloads string) error {
 	}
 	err := unpackPackages(ctx, t, downloads, "bash", "curl", "bind9-dnsutils", "netcat-openbsd", "libc-bin", "ca-certificates")
 	t.link("bin/nc", "nc.openbsd")
+	// Debian's busybox, as a shell, runs its own commands in place of these.
+	t.link("bin/sh", "bash")
 	t.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"+
 		"user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n")
 	t.text("etc/group", "root:x:0:\nnogroup:x:65534:\nuser-defined-in-image:x:1000:\n"+
