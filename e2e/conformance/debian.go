@@ -11,7 +11,7 @@ import (
 )
 
 // notNeeded are what Debian's packages depend on to be installed, and not to run.
-var notNeeded = []string{"debconf", "dpkg", "install-info", "mawk", "base-files", "debianutils", "readline-common", "libc-bin"}
+var notNeeded = []string{"debconf", "dpkg", "install-info", "mawk", "base-files", "debianutils", "passwd", "readline-common", "libc-bin"}
 
 // documentation is of no use in an image.
 var documentation = []string{"usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion"}

@@ -84,7 +84,7 @@ func recipes(ctx context.Context, p place, sources string) map[string]func(*tree
 	}
 	return map[string]func(*tree) error{
 		debian: func(t *tree) error { return fillDebian(ctx, t, p.built("debian")) },
-		shell:  fillShell,
+		shell:  func(t *tree) error { return fillShell(ctx, t, p.built("debian")) },
 		"agnhost": func(t *tree) error {
 			t.copy("agnhost", 0o755, p.built("agnhost"))
 			t.link("agnhost-2", "agnhost") // specs replace the entrypoint with it
@@ -115,8 +115,10 @@ func recipes(ctx context.Context, p place, sources string) map[string]func(*tree
 	}
 }
 
-// fillShell has busybox with all its commands.
-func fillShell(t *tree) error {
+// fillShell has busybox with all its commands. The shell is another: Debian's
+// busybox, as one, runs its own commands in place of those that are there, and
+// keeps variables like "data-1" from them.
+func fillShell(ctx context.Context, t *tree, downloads string) error {
 	out, err := exec.Command("busybox", "--list").Output()
 	if err != nil {
 		return fmt.Errorf("list busybox's commands: %w", err)
@@ -129,6 +131,12 @@ func fillShell(t *tree) error {
 		t.link("bin/"+name, "busybox")
 	}
 	t.copy("bin/busybox", 0o755, busybox)
+	if err := unpackPackages(ctx, t, downloads, "bash-static"); err != nil {
+		return err
+	}
+	for _, name := range []string{"bin/sh", "bin/ash", "bin/bash"} {
+		t.link(name, "bash-static")
+	}
 	for _, dir := range []string{"dev", "etc", "home", "proc", "root", "sys", "usr", "usr/bin", "var"} {
 		t.directory(dir, 0o755)
 	}
@@ -141,13 +149,11 @@ func fillShell(t *tree) error {
 // fillDebian has the commands that specs run in upstream's agnhost image, and
 // its users.
 func fillDebian(ctx context.Context, t *tree, downloads string) error {
-	if err := fillShell(t); err != nil {
+	if err := fillShell(ctx, t, downloads); err != nil {
 		return err
 	}
-	err := unpackPackages(ctx, t, downloads, "bash", "curl", "bind9-dnsutils", "netcat-openbsd", "libc-bin", "ca-certificates")
+	err := unpackPackages(ctx, t, downloads, "curl", "bind9-dnsutils", "netcat-openbsd", "libc-bin", "ca-certificates")
 	t.link("bin/nc", "nc.openbsd")
-	// Debian's busybox, as a shell, runs its own commands in place of these.
-	t.link("bin/sh", "bash")
 	t.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"+
 		"user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n")
 	t.text("etc/group", "root:x:0:\nnogroup:x:65534:\nuser-defined-in-image:x:1000:\n"+
