@@ -34,6 +34,11 @@ func (a *API) Token(ctx context.Context, req Request, body *authenticationv1.Tok
 	if out.Spec.ExpirationSeconds == nil {
 		out.Spec.ExpirationSeconds = new(int64(defaultTokenSeconds))
 	}
+	part := req
+	part.Kind = kind.TokenRequest
+	if err := a.fields.create(&part, out); err != nil {
+		return nil, err
+	}
 	if err := validateTokenRequest(out); err != nil {
 		return nil, err
 	}

@@ -100,6 +100,10 @@ func TestEndpointSliceDefaults(t *testing.T) {
 	if d := cmp.Diff(discoveryv1.EndpointConditions{}, s.Endpoints[0].Conditions); d != "" {
 		t.Error("conditions were filled in:", d)
 	}
+	empty := &discoveryv1.EndpointSlice{Endpoints: []discoveryv1.Endpoint{}, Ports: []discoveryv1.EndpointPort{}}
+	if EndpointSlice.Canonicalize(empty); empty.Endpoints != nil || empty.Ports != nil {
+		t.Errorf("empty lists: %+v", empty)
+	}
 	s.Endpoints[0].DeprecatedTopology = map[string]string{"a": "b"}
 	EndpointSlice.PrepareCreate(s)
 	if s.Generation != 1 || s.Endpoints[0].DeprecatedTopology != nil {

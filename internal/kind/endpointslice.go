@@ -31,6 +31,7 @@ var EndpointSlice = &Kind{
 	PrepareUpdate: func(obj, old Object) {
 		prepareEndpointSlice(obj.(*discoveryv1.EndpointSlice), old.(*discoveryv1.EndpointSlice))
 	},
+	Canonicalize: func(obj Object) { canonicalSlice(obj.(*discoveryv1.EndpointSlice)) },
 	Validate: func(obj Object) field.ErrorList {
 		return endpointSliceErrors(obj.(*discoveryv1.EndpointSlice), nil)
 	},
@@ -68,6 +69,16 @@ func defaultEndpointSlice(s *discoveryv1.EndpointSlice) {
 			tcp := corev1.ProtocolTCP
 			p.Protocol = &tcp
 		}
+	}
+}
+
+// canonicalSlice shows no list where there is nothing in it: it reads as null.
+func canonicalSlice(s *discoveryv1.EndpointSlice) {
+	if len(s.Endpoints) == 0 {
+		s.Endpoints = nil
+	}
+	if len(s.Ports) == 0 {
+		s.Ports = nil
 	}
 }
 

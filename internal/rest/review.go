@@ -2,15 +2,16 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/skiff-sh/skiff/internal/auth"
 	"github.com/skiff-sh/skiff/internal/kind"
@@ -19,6 +20,7 @@ import (
 // reviewKind is a question to the API in the form of an object that can only
 // be created and is never stored.
 type reviewKind struct {
+	asks       *kind.Kind
 	resource   string
 	kind       string
 	namespaced bool
@@ -27,21 +29,19 @@ type reviewKind struct {
 func (k reviewKind) singular() string { return strings.ToLower(k.kind) }
 
 // reviewKinds are the questions of each group-version, by name.
-var reviewKinds = map[groupVersion][]reviewKind{
-	{"authentication.k8s.io", "v1"}: {
-		{"selfsubjectreviews", "SelfSubjectReview", false},
-		{"tokenreviews", "TokenReview", false},
-	},
-	{"authorization.k8s.io", "v1"}: {
-		{"localsubjectaccessreviews", "LocalSubjectAccessReview", true},
-		{"selfsubjectaccessreviews", "SelfSubjectAccessReview", false},
-		{"selfsubjectrulesreviews", "SelfSubjectRulesReview", false},
-		{"subjectaccessreviews", "SubjectAccessReview", false},
-	},
+var reviewKinds = reviewsByVersion()
+
+func reviewsByVersion() map[groupVersion][]reviewKind {
+	all := map[groupVersion][]reviewKind{}
+	for _, k := range kind.Reviews {
+		gv := groupVersion{k.Resource.Group, k.Resource.Version}
+		all[gv] = append(all[gv], reviewKind{asks: k, resource: k.Resource.Resource, kind: k.Kind, namespaced: k.Namespaced})
+	}
+	return all
 }
 
 // reviewer answers one kind of question.
-type reviewer func(ctx context.Context, q *request, read func(runtime.Object) error) (runtime.Object, error)
+type reviewer func(ctx context.Context, q *request, asked kind.Object) (runtime.Object, error)
 
 func (h *Handler) newReviews() map[groupVersion]map[string]reviewer {
 	return map[groupVersion]map[string]reviewer{
@@ -58,43 +58,50 @@ func (h *Handler) newReviews() map[groupVersion]map[string]reviewer {
 	}
 }
 
-// serveReview reads the question, has it answered, and sends the answer.
+// serveReview has a question answered, and sends the answer.
 func (h *Handler) serveReview(w http.ResponseWriter, q *request, answer reviewer) {
-	if q.verb != "create" || q.name != "" {
-		h.fail(w, q.Request, methodNotAllowed())
-		return
-	}
-	var gvk schema.GroupVersionKind
-	for _, k := range reviewKinds[q.groupVersion] {
-		if k.resource == q.resource {
-			gvk = schema.GroupVersionKind{Group: q.group, Version: q.version, Kind: k.kind}
-		}
-	}
-	obj, err := answer(q.Context(), q, func(into runtime.Object) error {
-		return h.decode(w, q.Request, into, gvk, q.query.Get("fieldValidation"))
-	})
+	obj, err := h.review(w, q, answer)
 	if err != nil {
 		h.fail(w, q.Request, err)
 		return
 	}
-	h.writeAny(w, q.Request, http.StatusCreated, obj, gvk)
+	h.writeAny(w, q.Request, http.StatusCreated, obj, q.res.gvk)
 }
 
-func (h *Handler) selfSubjectReview(_ context.Context, q *request, read func(runtime.Object) error) (runtime.Object, error) {
-	review := &authenticationv1.SelfSubjectReview{}
-	if err := read(review); err != nil {
+func (h *Handler) review(w http.ResponseWriter, q *request, answer reviewer) (runtime.Object, error) {
+	kinds := reviewKinds[q.groupVersion]
+	k := kinds[slices.IndexFunc(kinds, func(k reviewKind) bool { return k.resource == q.resource })].asks
+	switch {
+	case q.name != "" || k.Namespaced != (q.namespace != ""):
+		return nil, noSuchResource()
+	case q.verb != "create":
+		return nil, methodNotAllowed()
+	}
+	q.res = &resource{kind: k, gvr: k.Resource, gvk: k.GVK()}
+	asked := k.New()
+	r, err := h.readCreate(w, q, asked, k.GVK())
+	if err != nil {
 		return nil, err
 	}
-	review.CreationTimestamp = kind.Now()
-	review.Status.UserInfo = userInfo(q.user)
-	return review, nil
+	if err := h.API.Ask(r, asked); err != nil {
+		return nil, err
+	}
+	return answer(q.Context(), q, asked)
 }
 
-func (h *Handler) tokenReview(ctx context.Context, _ *request, read func(runtime.Object) error) (runtime.Object, error) {
-	review := &authenticationv1.TokenReview{}
-	if err := read(review); err != nil {
-		return nil, err
-	}
+// selfSubjectReview tells who asks, and nothing of how they asked.
+func (h *Handler) selfSubjectReview(_ context.Context, q *request, _ kind.Object) (runtime.Object, error) {
+	return &authenticationv1.SelfSubjectReview{
+		ObjectMeta: metav1.ObjectMeta{CreationTimestamp: kind.Now()},
+		Status:     authenticationv1.SelfSubjectReviewStatus{UserInfo: userInfo(q.user)},
+	}, nil
+}
+
+// errBadToken is what upstream says of every token that nobody vouches for.
+const errBadToken = "invalid bearer token"
+
+func (h *Handler) tokenReview(ctx context.Context, _ *request, asked kind.Object) (runtime.Object, error) {
+	review := asked.(*authenticationv1.TokenReview)
 	if review.Spec.Token == "" {
 		return nil, errors.NewBadRequest("token is required for TokenReview in authentication")
 	}
@@ -104,12 +111,16 @@ func (h *Handler) tokenReview(ctx context.Context, _ *request, read func(runtime
 	}
 	user, audiences, ok, err := h.Tokens(ctx, review.Spec.Token, review.Spec.Audiences)
 	review.Status = authenticationv1.TokenReviewStatus{Authenticated: ok && err == nil}
-	if err != nil {
-		review.Status.Error = err.Error()
-	}
-	if review.Status.Authenticated {
-		review.Status.User = userInfo(user)
-		review.Status.Audiences = audiences
+	switch {
+	case err != nil:
+		review.Status.Error = fmt.Sprintf("[%s, %v]", errBadToken, err)
+	case !ok:
+		review.Status.Error = errBadToken
+	default:
+		review.Status.User, review.Status.Audiences = userInfo(user), audiences
+		if groups := review.Status.User.Groups; !slices.Contains(groups, auth.GroupAuthenticated) {
+			review.Status.User.Groups = append(slices.Clone(groups), auth.GroupAuthenticated)
+		}
 	}
 	return review, nil
 }
@@ -125,64 +136,22 @@ func userInfo(u auth.User) authenticationv1.UserInfo {
 	return info
 }
 
-func (h *Handler) selfSubjectAccessReview(ctx context.Context, q *request, read func(runtime.Object) error) (runtime.Object, error) {
-	review := &authorizationv1.SelfSubjectAccessReview{}
-	if err := read(review); err != nil {
-		return nil, err
-	}
-	spec := &review.Spec
-	if err := oneAttribute("SelfSubjectAccessReview", spec.ResourceAttributes, spec.NonResourceAttributes, nil); err != nil {
-		return nil, err
-	}
-	review.Status = h.mayThey(ctx, q.user, spec.ResourceAttributes, spec.NonResourceAttributes)
+func (h *Handler) selfSubjectAccessReview(ctx context.Context, q *request, asked kind.Object) (runtime.Object, error) {
+	review := asked.(*authorizationv1.SelfSubjectAccessReview)
+	review.Status = h.mayThey(ctx, q.user, review.Spec.ResourceAttributes, review.Spec.NonResourceAttributes)
 	return review, nil
 }
 
-func (h *Handler) subjectAccessReview(ctx context.Context, _ *request, read func(runtime.Object) error) (runtime.Object, error) {
-	review := &authorizationv1.SubjectAccessReview{}
-	if err := read(review); err != nil {
-		return nil, err
-	}
-	if err := oneAttribute("SubjectAccessReview", review.Spec.ResourceAttributes, review.Spec.NonResourceAttributes, &review.Spec); err != nil {
-		return nil, err
-	}
+func (h *Handler) subjectAccessReview(ctx context.Context, _ *request, asked kind.Object) (runtime.Object, error) {
+	review := asked.(*authorizationv1.SubjectAccessReview)
 	review.Status = h.mayThey(ctx, subject(&review.Spec), review.Spec.ResourceAttributes, review.Spec.NonResourceAttributes)
 	return review, nil
 }
 
-func (h *Handler) localSubjectAccessReview(ctx context.Context, q *request, read func(runtime.Object) error) (runtime.Object, error) {
-	review := &authorizationv1.LocalSubjectAccessReview{}
-	if err := read(review); err != nil {
-		return nil, err
-	}
-	attributes := review.Spec.ResourceAttributes
-	if attributes == nil || attributes.Namespace != q.namespace {
-		return nil, errors.NewBadRequest("spec.resourceAttributes.namespace must match namespace: " + q.namespace)
-	}
-	if err := oneAttribute("LocalSubjectAccessReview", attributes, review.Spec.NonResourceAttributes, &review.Spec); err != nil {
-		return nil, err
-	}
-	review.Status = h.mayThey(ctx, subject(&review.Spec), attributes, nil)
+func (h *Handler) localSubjectAccessReview(ctx context.Context, _ *request, asked kind.Object) (runtime.Object, error) {
+	review := asked.(*authorizationv1.LocalSubjectAccessReview)
+	review.Status = h.mayThey(ctx, subject(&review.Spec), review.Spec.ResourceAttributes, nil)
 	return review, nil
-}
-
-// oneAttribute checks that a review asks one question, and about someone.
-func oneAttribute(kind string, resource *authorizationv1.ResourceAttributes, other *authorizationv1.NonResourceAttributes, who *authorizationv1.SubjectAccessReviewSpec) error {
-	var errs field.ErrorList
-	spec := field.NewPath("spec")
-	if resource != nil && other != nil {
-		errs = append(errs, field.Invalid(spec.Child("nonResourceAttributes"), other, `cannot be specified in combination with resourceAttributes`))
-	}
-	if resource == nil && other == nil {
-		errs = append(errs, field.Invalid(spec.Child("resourceAttributes"), resource, `exactly one of nonResourceAttributes or resourceAttributes must be specified`))
-	}
-	if who != nil && who.User == "" && len(who.Groups) == 0 {
-		errs = append(errs, field.Invalid(spec.Child("user"), who.User, `at least one of user or group must be specified`))
-	}
-	if len(errs) > 0 {
-		return errors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName, Kind: kind}, "", errs)
-	}
-	return nil
 }
 
 func subject(spec *authorizationv1.SubjectAccessReviewSpec) auth.User {
@@ -199,16 +168,12 @@ func subject(spec *authorizationv1.SubjectAccessReviewSpec) auth.User {
 // mayThey asks the authorizer the review's question.
 func (h *Handler) mayThey(ctx context.Context, user auth.User, resource *authorizationv1.ResourceAttributes, other *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
 	a := auth.Attributes{User: user}
+	var problems []string
 	if resource != nil {
 		a.Verb, a.Group, a.Version = resource.Verb, resource.Group, resource.Version
 		a.Resource, a.Subresource = resource.Resource, resource.Subresource
 		a.Namespace, a.Name = resource.Namespace, resource.Name
-		if resource.FieldSelector != nil {
-			a.FieldSelector = resource.FieldSelector.RawSelector
-		}
-		if resource.LabelSelector != nil {
-			a.LabelSelector = resource.LabelSelector.RawSelector
-		}
+		a.FieldSelector, a.LabelSelector, problems = kind.ReviewedSelectors(resource)
 	} else {
 		a.Verb, a.Path = strings.ToLower(other.Verb), other.Path
 	}
@@ -217,26 +182,25 @@ func (h *Handler) mayThey(ctx context.Context, user auth.User, resource *authori
 		Allowed: decision == auth.Allow, Denied: decision == auth.Deny, Reason: reason,
 	}
 	if err != nil {
-		status.EvaluationError = err.Error()
+		problems = append([]string{err.Error()}, problems...)
 	}
+	status.EvaluationError = strings.Join(problems, "; ")
 	return status
 }
 
 // selfSubjectRulesReview tells all that is allowed to whoever may do all;
 // others' rules cannot be listed, as upstream says of such authorizers.
-func (h *Handler) selfSubjectRulesReview(ctx context.Context, q *request, read func(runtime.Object) error) (runtime.Object, error) {
-	review := &authorizationv1.SelfSubjectRulesReview{}
-	if err := read(review); err != nil {
-		return nil, err
-	}
-	if review.Spec.Namespace == "" {
+func (h *Handler) selfSubjectRulesReview(ctx context.Context, q *request, asked kind.Object) (runtime.Object, error) {
+	namespace := asked.(*authorizationv1.SelfSubjectRulesReview).Spec.Namespace
+	if namespace == "" {
 		return nil, errors.NewBadRequest("no namespace on request")
 	}
+	review := &authorizationv1.SelfSubjectRulesReview{}
 	all := []string{"*"}
 	status := &review.Status
 	status.ResourceRules = []authorizationv1.ResourceRule{}
 	status.NonResourceRules = []authorizationv1.NonResourceRule{}
-	everything := auth.Attributes{User: q.user, Verb: "*", Group: "*", Version: "*", Resource: "*", Namespace: review.Spec.Namespace}
+	everything := auth.Attributes{User: q.user, Verb: "*", Group: "*", Version: "*", Resource: "*", Namespace: namespace}
 	if decision, _, _ := h.Authorizer.Authorize(ctx, everything); decision == auth.Allow {
 		status.ResourceRules = append(status.ResourceRules, authorizationv1.ResourceRule{Verbs: all, APIGroups: all, Resources: all})
 		status.NonResourceRules = append(status.NonResourceRules, authorizationv1.NonResourceRule{Verbs: all, NonResourceURLs: all})

@@ -10,6 +10,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 
+	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/auth"
 )
 
@@ -17,7 +18,7 @@ import (
 // they named.
 func TestTokenReviewTellsAudiences(t *testing.T) {
 	var wanted []string
-	h := newTestHandler(Config{Tokens: func(_ context.Context, _ string, audiences []string) (auth.User, []string, bool, error) {
+	h := newTestHandler(Config{API: api.New(api.Config{}), Tokens: func(_ context.Context, _ string, audiences []string) (auth.User, []string, bool, error) {
 		wanted = audiences
 		return auth.User{Name: "app"}, []string{"vault"}, true, nil
 	}})
