@@ -179,7 +179,8 @@ func (p *proof) shapes(ctx context.Context, resources []string, without []int) (
 	if err != nil {
 		return nil, err
 	}
-	t.only = resources
+	// The others ask for what no kind decides.
+	t.only, t.plots = resources, []string{"create", "update", "live", "parts", "apply"}
 	if p.usual != nil {
 		t.report.noted = func(g *Group) {
 			if !p.usual[g.Resource][g.Shape] {

@@ -20,6 +20,7 @@ type trial struct {
 	resources []*Resource
 	report    *Report
 	only      []string                      // the resources to play; none: all
+	plots     []string                      // the plots to play; none: all
 	enough    map[string]context.CancelFunc // ends a resource
 }
 
@@ -172,6 +173,10 @@ func (t *trial) run(ctx context.Context) error {
 // resource's own context ends.
 func (t *trial) play(all, ctx context.Context, r *Resource, shard, budget int) error {
 	for index := shard; budget > 0 && ctx.Err() == nil; index += shards(r) {
+		if len(t.plots) > 0 && r.Stored() && !slices.Contains(t.plots, plotOf(index).name) {
+			budget -= batch // what it would have asked, about
+			continue
+		}
 		sc := newScenario(ctx, t.pair, r, namespace(r, shard), t.options.seed, index)
 		sc.play()
 		budget -= max(1, len(sc.steps))
