@@ -30,8 +30,8 @@ func TestWatchesLeaveNothing(t *testing.T) {
 	c := inProcess(t)
 	client := kubernetes.NewForConfigOrDie(c)
 	maps := client.CoreV1().ConfigMaps("default")
-	for i := range 3 {
-		m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("m%d", i)}, Data: map[string]string{"k": strings.Repeat("x", 100<<10)}}
+	for i, size := range []int{100, 100 << 10, 100 << 10} { // the first is what changes
+		m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("m%d", i)}, Data: map[string]string{"k": strings.Repeat("x", size)}}
 		if _, err := maps.Create(t.Context(), m, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}

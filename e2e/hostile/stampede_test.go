@@ -92,6 +92,7 @@ func TestStampede(t *testing.T) {
 	var clients sync.WaitGroup
 	for i := range 50 {
 		own := restclient.CopyConfig(c)
+		own.WarningHandler = restclient.NoWarnings{}
 		own.UserAgent = fmt.Sprintf("stampeder-%d", i)
 		if i%2 == 1 {
 			own.ContentType = "application/json"

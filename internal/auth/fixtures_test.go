@@ -35,7 +35,7 @@ func (c *clock) now() time.Time      { return c.time }
 func (c *clock) add(d time.Duration) { c.time = c.time.Add(d) }
 
 // stateWith opens a state on a store of its own and puts objects into it.
-func stateWith(t *testing.T, objects ...kind.Object) *state.State {
+func stateWith(t testing.TB, objects ...kind.Object) *state.State {
 	t.Helper()
 	engine, err := bolt.Open(filepath.Join(t.TempDir(), "store.db"), bolt.Options{})
 	if err != nil {
@@ -74,7 +74,7 @@ func kindOf(obj kind.Object) *kind.Kind {
 }
 
 // put creates objects, or replaces those that have a resourceVersion.
-func put(t *testing.T, s *state.State, objects ...kind.Object) {
+func put(t testing.TB, s *state.State, objects ...kind.Object) {
 	t.Helper()
 	for _, obj := range objects {
 		w := state.Write{Kind: kindOf(obj), Action: store.Put, Object: obj}
@@ -133,7 +133,7 @@ type authority struct {
 	key  crypto.Signer
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/state"
 )
 
-func newTokens(t *testing.T, s *state.State, c *clock, change ...func(*TokensConfig)) *Tokens {
+func newTokens(t testing.TB, s *state.State, c *clock, change ...func(*TokensConfig)) *Tokens {
 	t.Helper()
 	config := TokensConfig{Key: newKey(t), State: s, Now: c.now}
 	for _, f := range change {

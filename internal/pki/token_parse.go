@@ -54,7 +54,7 @@ func mistaken(text string) error {
 		return errors.New("it is a file's path: name that with --token-file")
 	case strings.HasPrefix(text, "k10") && strings.Contains(text, "::"):
 		return errors.New("it begins with a small k: all of it may have been turned to small letters")
-	case !strings.HasPrefix(text, tokenStart) && strings.Contains(text, "::"):
+	case !strings.HasPrefix(text, tokenStart) && !strings.HasPrefix(text, ServerUser+":") && strings.Contains(text, "::"):
 		return errors.New("its beginning is missing: there is a \"::\", but no K10 in front")
 	}
 	if i := strings.IndexFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }); i >= 0 {
