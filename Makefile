@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: twin twin-proof twin-deps build demo demo-stop cluster cluster-stop conformance test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow bench-upstream vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: twin twin-proof twin-deps build demo demo-stop cluster cluster-stop conformance test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow hostile race bench-upstream vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -121,6 +121,13 @@ bench-hollow: test-deps build ## measure a server with 100, 500 and 1,000 hollow
 
 bench-upstream: test-deps build ## measure the API beside upstream's server and etcd into build/bench-upstream.json
 	scripts/bench-upstream.sh
+
+hostile: test-deps build ## ill-treat a server in 256 MiB in every way there is, into build/hostile.json
+	SKIFF_HOSTILE=1 go test -count=1 -tags $(TAGS) -run TestHostile -timeout 40m -v ./e2e/hostile
+
+race: build-deps ## run the internal packages' tests, and 50 clients that do everything for STAMPEDE (20s), with the race detector
+	CGO_ENABLED=1 SKIFF_STAMPEDE=$(or $(STAMPEDE),20s) go test -count=1 -race -tags $(TAGS) -run 'TestStampede|TestWatches' -timeout 20m -v ./e2e/hostile
+	CGO_ENABLED=1 go test -count=1 -race -tags $(TAGS) -timeout 40m ./internal/...
 
 bench: test-deps build ## measure this machine's figures into build/bench.json
 	scripts/bench.sh
