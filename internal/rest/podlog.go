@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gorilla/websocket"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -72,6 +73,10 @@ func (h *Handler) copyLog(w http.ResponseWriter, q *request, location *url.URL) 
 	defer func() { _ = answer.Body.Close() }()
 	if err := nodeError(answer, q); err != nil {
 		return err
+	}
+	if websocket.IsWebSocketUpgrade(q.Request) {
+		sendLog(w, q, answer.Body)
+		return nil
 	}
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(http.StatusOK)

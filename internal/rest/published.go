@@ -11,8 +11,8 @@ import (
 )
 
 // published is a transport to what appears to clients below a path of this server:
-// it tells what is behind where that is, and makes redirects lead there again, as
-// upstream does. (Upstream changes links in HTML, too.)
+// it tells what is behind where that is, and makes redirects and links in pages lead
+// there again, as upstream does.
 type published struct {
 	http.RoundTripper
 	below string
@@ -40,6 +40,11 @@ func (p published) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, errors.NewInternalError(fmt.Errorf("error trying to parse Location header: %w", err))
 		}
 		answer.Header.Set("Location", p.publish(location, r).String())
+		return answer, nil
+	}
+	if err := p.publishPage(answer, r); err != nil {
+		_ = answer.Body.Close()
+		return nil, err
 	}
 	return answer, nil
 }
