@@ -60,7 +60,7 @@ func checkBinding(req *Request, pod *corev1.Pod, binding *corev1.Binding) error 
 	case binding.UID != "" && binding.UID != pod.UID:
 		return wrongUID(req, pod.Name, binding.UID, pod.UID)
 	case binding.ResourceVersion != "" && binding.ResourceVersion != pod.ResourceVersion:
-		return modified(req, pod.Name)
+		return failedPrecondition(req, pod.Name, "ResourceVersion", binding.ResourceVersion, pod.ResourceVersion)
 	case pod.DeletionTimestamp != nil:
 		return refuse("pod %s is being deleted, cannot be assigned to a host", pod.Name)
 	case pod.Spec.NodeName != "":

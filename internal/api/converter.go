@@ -84,7 +84,7 @@ func (c *converter) ConvertToVersion(in runtime.Object, target runtime.GroupVers
 			return nil, c.noVersion(u.GroupVersionKind().GroupVersion())
 		}
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, obj); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("unable to convert unstructured object to %v: %w", u.GroupVersionKind(), err)
 		}
 		in = obj
 	}

@@ -30,7 +30,8 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 	if err := identify(&req, obj); err != nil {
 		return nil, err
 	}
-	if rev, err := sentRevision(obj); err == nil && rev != 0 {
+	sent := obj.GetResourceVersion()
+	if rev, err := sentRevision(obj); err == nil && rev != 0 && !req.DryRun {
 		return nil, unknown(errors.New("resourceVersion should not be set on objects to be created"))
 	}
 	obj.SetResourceVersion("")
@@ -46,6 +47,9 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 		}
 		created, err := a.createOnce(ctx, &req, obj)
 		conflict := asConflict(err)
+		if req.DryRun && err == nil {
+			created.SetResourceVersion(sent) // upstream gives it back as it came
+		}
 		if conflict == nil {
 			return created, err
 		}

@@ -172,3 +172,27 @@ func TestCreateNeverEntersAnEndingNamespace(t *testing.T) {
 		}
 	}
 }
+
+// A dry run says what would be stored, but for the revision, which it leaves as it
+// came; a name that is about to become free is taken still.
+func TestCreateToTheLetter(t *testing.T) {
+	c := newCluster(t)
+	cm := configMap("a")
+	cm.ResourceVersion, cm.DeletionTimestamp, cm.UID, cm.Finalizers = "12", &metav1.Time{}, "mine", []string{"x.y/z"}
+	req := at(kind.ConfigMap, cm)
+	req.DryRun = true
+	out, err := c.Create(context.Background(), req, cm)
+	if err != nil || out.GetResourceVersion() != "12" || out.GetUID() == "mine" || out.GetDeletionTimestamp() != nil {
+		t.Fatalf("dry run: %+v, %v", out, err)
+	}
+	kept := configMap("a")
+	kept.Finalizers = []string{"x.y/z"}
+	c.create(kind.ConfigMap, kept)
+	c.delete(kind.ConfigMap, "default", "a", metav1.DeleteOptions{})
+	_, err = c.Create(context.Background(), at(kind.ConfigMap, cm), configMap("a"))
+	wantStatus(t, err, metav1.StatusReasonAlreadyExists, `object is being deleted: configmaps "a" already exists`)
+	another := configMap("a")
+	another.UID = "another"
+	_, _, err = c.Put(context.Background(), at(kind.ConfigMap, another), another)
+	wantStatus(t, err, metav1.StatusReasonConflict, "Key: /registry/configmaps/default/a, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: another")
+}

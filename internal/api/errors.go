@@ -32,13 +32,20 @@ func unknown(err error) error {
 // wrongUID is what upstream's storage says when an object is not the one that
 // was meant.
 func wrongUID(r *Request, name string, want, have any) error {
-	key := "/registry/" + registry(r.Kind) + "/"
+	return failedPrecondition(r, name, "UID", want, have)
+}
+
+func failedPrecondition(r *Request, name, what string, want, have any) error {
+	key := "/" + registry(r.Kind) + "/"
+	if !r.DryRun { // which names it without the beginning
+		key = "/registry" + key
+	}
 	if ns := r.namespace(); ns != "" {
 		key += ns + "/"
 	}
 	return apierrors.NewConflict(r.resource(), name, fmt.Errorf(
-		"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %v, UID in object meta: %v",
-		key+name, want, have))
+		"StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: %s in precondition: %v, %s in object meta: %v",
+		key+name, what, want, what, have))
 }
 
 // registry is where upstream's store has a kind, by names that are sometimes old.

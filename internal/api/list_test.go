@@ -95,7 +95,9 @@ func TestListPages(t *testing.T) {
 }
 
 func TestListTokensExpire(t *testing.T) {
-	c := newCluster(t, func(_ *api.Config, o *state.Options) { o.Retain, o.Ring = state.Retain{Count: 1}, state.Ring{Events: 1} })
+	c := newCluster(t, func(_ *api.Config, o *state.Options) {
+		o.Retain, o.Ring = state.Retain{Count: 1}, state.Ring{Events: 1}
+	})
 	for i := range 4 {
 		c.create(kind.ConfigMap, configMap(fmt.Sprintf("c%d", i)))
 	}

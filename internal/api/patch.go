@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -14,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	serializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/mergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
@@ -121,8 +124,9 @@ func decodePatch(req *Request, patch Patch) (patcher, error) {
 	return nil, unsupported(patch.Type)
 }
 
-// operation is one of a JSON patch, to find fields that it does not have.
-type operation struct {
+// jsonPatchOp is one operation of a JSON patch, to find fields that it does not
+// have. Its name is upstream's, which errors tell.
+type jsonPatchOp struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
 	From  string `json:"from"`
@@ -130,7 +134,7 @@ type operation struct {
 }
 
 func decodeJSONPatch(req *Request, patch Patch) (patcher, error) {
-	strict, err := patch.strictErrors(new([]operation))
+	strict, err := patch.strictErrors(new([]jsonPatchOp))
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +167,8 @@ func (p Patch) strictErrors(into any) ([]error, error) {
 	}
 	strict, err := kjson.UnmarshalStrict(p.Data, into)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		text := strings.ReplaceAll(err.Error(), "api.jsonPatchOp", "handlers.jsonPatchOp")
+		return nil, apierrors.NewBadRequest("error decoding patch: " + text)
 	}
 	return strict, nil
 }
@@ -191,12 +196,45 @@ func patchJSON(req *Request, patch Patch, found []error, change func([]byte) ([]
 		if err != nil {
 			return err
 		}
-		strict, err := kjson.UnmarshalStrict(doc, next)
+		strict, err := decodePatched(req, doc, next)
 		if err != nil {
 			return notDecodable(string(doc), err)
 		}
 		return patch.complain(req, string(doc), append(slices.Clone(found), strict...))
 	}
+}
+
+// decodePatched reads what a patch has made of an object, which may be one of
+// another type.
+func decodePatched(req *Request, doc []byte, next runtime.Object) (strict []error, err error) {
+	want := req.version().WithKind(req.Kind.Kind)
+	have, err := serializer.DefaultMetaFactory.Interpret(doc)
+	if err != nil {
+		return nil, err
+	}
+	if have.Kind == "" {
+		have.Kind = want.Kind
+	}
+	if have.Version == "" && (have.Group == "" || have.Group == want.Group) {
+		have.Group, have.Version = want.Group, want.Version
+	}
+	if *have != want {
+		other, err := kind.Scheme().New(*have)
+		if err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("converting (%s) to (%s): unknown conversion", reflect.TypeOf(other).Elem(), InternalName(want))
+	}
+	return kjson.UnmarshalStrict(doc, next)
+}
+
+// InternalName is what upstream calls a kind's own Go type, which errors name.
+func InternalName(gvk schema.GroupVersionKind) string {
+	pkg, _, _ := strings.Cut(gvk.Group, ".")
+	if pkg == "" || gvk.Kind == "Event" {
+		pkg = "core"
+	}
+	return pkg + "." + gvk.Kind
 }
 
 func patchStrategic(req *Request, patch Patch) (patcher, error) {
@@ -215,7 +253,7 @@ func patchStrategic(req *Request, patch Patch) (patcher, error) {
 		if err != nil {
 			return strategicError(err)
 		}
-		text := fmt.Sprintf("%+v", document)
+		text := fmt.Sprintf("%+v", changes) // what the merge has left of them, as upstream
 		validate := patch.FieldValidation != metav1.FieldValidationIgnore
 		err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(merged, next, validate)
 		strict := duplicates

@@ -265,3 +265,47 @@ func TestApplyStatusIsApart(t *testing.T) {
 	_, _, err = c.Apply(context.Background(), req, api.Patch{Data: []byte("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: missing}\n")})
 	wantStatus(t, err, metav1.StatusReasonNotFound, "")
 }
+
+// What a patch makes of an object may not be one of another type.
+func TestPatchKeepsTheType(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.ConfigMap, configMap("cm", "a", "1"))
+	for data, want := range map[string]string{
+		`{"apiVersion":"v9"}`: `no kind "ConfigMap" is registered for version "v9" in scheme`,
+		`{"kind":"Secret"}`:   "converting (v1.Secret) to (core.ConfigMap): unknown conversion",
+		`{"kind":5}`:          "couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field .kind of type string",
+	} {
+		_, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, data)
+		wantStatus(t, err, metav1.StatusReasonInvalid, want)
+	}
+	if _, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"kind":null,"apiVersion":null}`); err != nil {
+		t.Errorf("without a type: %v", err)
+	}
+	_, err := c.patch(kind.ConfigMap, "cm", types.JSONPatchType, `{}`)
+	wantStatus(t, err, metav1.StatusReasonBadRequest, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
+	_, err = c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"metadata":{"uid":"another"}}`)
+	wantStatus(t, err, metav1.StatusReasonInvalid, "metadata.uid: Invalid value")
+	_, err = c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"metadata":{"resourceVersion":"x"}}`)
+	wantStatus(t, err, metav1.StatusReasonUnknown, `strconv.ParseUint: parsing "x": invalid syntax`)
+}
+
+// Duplicate and unknown fields of the patch itself are told apart from those of the
+// object.
+func TestPatchesAreReadStrictly(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.ConfigMap, configMap("cm", "a", "1"))
+	for format, data := range map[types.PatchType]string{
+		types.JSONPatchType:  `[{"op":"add","path":"/data/b","value":"2","extra":1}]`,
+		types.MergePatchType: `{"data":{"b":"2","b":"3"}}`,
+	} {
+		req := c.as("one", kind.ConfigMap, "cm")
+		var warnings []string
+		req.Warn = func(text string) { warnings = append(warnings, text) }
+		want := map[types.PatchType]string{types.JSONPatchType: `json patch unknown field "[0].extra"`, types.MergePatchType: `duplicate field "data.b"`}[format]
+		if _, err := c.Patch(context.Background(), req, api.Patch{Type: format, Data: []byte(data)}); err != nil || len(warnings) != 1 || warnings[0] != want {
+			t.Errorf("%s: warnings %q, %v", format, warnings, err)
+		}
+		_, err := c.Patch(context.Background(), req, api.Patch{Type: format, Data: []byte(data), FieldValidation: metav1.FieldValidationStrict})
+		wantStatus(t, err, metav1.StatusReasonInvalid, "strict decoding error: "+want)
+	}
+}

@@ -39,7 +39,7 @@ func (a *API) PatchScale(ctx context.Context, req Request, patch Patch) (*autosc
 	if patch.Type == types.ApplyYAMLPatchType {
 		return a.applyScale(ctx, req, patch)
 	}
-	apply, err := decodePatch(&req, patch)
+	apply, err := decodePatch(req.ofScale(), patch)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +72,13 @@ var scaleKind = &kind.Kind{
 	New: func() kind.Object { return &autoscalingv1.Scale{} },
 }
 
+// ofScale returns the request as one for a Scale.
+func (r *Request) ofScale() *Request {
+	part := *r
+	part.Kind, part.Face = scaleKind, nil
+	return &part
+}
+
 // replicasPaths is where the kinds that scale have what a Scale has.
 var replicasPaths = managedfields.ResourcePathMappings{
 	appsv1.SchemeGroupVersion.String(): fieldpath.MakePathOrDie("spec", "replicas"),
@@ -80,8 +87,7 @@ var replicasPaths = managedfields.ResourcePathMappings{
 // rescale shows an object's Scale to next and stores what becomes of it. Who owns
 // the replicas goes to and fro with them.
 func (a *API) rescale(ctx context.Context, req Request, next func(part *Request, current *autoscalingv1.Scale) (*autoscalingv1.Scale, error)) (*autoscalingv1.Scale, error) {
-	part := req
-	part.Kind, part.Face = scaleKind, nil
+	part := *req.ofScale()
 	req.Subresource, req.recorded = "", true // the replicas are part of the spec, and its rules hold
 	out, err := a.rewrite(ctx, &req, func(old kind.Object) (kind.Object, error) {
 		record := managedfields.NewScaleHandler(old.GetManagedFields(), req.version(), replicasPaths)

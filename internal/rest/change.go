@@ -22,7 +22,6 @@ import (
 // changing returns the request as package api wants it for a change.
 func (h *Handler) changing(q *request, w http.ResponseWriter, dryRun []string, manager string) api.Request {
 	r := q.api()
-	r.Face = q.res.face
 	r.DryRun = len(dryRun) > 0
 	r.FieldManager = q.manager(manager)
 	r.MayCreate = func(ctx context.Context) error { return h.authorize(ctx, q.attributes(q.user, "create")) }
@@ -101,28 +100,24 @@ func (q *request) patchType() (types.PatchType, error) {
 }
 
 // deleteOptions reads the body, or the query where there is none.
-func (h *Handler) deleteOptions(w http.ResponseWriter, q *request) (metav1.DeleteOptions, error) {
-	var o metav1.DeleteOptions
-	decoder, err := h.decoders.forRequest(q.Request)
+func (h *Handler) deleteOptions(w http.ResponseWriter, q *request) (o metav1.DeleteOptions, err error) {
+	decoder, err := h.options.forRequest(q.Request)
 	if err != nil {
 		return o, err
 	}
 	data, err := h.readBody(w, q.Request)
 	if err == nil {
-		err = h.ponder(w, q.Request, data, h.decoders.mediaOf(decoder))
+		err = h.ponder(w, q.Request, data, h.options.mediaOf(decoder))
 	}
 	if err != nil {
 		return o, err
 	}
+	defer func() { o.IgnoreStoreReadErrorWithClusterBreakingPotential = nil }() // an alpha feature, off
 	if len(data) == 0 {
 		return o, convert(q.query, &o, metav1.Convert_url_Values_To_v1_DeleteOptions)
 	}
-	obj, gvk, err := decoder.Decode(data, &schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, &o)
+	obj, _, err := decoder.Decode(data, &schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, &o)
 	if _, strict := runtime.AsStrictDecodingError(err); err != nil && !strict {
-		return o, errors.NewBadRequest(err.Error())
-	}
-	if _, object := obj.(kind.Object); object {
-		err := runtime.NewNotRegisteredErrForKind("pkg/runtime/scheme.go:111", *gvk) // whose scheme has options alone
 		return o, errors.NewBadRequest(err.Error())
 	}
 	if obj != &o {

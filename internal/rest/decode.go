@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skiff-sh/skiff/internal/api"
 )
 
 // decoders read bodies. JSON and YAML are always read strictly: what that
@@ -199,7 +201,7 @@ func decodeInto(w http.ResponseWriter, decoder runtime.Decoder, data []byte, int
 			return errors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
 				actual.GroupVersion(), gvk.GroupVersion()))
 		}
-		err := fmt.Errorf("converting (%s) to (%s): unknown conversion", reflect.TypeOf(obj).Elem(), internalName(gvk))
+		err := fmt.Errorf("converting (%s) to (%s): unknown conversion", reflect.TypeOf(obj).Elem(), api.InternalName(gvk))
 		return undecodable(err, actual, gvk, data)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})

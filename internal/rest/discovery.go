@@ -151,7 +151,7 @@ func (g *group) aggregated() discoveryv2.APIVersionDiscovery {
 	create := func(resource, singular, kind string, namespaced bool) {
 		version.Resources = append(version.Resources, discoveryv2.APIResourceDiscovery{
 			Resource: resource, SingularResource: singular, Scope: scopeOf(namespaced), Verbs: []string{"create"},
-			ResponseKind: &metav1.GroupVersionKind{Group: g.group, Version: g.version, Kind: kind},
+			ResponseKind: &metav1.GroupVersionKind{Kind: kind},
 		})
 	}
 	if g.group == "" {
@@ -160,11 +160,11 @@ func (g *group) aggregated() discoveryv2.APIVersionDiscovery {
 	for _, r := range g.order {
 		item := discoveryv2.APIResourceDiscovery{
 			Resource: r.gvr.Resource, SingularResource: r.kind.Singular, Scope: scopeOf(r.kind.Namespaced),
-			ResponseKind: discoveryGVK(r.gvk), Verbs: verbsOf(r.kind), ShortNames: r.kind.ShortNames, Categories: r.kind.Categories,
+			ResponseKind: g.discoveryGVK(r.gvk), Verbs: verbsOf(r.kind), ShortNames: r.kind.ShortNames, Categories: r.kind.Categories,
 		}
 		for _, s := range r.subresources() {
 			item.Subresources = append(item.Subresources, discoveryv2.APISubresourceDiscovery{
-				Subresource: s.name, ResponseKind: discoveryGVK(s.kind), Verbs: s.verbs,
+				Subresource: s.name, ResponseKind: g.discoveryGVK(s.kind), Verbs: s.verbs,
 			})
 		}
 		version.Resources = append(version.Resources, item)
@@ -182,7 +182,11 @@ func scopeOf(namespaced bool) discoveryv2.ResourceScope {
 	return discoveryv2.ScopeCluster
 }
 
-func discoveryGVK(gvk schema.GroupVersionKind) *metav1.GroupVersionKind {
+// discoveryGVK names a kind, and its group-version where that is another one.
+func (g *group) discoveryGVK(gvk schema.GroupVersionKind) *metav1.GroupVersionKind {
+	if gvk.Group == g.group && gvk.Version == g.version {
+		return &metav1.GroupVersionKind{Kind: gvk.Kind}
+	}
 	return &metav1.GroupVersionKind{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind}
 }
 
@@ -278,7 +282,7 @@ func (h *Handler) writeAggregated(w http.ResponseWriter, r *http.Request, list *
 		return
 	}
 	w.Header().Set("Content-Type", f.contentType(false)+";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
-	writeTyped(w, r, http.StatusOK, b)
+	writeCached(w, r, http.StatusOK, b, []string{"public"})
 }
 
 // Discovery returns the discovery documents of the kinds' group-versions, in

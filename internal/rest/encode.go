@@ -197,7 +197,7 @@ func writeTyped(w http.ResponseWriter, r *http.Request, code int, b *bytes.Buffe
 func writeCached(w http.ResponseWriter, r *http.Request, code int, b *bytes.Buffer, cache []string) {
 	header := w.Header()
 	header["Cache-Control"] = cache
-	if b.Len() > gzipAbove && r.Method == http.MethodGet && acceptsGzip(r) {
+	if b.Len() > gzipAbove && acceptsGzip(r) {
 		header["Content-Encoding"] = []string{"gzip"}
 		header["Vary"] = []string{"Accept-Encoding"}
 		w.WriteHeader(code)

@@ -34,6 +34,7 @@ type request struct {
 // ServeHTTP serves one request.
 func (h *Handler) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
 	w := &statusWriter{ResponseWriter: plain, h: h}
+	w.Header()["Cache-Control"] = noCache
 	defer w.release()
 	defer h.finish(w, r)
 	defer h.recovered(w, r)
@@ -195,6 +196,8 @@ func (q *request) isLegacyBinding() bool {
 // are reached through their namespace, except for lists and watches of all.
 func (q *request) checkScope() error {
 	switch {
+	case q.tail != "" && !q.connects():
+		return noSuchResource()
 	case q.subresource != "" && (q.res.face != nil || q.res.kind.Subresource(q.subresource) == nil):
 		return noSuchResource()
 	case !q.res.kind.Namespaced:
@@ -294,7 +297,7 @@ func (q *request) deadline() (context.Context, context.CancelFunc) {
 
 // api returns the request as package api wants it.
 func (q *request) api() api.Request {
-	r := api.Request{User: q.user, Kind: q.res.kind, Namespace: q.namespace, Name: q.name, Subresource: q.subresource}
+	r := api.Request{User: q.user, Kind: q.res.kind, Face: q.res.face, Namespace: q.namespace, Name: q.name, Subresource: q.subresource}
 	if !q.res.kind.Namespaced {
 		r.Namespace = ""
 	}

@@ -9,7 +9,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/conversion"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -45,43 +44,8 @@ func (q *request) listOptions() (metav1.ListOptions, error) {
 	if o.Limit < 0 {
 		o.Limit = 0
 	}
-	return o, q.translateFields(&o)
+	return o, nil
 }
-
-// eventFields are the selectable fields of events.k8s.io under the names that
-// the stored objects have for them.
-var eventFields = map[string]string{
-	"regarding.kind": "involvedObject.kind", "regarding.namespace": "involvedObject.namespace",
-	"regarding.name": "involvedObject.name", "regarding.uid": "involvedObject.uid",
-	"regarding.apiVersion": "involvedObject.apiVersion", "regarding.resourceVersion": "involvedObject.resourceVersion",
-	"regarding.fieldPath": "involvedObject.fieldPath", "reportingController": "reportingComponent",
-	"reason": "reason", "type": "type", "metadata.name": "metadata.name", "metadata.namespace": "metadata.namespace",
-}
-
-// translateFields gives the fields of a face their stored names.
-func (q *request) translateFields(o *metav1.ListOptions) error {
-	if o.FieldSelector == "" || q.res.gvr != eventFace {
-		return nil
-	}
-	selector, err := fields.ParseSelector(o.FieldSelector)
-	if err != nil {
-		return errors.NewBadRequest(err.Error())
-	}
-	selector, err = selector.Transform(func(name, value string) (string, string, error) {
-		stored, ok := eventFields[name]
-		if !ok {
-			return "", "", fmt.Errorf("field label not supported: %s", name)
-		}
-		return stored, value, nil
-	})
-	if err != nil {
-		return errors.NewBadRequest(err.Error())
-	}
-	o.FieldSelector = selector.String()
-	return nil
-}
-
-var eventFace = schema.GroupVersionResource{Group: "events.k8s.io", Version: "v1", Resource: "events"}
 
 func (q *request) createOptions() (metav1.CreateOptions, error) {
 	var o metav1.CreateOptions
@@ -126,6 +90,14 @@ func parseTimeout(text string) (time.Duration, error) {
 		return 0, nil
 	}
 	return time.ParseDuration(text)
+}
+
+// optionsScheme has what may come with a deletion, which any version may call its
+// own.
+func optionsScheme() *runtime.Scheme {
+	s := runtime.NewScheme()
+	s.AddUnversionedTypes(schema.GroupVersion{Version: "v1"}, &metav1.DeleteOptions{})
+	return s
 }
 
 // getOptions reads those of get: which revision the client has seen.

@@ -79,6 +79,7 @@ type Handler struct {
 	encodings *encodings
 	accepts   accepts
 	decoders  decoders
+	options   decoders // of the bodies of deletions
 	reviews   map[groupVersion]map[string]reviewer
 	proxy     *proxy
 	discovery *discoveryDocuments
@@ -109,7 +110,7 @@ func New(c Config) *Handler {
 	memory := memoryLimit()
 	h.bodies, h.decodings, h.answers = newBudget(memory/10, maxQueue), newBudget(memory*2/5, maxQueue), newBudget(memory/6, maxQueue)
 	h.headers = newBudget(memory/4, maxQueue/4)
-	h.decoders = newDecoders(kind.Scheme())
+	h.decoders, h.options = newDecoders(kind.Scheme()), newDecoders(optionsScheme())
 	h.groups, h.order = newGroups(c.Kinds)
 	h.reviews = h.newReviews()
 	h.discovery = newDiscoveryDocuments(h.order)

@@ -98,12 +98,3 @@ func mediaTypeOf(text string) string {
 func notRouted(code int, message string) error {
 	return errors.NewGenericServerResponse(code, "", schema.GroupResource{}, "", message, 0, false)
 }
-
-// internalName is what upstream calls a kind's own Go type, which errors name.
-func internalName(gvk schema.GroupVersionKind) string {
-	pkg, _, _ := strings.Cut(gvk.Group, ".")
-	if pkg == "" || gvk.Kind == "Event" {
-		pkg = "core"
-	}
-	return pkg + "." + gvk.Kind
-}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/kind"
 )
 
@@ -113,7 +114,7 @@ func (h *Handler) appendView(b *bytes.Buffer, res *resource, obj kind.Object, f 
 		partial.TypeMeta = metav1.TypeMeta{}
 		return appendAny(b, partial, f.gvk("PartialObjectMetadata"), f.media)
 	case viewPartialList:
-		return unlikeAsked("you requested PartialObjectMetadataList, but the requested object is not a list (*" + internalName(res.gvk) + ")")
+		return unlikeAsked("you requested PartialObjectMetadataList, but the requested object is not a list (*" + api.InternalName(res.gvk) + ")")
 	}
 	return h.encodings.appendObject(b, res, obj, f, true)
 }
@@ -128,7 +129,7 @@ func (h *Handler) appendListView(b *bytes.Buffer, res *resource, meta metav1.Lis
 		}
 		return appendAny(b, table, f.gvk("Table"), f.media)
 	case viewPartial:
-		return unlikeAsked("you requested PartialObjectMetadata, but the requested object is a list (*" + internalName(res.listGVK()) + ")")
+		return unlikeAsked("you requested PartialObjectMetadata, but the requested object is a list (*" + api.InternalName(res.listGVK()) + ")")
 	case viewPartialList:
 		list := &metav1.PartialObjectMetadataList{ListMeta: meta, Items: make([]metav1.PartialObjectMetadata, 0, len(items))}
 		for _, obj := range items {

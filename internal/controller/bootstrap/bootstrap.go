@@ -72,7 +72,7 @@ func ensure(ctx context.Context, env controller.Environment, w wanted) error {
 	obj := w.make()
 	request := api.Request{
 		User:         auth.User{Name: "system:apiserver", Groups: []string{auth.GroupMasters, auth.GroupAuthenticated}},
-		FieldManager: "skiff",
+		FieldManager: "kube-apiserver",
 		Kind:         w.kind,
 		Namespace:    obj.GetNamespace(),
 	}
@@ -133,7 +133,7 @@ func markNode(ctx context.Context, env controller.Environment, name string) erro
 	}
 	_, err := env.API.Modify(ctx, api.Request{
 		User:         auth.User{Name: "system:apiserver", Groups: []string{auth.GroupMasters, auth.GroupAuthenticated}},
-		FieldManager: "skiff",
+		FieldManager: "kube-apiserver",
 		Kind:         kind.Node,
 		Name:         name,
 	}, func(obj kind.Object) error {
