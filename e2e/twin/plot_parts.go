@@ -8,6 +8,10 @@ import (
 // parts goes through an object's subresources: the bodies that are posted to them,
 // and those that are objects of another kind.
 func parts(sc *scenario) {
+	if len(sc.resource.Parts) == 0 {
+		creates(sc)
+		return
+	}
 	for _, p := range sc.resource.Parts {
 		switch {
 		case p.Name == "proxy" || p.Name == "log" || p.Name == "exec" || p.Name == "attach" || p.Name == "portforward":

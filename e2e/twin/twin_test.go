@@ -1,8 +1,18 @@
 package main
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
 )
 
 func TestExceptions(t *testing.T) {
@@ -87,6 +97,148 @@ func TestBases(t *testing.T) {
 		list, err := readBases("bases/" + f.Name())
 		if err != nil || len(list) == 0 {
 			t.Errorf("%s: %d objects, %v", f.Name(), len(list), err)
+		}
+	}
+}
+
+// recorder is a server that keeps what it is asked, and answers that all is well.
+func recorder(t *testing.T) (*side, *[]string) {
+	t.Helper()
+	var mu sync.Mutex
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		asked = append(asked, r.Method+" "+r.URL.String()+" "+string(body))
+		mu.Unlock()
+		w.Header().Set("Content-Type", "application/json")
+		object, err := parse(body)
+		if m, ok := object.(map[string]any); err == nil && ok && r.Method == http.MethodPost {
+			put(m, "11111111-2222-3333-4444-555555555555", "metadata", "uid")
+			w.WriteHeader(http.StatusCreated)
+			_, _ = w.Write(render(m))
+			return
+		}
+		_, _ = w.Write([]byte(`{"kind":"List","items":[]}`))
+	}))
+	t.Cleanup(server.Close)
+	s, err := newSide("recorder", &rest.Config{Host: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, &asked
+}
+
+// configMaps is a resource with a schema of its own.
+func configMaps(t *testing.T) *Resource {
+	t.Helper()
+	text := &Schema{Type: "string"}
+	texts := &Schema{Type: "object", Additional: text}
+	root := &Schema{Type: "object", Properties: map[string]*Schema{
+		"data": texts, "immutable": {Type: "boolean"},
+		"metadata": {Type: "object", Properties: map[string]*Schema{"name": text, "labels": texts, "finalizers": {Type: "array", Items: text}}},
+	}}
+	kind := schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}
+	r := &Resource{
+		GroupVersionResource: schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}, Kind: kind, Namespaced: true, Verbs: []string{"get"},
+	}
+	if err := furnish([]*Resource{r}, &Schemas{kinds: map[schema.GroupVersionKind]*Schema{kind: root}}, 7); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestRepeatable plays scenarios of every sort twice: the same is asked, of both
+// sides and in the same order.
+func TestRepeatable(t *testing.T) {
+	for index := range 40 {
+		if plotOf(index).name == "watch" {
+			continue // what is asked beside a watch comes in any order
+		}
+		var first []string
+		for round := range 2 {
+			upstream, asked := recorder(t)
+			skiff, same := recorder(t)
+			sc := newScenario(t.Context(), pair{upstream, skiff}, configMaps(t), "ns", 7, index)
+			sc.play()
+			if len(*asked) == 0 || !slices.Equal(*asked, *same) {
+				t.Fatalf("scenario %d (%s): %d requests of one side, %d of the other, or not the same", index, plotOf(index).name, len(*asked), len(*same))
+			}
+			if round == 0 {
+				first = *asked
+			} else if !slices.Equal(first, *asked) {
+				t.Errorf("scenario %d (%s) does not repeat itself", index, plotOf(index).name)
+			}
+		}
+	}
+}
+
+// TestPlots sees that numbers that follow each other give scenarios of all sorts.
+func TestPlots(t *testing.T) {
+	seen := map[string]int{}
+	for index := range 111 {
+		seen[plotOf(index).name]++
+	}
+	for _, p := range plots {
+		if seen[p.name] != p.weight {
+			t.Errorf("%s is played %d times of 111, want %d", p.name, seen[p.name], p.weight)
+		}
+	}
+}
+
+// TestRules sees that the proof finds the rules of a kind and takes out the one that
+// it is told.
+func TestRules(t *testing.T) {
+	dir := t.TempDir()
+	source := `package kind
+
+func validate(x int) (errs field.ErrorList) {
+	if x < 0 {
+		errs = append(errs, field.Invalid(at, x, "must not be negative"))
+	}
+	errs = append(errs, validateMore(x)...)
+	switch {
+	case x > 9:
+		errs = append(errs, field.Forbidden(at, "too many"))
+	}
+	if x == 3 {
+		x = 4
+	}
+	return errs
+}
+
+func setDefaults(o *object) {
+	if o.replicas == nil {
+		o.replicas = 1
+	}
+}
+`
+	if err := os.WriteFile(filepath.Join(dir, "a.go"), []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := readSources(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := s.rules()
+	var texts []string
+	for _, r := range rules {
+		texts = append(texts, r.text)
+	}
+	if want := []string{"validateMore(x)", "x < 0", "x > 9", "o.replicas == nil"}; !slices.Equal(texts, want) {
+		t.Fatalf("rules %q, want %q", texts, want)
+	}
+	out := t.TempDir()
+	if _, err := s.overlay(rules, out); err != nil {
+		t.Fatal(err)
+	}
+	changed, err := os.ReadFile(filepath.Join(out, "a.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"if ruleStands(0) {", "if ruleStands(1) && (x < 0) {", "case ruleStands(2) && (x > 9):", "if ruleStands(3) && (o.replicas == nil) {"} {
+		if !strings.Contains(string(changed), want) {
+			t.Errorf("%q is not in\n%s", want, changed)
 		}
 	}
 }
