@@ -24,6 +24,7 @@ import (
 // it makes no sense or goes through a subresource.
 type managers struct {
 	types schema.Types
+	sets  ownedSets
 
 	mu    sync.Mutex // guards known
 	known map[managerKey]*managedfields.FieldManager
@@ -45,6 +46,15 @@ func (m *managers) update(req *Request, obj, old kind.Object) error {
 	if req.recorded {
 		return nil
 	}
+	if record, ok := m.steady(req, obj, old); ok {
+		obj.SetManagedFields(record)
+		return nil
+	}
+	return m.anew(req, obj, old)
+}
+
+// anew makes the record by comparing all of the objects.
+func (m *managers) anew(req *Request, obj, old kind.Object) error {
 	f, err := m.of(req)
 	if err != nil {
 		return err
