@@ -105,21 +105,22 @@ func (h *Handler) tokenReview(ctx context.Context, _ *request, asked kind.Object
 	if review.Spec.Token == "" {
 		return nil, errors.NewBadRequest("token is required for TokenReview in authentication")
 	}
+	status := &review.Status // keeps what else the asker put there, as upstream's does
+	status.Authenticated = false
 	if h.Tokens == nil {
-		review.Status.Error = "this server verifies no tokens"
+		status.Error = "this server verifies no tokens"
 		return review, nil
 	}
 	user, audiences, ok, err := h.Tokens(ctx, review.Spec.Token, review.Spec.Audiences)
-	review.Status = authenticationv1.TokenReviewStatus{Authenticated: ok && err == nil}
 	switch {
 	case err != nil:
-		review.Status.Error = fmt.Sprintf("[%s, %v]", errBadToken, err)
+		status.Error = fmt.Sprintf("[%s, %v]", errBadToken, err)
 	case !ok:
-		review.Status.Error = errBadToken
+		status.Error = errBadToken
 	default:
-		review.Status.User, review.Status.Audiences = userInfo(user), audiences
-		if groups := review.Status.User.Groups; !slices.Contains(groups, auth.GroupAuthenticated) {
-			review.Status.User.Groups = append(slices.Clone(groups), auth.GroupAuthenticated)
+		status.Authenticated, status.User, status.Audiences = true, userInfo(user), audiences
+		if groups := status.User.Groups; !slices.Contains(groups, auth.GroupAuthenticated) {
+			status.User.Groups = append(slices.Clone(groups), auth.GroupAuthenticated)
 		}
 	}
 	return review, nil

@@ -59,7 +59,7 @@ func (h *Handler) readCreate(w http.ResponseWriter, q *request, into kind.Object
 	if err := h.decode(w, q.Request, into, gvk, options.FieldValidation); err != nil {
 		return api.Request{}, err
 	}
-	if ns := into.GetNamespace(); ns != "" && ns != q.namespace {
+	if ns := into.GetNamespace(); ns != "" && q.namespace != "" && ns != q.namespace {
 		return api.Request{}, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
 	into.SetNamespace(q.namespace)
