@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -143,6 +144,7 @@ func trySteady[T kind.Object](t *testing.T, random *rand.Rand, k *kind.Kind, obj
 	for i := range entries {
 		entries[i].Time = &longAgo
 	}
+	slices.SortFunc(entries, compareEntries)
 	req, changed := someone(), next(old, 2)
 	record, ok := m.steady(req, changed, old)
 	if !ok {
