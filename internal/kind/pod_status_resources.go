@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -22,7 +23,7 @@ func validateClaimStatuses(path *field.Path, statuses []corev1.PodResourceClaimS
 		}
 		seen[s.Name] = true
 		if s.ResourceClaimName != nil {
-			errs = append(errs, dnsSubdomain(path.Index(i).Child("resourceClaimName"), *s.ResourceClaimName)...)
+			errs = append(errs, invalidEach(path.Index(i).Child("resourceClaimName"), s.ResourceClaimName, validation.IsDNS1123Subdomain(*s.ResourceClaimName))...)
 		}
 	}
 	return errs

@@ -30,6 +30,7 @@ func validatePod(pod, old *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
 	errs := validatePodAnnotations(field.NewPath("metadata", "annotations"), pod.Annotations, &pod.Spec)
 	of := podIdentity{pod: true, name: pod.Name}
+	_, of.static = pod.Annotations[corev1.MirrorPodAnnotationKey]
 	if old != nil {
 		of.old = &old.Spec
 	}
@@ -66,9 +67,10 @@ func refuseTokens(path *field.Path, volumes []corev1.Volume) field.ErrorList {
 // podIdentity says whose spec is checked: a Pod's of that name, or a template's;
 // and what it was before the update, or nil.
 type podIdentity struct {
-	pod  bool
-	name string
-	old  *corev1.PodSpec
+	pod    bool
+	name   string
+	static bool // a node made it from a file, and shows it here
+	old    *corev1.PodSpec
 }
 
 // podSpecChecks are the parts of a Pod's spec after containers and volumes, in
@@ -105,7 +107,7 @@ func validatePodSpec(path *field.Path, spec *corev1.PodSpec, of podIdentity) fie
 	volumes, wrong := validateVolumes(path.Child("volumes"), spec.Volumes, of)
 	errs = append(errs, wrong...)
 	scope := &containerScope{spec: spec, volumes: volumes, claims: claimNames(spec.ResourceClaims)}
-	errs = append(errs, validateResourceClaims(path.Child("resourceClaims"), spec.ResourceClaims)...)
+	errs = append(errs, of.validateResourceClaims(path.Child("resourceClaims"), spec.ResourceClaims)...)
 	errs = append(errs, scope.validateContainers(path.Child("containers"))...)
 	errs = append(errs, scope.validateInitContainers(path.Child("initContainers"))...)
 	errs = append(errs, scope.validateEphemeralContainers(path.Child("ephemeralContainers"))...)
@@ -127,10 +129,14 @@ func claimNames(claims []corev1.PodResourceClaim) []string {
 	return names
 }
 
-func validateResourceClaims(path *field.Path, claims []corev1.PodResourceClaim) field.ErrorList {
+func (of podIdentity) validateResourceClaims(path *field.Path, claims []corev1.PodResourceClaim) field.ErrorList {
 	var errs field.ErrorList
 	seen := map[string]bool{}
 	for i, claim := range claims {
+		if of.static {
+			errs = append(errs, field.Forbidden(field.NewPath(""), "static pods do not support resource claims"))
+			continue
+		}
 		at := path.Index(i)
 		switch {
 		case claim.Name == "":
