@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds the OpenAPI documents that the executable carries into
 # embed/openapi/data, unless they are there and nothing they are made of has
-# changed: this file, embed/openapi, internal/kind, what discovery says of it in
-# internal/rest, and the versions in go.mod.
+# changed: this file, embed/openapi, internal/kind, what discovery and deletions
+# say of it in internal/rest and internal/api, and the versions in go.mod.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,11 +14,11 @@ mkdir -p build
 inputs=$({
 	go version
 	find scripts/openapi.sh go.mod embed/openapi internal/kind \
-		internal/rest/discovery.go internal/rest/resource.go internal/rest/review.go \
+		internal/rest/discovery.go internal/rest/resource.go internal/rest/review.go internal/api/delete.go \
 		-type f ! -name '*_test.go' ! -path 'embed/openapi/data/*' ! -name zz_generated.go -print |
 		LC_ALL=C sort | xargs sha256sum
 } | sha256sum)
-if [ -f embed/openapi/data/api_v1.json.zst ] && [ "$(cat build/openapi-inputs 2>/dev/null)" = "$inputs" ]; then
+if [ -f embed/openapi/data/index ] && [ "$(cat build/openapi-inputs 2>/dev/null)" = "$inputs" ]; then
 	exit 0
 fi
 
@@ -39,6 +39,7 @@ build/openapi-gen --output-dir $definitions \
 # Nothing but the document generator compiles it.
 sed -i -e 's|^//go:build .*|//go:build openapi|' -e '\|^// +build|d' $definitions/zz_generated.go
 
-rm -f embed/openapi/data/*.zst
 go run -tags openapi,grpcnotrace ./embed/openapi/gen -o embed/openapi/data
+# All that is there would be carried.
+find embed/openapi/data -type f ! -name README.md ! -name documents.zst ! -name schemas.zst ! -name index -delete
 echo "$inputs" >build/openapi-inputs

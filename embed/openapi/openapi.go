@@ -1,94 +1,92 @@
-// Package openapi carries the OpenAPI v3 documents of the API, compressed, as
-// the build has made them (scripts/openapi.sh).
+// Package openapi carries the OpenAPI documents of the API, as the build has made
+// them (scripts/openapi.sh): one of version 3 for each group-version and for what
+// is served besides, and one of version 2 for all of it.
 //
-// Documents names them and unpacks one when it is asked for. The invariant: a
-// document's hash changes exactly when its content does. A program built
-// without the documents has none, and compiles all the same. The package keeps
-// nothing unpacked in memory.
+// Nothing is carried twice. The archive (archive.go) holds each path and each
+// schema once, in the JSON of version 3; a document is put together when it is
+// asked for (document.go), in version 2 by rewriting it (swagger.go), and as
+// protobuf by encoding it (protobuf.go, layouts.go). The invariant: a document's
+// hash changes exactly when its content does. A program built without the
+// documents has none, and compiles all the same. The package keeps nothing
+// unpacked in memory, and does not know who asks.
 package openapi
 
 import (
-	"crypto/sha512"
 	"embed"
 	"fmt"
-	"io/fs"
+	"slices"
 	"strings"
 	"sync"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 //go:embed all:data
 var files embed.FS
 
-// Documents are the carried documents..
+// The files of the archive in the directory data.
+const (
+	DocumentsFile = "documents.zst" // see Archive.Documents
+	SchemasFile   = "schemas.zst"   // see Archive.Schemas
+	IndexFile     = "index"         // lines of a document's name and its hash
+)
+
+// Swagger is the name of the document of version 2.
+const Swagger = "v2"
+
+// Documents are the carried documents. They may be used by several at once.
 type Documents struct {
 	names func() map[string]string
+	// making lets one document be put together at a time: it takes some times the
+	// document's size.
+	making sync.Mutex
 }
 
 // New returns the carried documents.
-func New() *Documents {
-	return &Documents{names: sync.OnceValue(hashes)}
-}
-
-const (
-	directory   = "data/"
-	jsonEnding  = ".json.zst"
-	protoEnding = ".pb.zst"
-)
+func New() *Documents { return &Documents{names: sync.OnceValue(hashes)} }
 
 // hashes returns each document's hash by its name.
 func hashes() map[string]string {
 	found := map[string]string{}
-	entries, err := fs.ReadDir(files, strings.TrimSuffix(directory, "/"))
+	index, err := files.ReadFile("data/" + IndexFile)
 	if err != nil {
-		return found
+		return found // built without
 	}
-	for _, e := range entries {
-		base, ok := strings.CutSuffix(e.Name(), jsonEnding)
-		if !ok {
-			continue
-		}
-		data, err := files.ReadFile(directory + e.Name())
-		if err != nil {
-			continue
-		}
-		found[strings.ReplaceAll(base, "_", "/")] = fmt.Sprintf("%X", sha512.Sum512(data))
+	for line := range strings.Lines(string(index)) {
+		name, hash, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		found[name] = hash
 	}
 	return found
 }
 
-// Names lists the documents: "api/v1", "apis/apps/v1".
+// Names lists the documents by their paths below /openapi, in order: "v2",
+// "v3/api/v1", "v3/apis/apps/v1".
 func (d *Documents) Names() []string {
 	var all []string
 	for name := range d.names() {
 		all = append(all, name)
 	}
+	slices.Sort(all)
 	return all
 }
 
 // Hash identifies a document's content; "" if there is no such document.
 func (d *Documents) Hash(name string) string { return d.names()[name] }
 
-// Document unpacks a document, as JSON or as gnostic's protobuf. It fails for
+// Document puts a document together, as JSON or as gnostic's protobuf. It fails for
 // names that Names does not have.
 func (d *Documents) Document(name string, protobuf bool) ([]byte, error) {
-	ending := jsonEnding
-	if protobuf {
-		ending = protoEnding
+	d.making.Lock()
+	defer d.making.Unlock()
+	var archive Archive
+	var err error
+	if archive.Documents, err = files.ReadFile("data/" + DocumentsFile); err != nil {
+		return nil, fmt.Errorf("read OpenAPI documents: %w", err)
 	}
-	packed, err := files.ReadFile(directory + strings.ReplaceAll(name, "/", "_") + ending)
-	if err != nil {
-		return nil, fmt.Errorf("read OpenAPI document %s: %w", name, err)
+	if archive.Schemas, err = files.ReadFile("data/" + SchemasFile); err != nil {
+		return nil, fmt.Errorf("read OpenAPI schemas: %w", err)
 	}
-	reader, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	data, err := archive.Document(name, protobuf)
 	if err != nil {
-		return nil, err
-	}
-	defer reader.Close()
-	data, err := reader.DecodeAll(packed, nil)
-	if err != nil {
-		return nil, fmt.Errorf("unpack OpenAPI document %s: %w", name, err)
+		return nil, fmt.Errorf("put OpenAPI document %s together: %w", name, err)
 	}
 	return data, nil
 }

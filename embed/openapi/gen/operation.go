@@ -10,6 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kube-openapi/pkg/spec3"
 	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"github.com/skiff-sh/skiff/internal/api"
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 var (
@@ -21,44 +24,71 @@ var (
 	}
 )
 
-// operationWords begin operationIds and descriptions.
-var operationWords = map[string][2]string{
-	"get": {"read", "read the specified "}, "list": {"list", "list or watch objects of kind "},
-	"post": {"create", "create a "}, "put": {"replace", "replace the specified "},
-	"patch": {"patch", "partially update the specified "}, "delete": {"delete", "delete a "},
-	"deletecollection": {"deleteCollection", "delete collection of "},
-}
-
-// operation describes one verb on one path.
-func (b *builder) operation(path string, r *metav1.APIResource, action string) *spec3.Operation {
+// operation describes one method on one path.
+func (b *builder) operation(path string, r *metav1.APIResource, m method) *spec3.Operation {
 	gvk := b.kindOf(r)
-	words := operationWords[action]
-	description := words[1] + gvk.Kind
-	if _, sub, ok := strings.Cut(r.Name, "/"); ok {
-		description = words[1][:len(words[1])-1] + " " + sub + " of " + gvk.Kind
-	}
-	if connects(r) && r.Name != "pods/log" {
-		words[0], action = "connect"+upper(action), "connect"
-		description = "connect to " + r.Name
-	}
 	o := &spec3.Operation{OperationProps: spec3.OperationProps{
-		Tags:        []string{b.tag()},
-		Description: description,
-		OperationId: words[0] + b.operationSuffix(path, r),
-		Parameters:  parametersOf(action),
+		Tags:        []string{b.groupWord() + "_" + b.gv.Version},
+		Description: b.description(r, m),
+		OperationId: b.operationID(path, r, m),
+		Parameters:  b.parametersOf(path, gvk, m.action),
 	}}
-	if !connects(r) {
-		o.RequestBody = b.body(gvk, action)
+	if isLog(r) {
+		o.Parameters = b.parametersOf(path, gvk, "")
+		o.Parameters = append(o.Parameters, b.queryOf(b.gv.WithKind("PodLogOptions"), "connect")...)
+		slices.SortFunc(o.Parameters, func(p, q *spec3.Parameter) int { return strings.Compare(p.Name, q.Name) })
 	}
-	o.Responses = b.responses(r, gvk, action)
-	o.AddExtension("x-kubernetes-action", action)
+	o.RequestBody = b.body(gvk, m.action)
+	o.Responses = b.responses(r, gvk, m.action)
+	o.AddExtension("x-kubernetes-action", m.action)
 	o.AddExtension("x-kubernetes-group-version-kind", kindExtension(gvk))
 	return o
 }
 
-// tag groups operations as upstream does: core_v1, apps_v1.
-func (b *builder) tag() string { return b.groupWord() + "_" + b.gv.Version }
+// description says what an operation does, in upstream's words.
+func (b *builder) description(r *metav1.APIResource, m method) string {
+	main, part, isPart := strings.Cut(r.Name, "/")
+	noun := b.parentKind(main)
+	ofPart := ""
+	if isPart {
+		ofPart = part + " of "
+	}
+	switch m.action {
+	case "get":
+		return "read " + ofPart + "the specified " + noun
+	case "list":
+		return "list or watch objects of kind " + noun
+	case "post":
+		return "create " + ofPart + withArticle(noun)
+	case "put":
+		return "replace " + ofPart + "the specified " + noun
+	case "patch":
+		return "partially update " + ofPart + "the specified " + noun
+	case "delete":
+		return "delete " + ofPart + withArticle(noun)
+	case "deletecollection":
+		return "delete collection of " + noun
+	case "watchlist":
+		return "watch individual changes to a list of " + noun + ". deprecated: use the 'watch' parameter with a list operation instead."
+	case "watch":
+		return "watch changes to an object of kind " + noun +
+			". deprecated: use the 'watch' parameter with a list operation instead, filtered to a single item with the 'fieldSelector' parameter."
+	}
+	return "connect " + strings.ToUpper(m.name) + " requests to " + ofPart + noun
+}
 
+// withArticle puts the article before a noun; a plural has none.
+func withArticle(noun string) string {
+	switch {
+	case strings.HasSuffix(noun, "s") && !strings.HasSuffix(noun, "ss"):
+		return noun
+	case strings.ContainsAny(noun[:1], "AEIOU"):
+		return "an " + noun
+	}
+	return "a " + noun
+}
+
+// groupWord is a group's first word, as upstream puts it into tags and ids.
 func (b *builder) groupWord() string {
 	if b.gv.Group == "" {
 		return "core"
@@ -67,18 +97,34 @@ func (b *builder) groupWord() string {
 	return word
 }
 
-// operationSuffix is the rest of an operationId: CoreV1NamespacedPodStatus.
-func (b *builder) operationSuffix(path string, r *metav1.APIResource) string {
-	suffix := upper(b.groupWord()) + upper(b.gv.Version)
+// operationID names an operation: readCoreV1NamespacedPodStatus,
+// connectCoreV1GetNamespacedPodProxyWithPath.
+func (b *builder) operationID(path string, r *metav1.APIResource, m method) string {
+	id := map[string]string{
+		"get": "read", "list": "list", "post": "create", "put": "replace", "patch": "patch", "delete": "delete",
+		"deletecollection": "delete", "watch": "watch", "watchlist": "watch", "connect": "connect",
+	}[m.action] + upper(b.groupWord()) + upper(b.gv.Version)
+	switch m.action {
+	case "connect":
+		id += upper(m.name)
+	case "deletecollection":
+		id += "Collection"
+	}
 	if strings.Contains(path, "{namespace}") {
-		suffix += "Namespaced"
+		id += "Namespaced"
 	}
 	main, sub, _ := strings.Cut(r.Name, "/")
-	suffix += b.parentKind(main) + upper(sub)
-	if r.Namespaced && !strings.Contains(path, "{namespace}") {
-		suffix += "ForAllNamespaces"
+	id += b.parentKind(main) + upper(sub)
+	if m.action == "watchlist" {
+		id += "List"
 	}
-	return suffix
+	if strings.HasSuffix(path, "/{path}") {
+		id += "WithPath"
+	}
+	if r.Namespaced && !strings.Contains(path, "{namespace}") {
+		id += "ForAllNamespaces"
+	}
+	return id
 }
 
 // parentKind returns the kind of the main resource of that name.
@@ -105,21 +151,22 @@ func (b *builder) body(gvk schema.GroupVersionKind, action string) *spec3.Reques
 		return &spec3.RequestBody{RequestBodyProps: spec3.RequestBodyProps{Required: true, Content: b.content(gvk, "*/*")}}
 	case "patch":
 		return &spec3.RequestBody{RequestBodyProps: spec3.RequestBodyProps{
-			Required: true, Content: b.content(metav1.SchemeGroupVersion.WithKind("Patch"), patchTypes...),
+			Required: true, Content: b.contentOf(metav1.Patch{}.OpenAPIModelName(), patchTypes...),
 		}}
 	case "delete", "deletecollection":
-		options := schema.GroupVersionKind{Group: b.gv.Group, Version: b.gv.Version, Kind: "DeleteOptions"}
-		return &spec3.RequestBody{RequestBodyProps: spec3.RequestBodyProps{Content: b.content(options, "*/*")}}
+		return &spec3.RequestBody{RequestBodyProps: spec3.RequestBodyProps{
+			Content: b.contentOf(metav1.DeleteOptions{}.OpenAPIModelName(), "*/*"),
+		}}
 	}
 	return nil
 }
 
 // content describes a body of a kind in several media types.
 func (b *builder) content(gvk schema.GroupVersionKind, mediaTypes ...string) map[string]*spec3.MediaType {
-	name := b.schemas.model(gvk)
-	if gvk.Kind == "Patch" {
-		name = metav1.Patch{}.OpenAPIModelName()
-	}
+	return b.contentOf(b.schemas.model(gvk), mediaTypes...)
+}
+
+func (b *builder) contentOf(name string, mediaTypes ...string) map[string]*spec3.MediaType {
 	b.schemas.collect(b.used, name)
 	content := map[string]*spec3.MediaType{}
 	for _, t := range mediaTypes {
@@ -130,31 +177,30 @@ func (b *builder) content(gvk schema.GroupVersionKind, mediaTypes ...string) map
 	return content
 }
 
-// connects reports whether a subresource is a connection to something else and
-// reads and answers no objects: pods/log and those whose kind is only options.
+// connects reports whether a subresource is a way through to something else: its
+// kind is only options.
 func connects(r *metav1.APIResource) bool {
-	return r.Name == "pods/log" || strings.Contains(r.Name, "/") && strings.HasSuffix(r.Kind, "Options")
+	return strings.Contains(r.Name, "/") && strings.HasSuffix(r.Kind, "Options")
 }
+
+// isLog tells the subresource that answers with a text.
+func isLog(r *metav1.APIResource) bool { return r.Name == "pods/log" }
 
 // responses describes what an operation answers.
 func (b *builder) responses(r *metav1.APIResource, gvk schema.GroupVersionKind, action string) *spec3.Responses {
-	if connects(r) {
-		text := map[string]*spec3.MediaType{"text/plain": {MediaTypeProps: spec3.MediaTypeProps{
-			Schema: &spec.Schema{SchemaProps: spec.SchemaProps{Type: []string{"string"}}},
-		}}}
-		return codes(map[int]map[string]*spec3.MediaType{200: text})
-	}
-	status := metav1.Unversioned.WithKind("Status")
 	answers := map[int]map[string]*spec3.MediaType{}
 	switch action {
+	case "connect":
+		answers[200] = textContent("*/*")
 	case "list":
-		list := gvk.GroupVersion().WithKind(gvk.Kind + "List")
-		answers[200] = b.content(list, slices.Concat(bodyTypes, streamTypes)...)
+		answers[200] = b.content(gvk.GroupVersion().WithKind(gvk.Kind+"List"), slices.Concat(bodyTypes, streamTypes)...)
+	case "watch", "watchlist":
+		answers[200] = b.contentOf(metav1.WatchEvent{}.OpenAPIModelName(), slices.Concat(bodyTypes, streamTypes)...)
 	case "delete":
-		answers[200] = b.content(status, bodyTypes...)
+		answers[200] = b.contentOf(deleteAnswer(gvk), bodyTypes...)
 		answers[202] = answers[200]
 	case "deletecollection":
-		answers[200] = b.content(status, bodyTypes...)
+		answers[200] = b.contentOf(metav1.Status{}.OpenAPIModelName(), bodyTypes...)
 	case "post":
 		answers[200] = b.content(gvk, bodyTypes...)
 		answers[201], answers[202] = answers[200], answers[200]
@@ -163,8 +209,21 @@ func (b *builder) responses(r *metav1.APIResource, gvk schema.GroupVersionKind, 
 		answers[201] = answers[200]
 	default:
 		answers[200] = b.content(gvk, bodyTypes...)
+		if isLog(r) {
+			answers[200] = textContent(append([]string{"text/plain"}, bodyTypes...)...)
+		}
 	}
 	return codes(answers)
+}
+
+// deleteAnswer is the model of what is answered when an object is gone.
+func deleteAnswer(gvk schema.GroupVersionKind) string {
+	for _, k := range kind.All {
+		if k.GVK() == gvk {
+			return api.DeleteAnswer(k, k.New(), true).(modelled).OpenAPIModelName()
+		}
+	}
+	return metav1.Status{}.OpenAPIModelName()
 }
 
 // codes adds the answer that every operation has.
@@ -181,7 +240,7 @@ func codes(answers map[int]map[string]*spec3.MediaType) *spec3.Responses {
 func (b *builder) discovery() *spec3.Operation {
 	list := metav1.Unversioned.WithKind("APIResourceList")
 	return &spec3.Operation{OperationProps: spec3.OperationProps{
-		Tags:        []string{b.tag()},
+		Tags:        []string{b.groupWord() + "_" + b.gv.Version},
 		Description: "get available resources",
 		OperationId: "get" + upper(b.groupWord()) + upper(b.gv.Version) + "APIResources",
 		Responses:   codes(map[int]map[string]*spec3.MediaType{200: b.content(list, bodyTypes...)}),

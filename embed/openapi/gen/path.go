@@ -9,15 +9,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/kube-openapi/pkg/spec3"
-	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
 // builder makes the document of one group-version.
 type builder struct {
+	name      string // the document's path below /openapi/v3
 	gv        schema.GroupVersion
 	resources []metav1.APIResource
 	schemas   *schemas
-	used      map[string]*spec.Schema
+	used      map[string]bool // names of schemas
 	paths     map[string]*spec3.Path
 }
 
@@ -26,86 +26,87 @@ func newBuilder(list *metav1.APIResourceList, s *schemas) *builder {
 	if err != nil {
 		panic(err) // discovery never names such a group-version
 	}
-	return &builder{gv: gv, resources: list.APIResources, schemas: s, used: map[string]*spec.Schema{}, paths: map[string]*spec3.Path{}}
-}
-
-// name is the document's path below /openapi/v3.
-func (b *builder) name() string {
-	if b.gv.Group == "" {
-		return "api/" + b.gv.Version
+	b := &builder{gv: gv, resources: list.APIResources, schemas: s, used: map[string]bool{}, paths: map[string]*spec3.Path{}}
+	b.name = "apis/" + gv.Group + "/" + gv.Version
+	if gv.Group == "" {
+		b.name = "api/" + gv.Version
 	}
-	return "apis/" + b.gv.Group + "/" + b.gv.Version
+	return b
 }
 
-// document builds everything.
-func (b *builder) document() *spec3.OpenAPI {
-	b.paths["/"+b.name()+"/"] = &spec3.Path{PathProps: spec3.PathProps{Get: b.discovery()}}
+// build adds the paths of the group-version; there are none where it has no
+// resources.
+func (b *builder) build() {
+	if len(b.resources) == 0 {
+		return
+	}
+	b.paths["/"+b.name+"/"] = &spec3.Path{PathProps: spec3.PathProps{Get: b.discovery()}}
 	for i := range b.resources {
 		b.resource(&b.resources[i])
 	}
-	return &spec3.OpenAPI{
-		Version: "3.0.0",
-		Info:    &spec.Info{InfoProps: spec.InfoProps{Title: "Kubernetes", Version: "v1.36.3"}},
-		Paths:   &spec3.Paths{Paths: b.paths},
-		Components: &spec3.Components{
-			Schemas: b.used,
-			SecuritySchemes: spec3.SecuritySchemes{"BearerToken": {SecuritySchemeProps: spec3.SecuritySchemeProps{
-				Type: "apiKey", Name: "authorization", In: "header", Description: "Bearer Token authentication",
-			}}},
-		},
-	}
 }
+
+// method is how a verb of discovery is asked for on a path.
+type method struct{ verb, name, action string }
+
+var (
+	collectionMethods = []method{{"list", "get", "list"}, {"create", "post", "post"}, {"deletecollection", "delete", "deletecollection"}}
+	itemMethods       = []method{{"get", "get", "get"}, {"update", "put", "put"}, {"patch", "patch", "patch"}, {"delete", "delete", "delete"}}
+	partMethods       = append([]method{{"create", "post", "post"}}, itemMethods...)
+	listMethods       = collectionMethods[:1]
+	watchListMethods  = []method{{"watch", "get", "watchlist"}}
+	watchMethods      = []method{{"watch", "get", "watch"}}
+	// A way through has verbs for what it takes; with one for deleting it takes all.
+	connectMethods = []method{
+		{"get", "get", "connect"}, {"create", "post", "connect"}, {"update", "put", "connect"}, {"patch", "patch", "connect"},
+		{"delete", "delete", "connect"}, {"delete", "head", "connect"}, {"delete", "options", "connect"},
+	}
+)
 
 // resource adds the paths of a resource or subresource.
 func (b *builder) resource(r *metav1.APIResource) {
 	main, sub, isSub := strings.Cut(r.Name, "/")
-	base := "/" + b.name() + "/"
-	var scope []*spec3.Parameter
+	base, scope := "/"+b.name+"/", ""
 	if r.Namespaced {
-		base += "namespaces/{namespace}/"
-		scope = append(scope, pathParameter("namespace", "object name and auth scope, such as for teams and projects"))
+		scope = "namespaces/{namespace}/"
 	}
-	base += main
-	item := base + "/{name}"
-	named := slices.Concat([]*spec3.Parameter{pathParameter("name", "name of the "+b.kindOf(r).Kind)}, scope, []*spec3.Parameter{pretty()})
-	scope = append(scope, pretty())
-	if isSub {
-		b.add(item+"/"+sub, r, named, map[string]string{"get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"})
-		return
-	}
-	b.add(base, r, scope, map[string]string{"list": "list", "create": "post", "deletecollection": "deletecollection"})
-	b.add(item, r, named, map[string]string{"get": "get", "update": "put", "patch": "patch", "delete": "delete"})
-	if r.Namespaced && slices.Contains(r.Verbs, "list") {
-		b.add("/"+b.name()+"/"+main, r, []*spec3.Parameter{pretty()}, map[string]string{"list": "list"})
+	item := base + scope + main + "/{name}"
+	switch {
+	case isSub && connects(r):
+		b.add(item+"/"+sub, r, connectMethods)
+		if sub == "proxy" {
+			b.add(item+"/"+sub+"/{path}", r, connectMethods)
+		}
+	case isSub:
+		b.add(item+"/"+sub, r, partMethods)
+	default:
+		b.add(base+scope+main, r, collectionMethods)
+		b.add(item, r, itemMethods)
+		b.add(base+"watch/"+scope+main, r, watchListMethods)
+		b.add(base+"watch/"+scope+main+"/{name}", r, watchMethods)
+		if r.Namespaced {
+			b.add(base+main, r, listMethods)
+			b.add(base+"watch/"+main, r, watchListMethods)
+		}
 	}
 }
 
 // add adds one path with the operations for those verbs that the resource has.
-func (b *builder) add(path string, r *metav1.APIResource, parameters []*spec3.Parameter, actions map[string]string) {
-	p := &spec3.Path{PathProps: spec3.PathProps{Parameters: parameters}}
-	found := false
-	for verb, action := range actions {
-		if !slices.Contains(r.Verbs, verb) {
-			continue
-		}
-		found = true
-		operation := b.operation(path, r, action)
-		switch action {
-		case "get", "list":
-			p.Get = operation
-		case "post":
-			p.Post = operation
-		case "put":
-			p.Put = operation
-		case "patch":
-			p.Patch = operation
-		case "delete", "deletecollection":
-			p.Delete = operation
+func (b *builder) add(path string, r *metav1.APIResource, methods []method) {
+	operations := map[string]*spec3.Operation{}
+	for _, m := range methods {
+		if slices.Contains(r.Verbs, m.verb) {
+			operations[m.name] = b.operation(path, r, m)
 		}
 	}
-	if found {
-		b.paths[path] = p
+	if len(operations) == 0 {
+		return
 	}
+	b.paths[path] = &spec3.Path{PathProps: spec3.PathProps{
+		Parameters: extractShared(operations),
+		Get:        operations["get"], Put: operations["put"], Post: operations["post"], Delete: operations["delete"],
+		Options: operations["options"], Head: operations["head"], Patch: operations["patch"],
+	}}
 }
 
 // kindOf returns the kind of a resource's bodies.
