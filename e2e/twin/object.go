@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -171,6 +172,7 @@ func (c *comparison) values(path []string, u, s any) {
 func show(v any) string { return string(render(v)) }
 
 func (c *comparison) objects(path []string, u, s map[string]any) {
+	u, s = plainKeys(u), plainKeys(s)
 	keys := keysOf(u)
 	for _, k := range keysOf(s) {
 		if _, both := u[k]; !both {
@@ -190,6 +192,20 @@ func (c *comparison) objects(path []string, u, s map[string]any) {
 			c.found(next, "", show(vs))
 		}
 	}
+}
+
+// plainKeys is an object without what each server chooses in its keys: the names that
+// managedFields has of volumes.
+func plainKeys(m map[string]any) map[string]any {
+	for k := range m {
+		if access.MatchString(k) {
+			m = maps.Clone(m)
+			m[access.ReplaceAllString(k, "kube-api-access-X")] = m[k]
+			delete(m, k)
+			return m // an object has one
+		}
+	}
+	return m
 }
 
 func (c *comparison) lists(path []string, u, s []any) {

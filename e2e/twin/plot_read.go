@@ -98,12 +98,11 @@ func (sc *scenario) list(query url.Values, rule string) (upstream, skiff Answer)
 	if sc.chance(25) {
 		headers["Accept"] = one(sc, accepts...)
 	}
-	if !sc.resource.Namespaced { // others make objects, too
-		selector := query.Get("labelSelector")
-		if selector == "" && sc.resource.Resource != "namespaces" {
-			query.Set("labelSelector", "colour")
-		} else if selector == "" {
+	if !sc.resource.Namespaced { // there are others' objects, too
+		if selector := query.Get("labelSelector"); selector == "" {
 			query.Set("labelSelector", "colour in (red,green,blue)")
+		} else {
+			query.Set("labelSelector", selector+",colour in (red,green,blue)")
 		}
 	}
 	return sc.ask(Request{Method: "GET", Path: sc.collection(), Query: query.Encode(), Headers: headers, Verb: "list", Rule: rule})
