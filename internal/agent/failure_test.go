@@ -1,16 +1,19 @@
 package agent
 
 import (
+	"errors"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ktesting "k8s.io/client-go/testing"
 )
 
 // What a Pod waits for may come after it was found missing and before the
@@ -170,6 +173,70 @@ func TestChangedImageReplacesTheContainer(t *testing.T) {
 				t.Errorf("%s: after its end the phase is %s, want %s", policy, got, want)
 			}
 		})
+	}
+}
+
+// A replacement that starts at once is no news of readiness; one that cannot is.
+func TestReplacementIsNotReportedAsUnready(t *testing.T) {
+	for _, absent := range []error{nil, errors.New("no such host")} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.images.absent["hello:2"] = absent
+			b.start()
+			defer func() { b.stop() }()
+			b.create(webPod())
+			pass(time.Second)
+			b.client.ClearActions()
+			pod := b.pod()
+			pod.Spec.Containers[0].Image = "hello:2"
+			if _, err := b.client.CoreV1().Pods("default").Update(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			unready := 0
+			for _, a := range b.client.Actions() {
+				if p, is := a.(ktesting.PatchAction); is && strings.Contains(string(p.GetPatch()), `"status":"False"`) {
+					unready++
+				}
+			}
+			if (unready > 0) != (absent != nil) {
+				t.Errorf("with %v the Pod was reported unready %d times", absent, unready)
+			}
+			if got := b.pod().Status.ContainerStatuses[0]; absent == nil && (!got.Ready || got.RestartCount != 1) {
+				t.Errorf("status is %+v", got)
+			}
+		})
+	}
+}
+
+// A gap that lasts is told after a moment.
+func TestHeld(t *testing.T) {
+	now := time.Now()
+	old := &run{ContainerState: ContainerState{Phase: ContainerExited}, Replaced: true, SeenEnd: now.Add(-400 * time.Millisecond)}
+	next := &run{ContainerState: ContainerState{Phase: ContainerRunning}}
+	for _, c := range []struct {
+		name   string
+		record record
+		want   time.Duration
+	}{
+		{"nothing was replaced", record{Current: next, Started: true}, 0},
+		{"the old has ended", record{Current: old}, 600 * time.Millisecond},
+		{"the next is not up", record{Current: next, Last: old}, 600 * time.Millisecond},
+		{"the next is up", record{Current: next, Last: old, Started: true}, 0},
+		{"the next cannot start", record{Current: old, Wait: corev1.ContainerStateWaiting{Reason: "ErrImagePull"}}, 0},
+	} {
+		v := view{Pod: webPod(), Now: now, Records: map[string]record{"c": c.record}}
+		want := time.Time{}
+		if c.want != 0 {
+			want = now.Add(c.want)
+		}
+		if got := v.held(); !got.Equal(want) {
+			t.Errorf("%s: held until %v, want %v", c.name, got, want)
+		}
+		v.Now = now.Add(2 * replacement)
+		if got := v.held(); !got.IsZero() {
+			t.Errorf("%s: much later held until %v", c.name, got)
+		}
 	}
 }
 

@@ -56,6 +56,35 @@ func podStatus(v view, hostIPs []netip.Addr) corev1.PodStatus {
 	return s
 }
 
+// replacement is how long the gap between a container that makes room for another
+// image and the one that follows is kept from the API: mostly it is over by then,
+// and those who watch the Pod would only be told that it is not ready to be told
+// that it is. Upstream's kubelet looks once a second and rarely sees it.
+const replacement = time.Second
+
+// held is until when the status is not reported for the sake of a replacement;
+// zero: it is. A replacement that cannot start is reported at once.
+func (v view) held() time.Time {
+	var until time.Time
+	if v.stopping() {
+		return until
+	}
+	for _, r := range v.Records {
+		old := r.Current
+		if !old.exited() {
+			old = r.Last
+		}
+		over := r.Current.running() && r.Started || r.Wait.Reason != ""
+		if over || !old.exited() || !old.Replaced {
+			continue
+		}
+		if end := old.seenEnd().Add(replacement); v.Now.Before(end) && end.After(until) {
+			until = end
+		}
+	}
+	return until
+}
+
 // stamp is a time as the API keeps it: in whole seconds. Anything finer would
 // make a status differ for ever from what came back.
 func stamp(t time.Time) metav1.Time { return metav1.NewTime(t.Truncate(time.Second)) }

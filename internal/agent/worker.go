@@ -231,7 +231,11 @@ func (w *worker) loop(ctx context.Context) (over bool) {
 	for {
 		v := w.view(time.Now())
 		p := decide(v)
-		w.report(v)
+		if held := v.held(); held.IsZero() {
+			w.report(v)
+		} else {
+			p.wakeBy(held)
+		}
 		w.syncProbes(ctx, v)
 		if v.Ended && v.Gone && current == nil {
 			if err := w.removeLogs(w.uid, w.logDir(v.Pod.Namespace, v.Pod.Name, w.uid)); err != nil {
