@@ -147,8 +147,16 @@ func (h *Handler) readPart(w http.ResponseWriter, r *http.Request, body io.Reade
 	return data[:len(data)+n], err
 }
 
-// ponder waits until there is room for what decoding a body takes.
+// ponder waits until there is room for what decoding a body takes, and a core for a
+// large one: half of them stay with requests that are quick.
 func (h *Handler) ponder(w http.ResponseWriter, r *http.Request, data []byte, m media) error {
+	if weightOfByte*len(data) > heavyBody {
+		give, err := h.cores.take(r.Context(), 1)
+		if err != nil {
+			return err
+		}
+		hold(w, give)
+	}
 	weight := weigh(data, m)
 	if weight == 0 {
 		return nil

@@ -76,11 +76,21 @@ const (
 // mayAsk refuses a request with long headers where there are many. The refusal has no
 // body: who does not read must not be waited for.
 func (h *Handler) mayAsk(w *statusWriter, r *http.Request) bool {
+	if !h.mayAskMore(w, r) {
+		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Connection", "close") // and all that its client has opened with it
+		w.WriteHeader(http.StatusTooManyRequests)
+		return false
+	}
 	size := headerSize(r)
 	if size <= longHeader {
 		return true
 	}
 	give, err := h.headers.take(r.Context(), int64(size)*weightOfHeader)
+	if err == nil {
+		w.hold(give)
+		give, err = h.cores.take(r.Context(), 1)
+	}
 	if err != nil {
 		w.Header().Set("Retry-After", "1")
 		w.WriteHeader(http.StatusTooManyRequests)
@@ -88,6 +98,21 @@ func (h *Handler) mayAsk(w *statusWriter, r *http.Request) bool {
 	}
 	w.hold(give)
 	return true
+}
+
+// mayAskMore counts a request, and says whether its connection may have one more: the
+// more requests there are in all, the fewer. Each has one at least.
+func (h *Handler) mayAskMore(w *statusWriter, r *http.Request) bool {
+	c, _ := r.Context().Value(connKey{}).(*clientConn)
+	if c == nil || r.ProtoMajor != 2 {
+		return true
+	}
+	all, own := h.running.Add(1), c.running.Add(1)
+	w.hold(func() {
+		h.running.Add(-1)
+		c.running.Add(-1)
+	})
+	return own <= 1+max(0, (maxWaiting-all)/8)
 }
 
 // headerSize is about what a request's headers take in memory.

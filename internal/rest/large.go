@@ -22,6 +22,7 @@ const (
 
 // encoded has an answer encoded. A large one waits, not encoded, until there is room.
 func (h *Handler) encoded(w http.ResponseWriter, q *request, encode func(*bytes.Buffer) error) (*bytes.Buffer, error) {
+	release(w)
 	b := takeBuffer()
 	if err := encode(b); err != nil {
 		giveBuffer(b)
@@ -128,6 +129,14 @@ func (h *Handler) sendParts(w http.ResponseWriter, q *request, f form, meta meta
 	})
 }
 
+// busy waits for a core that may be kept busy. The function, never nil, gives it back.
+func (h *Handler) busy(q *request) (idle func(), err error) {
+	if err := h.cores.places.Acquire(q.Context(), 1); err != nil {
+		return func() {}, err
+	}
+	return func() { h.cores.places.Release(1) }, nil
+}
+
 // inParts sends an answer whose parts are given to send as they become ready.
 func (h *Handler) inParts(w http.ResponseWriter, q *request, f form, encode func(b *bytes.Buffer, send func(*bytes.Buffer) error) error) {
 	header := w.Header()
@@ -143,14 +152,22 @@ func (h *Handler) inParts(w http.ResponseWriter, q *request, f form, encode func
 	}
 	w.WriteHeader(http.StatusOK)
 	b := new(bytes.Buffer)
-	err := encode(b, func(b *bytes.Buffer) error {
-		if b.Len() <= largeAnswer/4 {
-			return nil
-		}
-		defer b.Reset()
-		_, err := out.Write(b.Bytes())
-		return err
-	})
+	busy, err := h.busy(q)
+	if err == nil {
+		err = encode(b, func(b *bytes.Buffer) error {
+			if b.Len() <= largeAnswer/4 {
+				return nil
+			}
+			busy() // no client keeps a core waiting
+			_, err := out.Write(b.Bytes())
+			b.Reset()
+			if busy = func() {}; err == nil {
+				busy, err = h.busy(q)
+			}
+			return err
+		})
+		busy()
+	}
 	if err == nil {
 		_, err = out.Write(b.Bytes())
 	}

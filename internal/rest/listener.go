@@ -50,7 +50,8 @@ func connectionLimits(memory int64) doorLimits {
 }
 
 // The limits of a server's connections. Where nothing else is said they are those of
-// upstream's server.
+// upstream's server. headerBytes and streamsOfOne are less where memory is: each stream
+// can hold a header.
 const (
 	headerTimeout = 32 * time.Second
 	idleTimeout   = 90 * time.Second
@@ -74,9 +75,11 @@ func (d *Door) Guard(web *http.Server) {
 	d.mu.Lock()
 	d.guarded = true
 	d.mu.Unlock()
-	web.ReadHeaderTimeout, web.IdleTimeout, web.MaxHeaderBytes = headerTimeout, idleTimeout, headerBytes
+	memory := memoryLimit()
+	web.ReadHeaderTimeout, web.IdleTimeout = headerTimeout, idleTimeout
+	web.MaxHeaderBytes = int(min(max(memory>>11, 64<<10), headerBytes))
 	web.HTTP2 = &http.HTTP2Config{
-		MaxConcurrentStreams: streamsOfOne, MaxReadFrameSize: streamBytes,
+		MaxConcurrentStreams: int(min(max(memory>>22, 16), streamsOfOne)), MaxReadFrameSize: streamBytes,
 		MaxReceiveBufferPerStream: streamBytes, MaxReceiveBufferPerConnection: connectionBytes,
 	}
 	note := web.ConnState
@@ -149,13 +152,14 @@ func (d *Door) let(c *clientConn) (out *clientConn) {
 // clientConn is one client's connection.
 type clientConn struct {
 	net.Conn
-	door  *Door
-	stuck atomic.Bool
-	known atomic.Bool
-	asked atomic.Bool  // a request is under way
-	begun atomic.Int64 // bytes since the last request ended
-	long  atomic.Bool  // it has one of the places for long beginnings
-	hurry *time.Timer  // until when; set before long is
+	door    *Door
+	stuck   atomic.Bool
+	known   atomic.Bool
+	running atomic.Int64 // requests by HTTP/2 that do not last
+	asked   atomic.Bool  // a request is under way
+	begun   atomic.Int64 // bytes since the last request ended
+	long    atomic.Bool  // it has one of the places for long beginnings
+	hurry   *time.Timer  // until when; set before long is
 
 	at    *list.List    // strangers, idle or nil; guarded by the door's mu
 	place *list.Element // in it

@@ -73,3 +73,10 @@ func hold(w http.ResponseWriter, give func()) {
 	}
 	give()
 }
+
+// release gives back what a request holds before it ends.
+func release(w http.ResponseWriter) {
+	if s, ok := w.(*statusWriter); ok {
+		s.release()
+	}
+}

@@ -12,6 +12,7 @@ package rest
 import (
 	"context"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,7 +89,8 @@ type Handler struct {
 	// What the bodies of requests take that are read, what it takes to decode them,
 	// what answers take until their clients have them, and long headers.
 	bodies, decodings, answers, headers *budget
-	lasting                             atomic.Int64 // requests that last
+	cores                               *budget      // those that may be kept busy with something large
+	lasting, running                    atomic.Int64 // requests that last; streams of HTTP/2 with others
 	panics                              atomic.Int64
 
 	stopping context.Context // ends with the server's life, never a request's
@@ -110,6 +112,7 @@ func New(c Config) *Handler {
 	memory := memoryLimit()
 	h.bodies, h.decodings, h.answers = newBudget(memory/10, maxQueue), newBudget(memory*2/5, maxQueue), newBudget(memory/6, maxQueue)
 	h.headers = newBudget(memory/4, maxQueue/4)
+	h.cores = newBudget(int64(max(1, runtime.GOMAXPROCS(0)/2)), maxQueue)
 	h.decoders, h.options = newDecoders(kind.Scheme()), newDecoders(optionsScheme())
 	h.groups, h.order = newGroups(c.Kinds)
 	h.reviews = h.newReviews()

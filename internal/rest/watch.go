@@ -70,6 +70,7 @@ func (h *Handler) openWatch(w http.ResponseWriter, q *request) (context.Context,
 	ctx, done := h.longRunning(q.Context(), w, timeout)
 	stream.done = done
 	stream.events, err = h.API.Watch(ctx, q.api(), options)
+	release(w)
 	if err == nil {
 		return ctx, stream, nil
 	}
@@ -117,7 +118,7 @@ func (s *watchStream) run(ctx context.Context, events *api.Watch) {
 	for {
 		event, err := events.Next(ctx)
 		if err == nil {
-			err = s.send(events, event)
+			err = s.send(ctx, events, event)
 		}
 		if err != nil {
 			if ctx.Err() == nil && !stderrors.Is(err, errGone) {
@@ -134,6 +135,20 @@ func (s *watchStream) run(ctx context.Context, events *api.Watch) {
 // errGone says that the client does not listen any more.
 var errGone = stderrors.New("client went away")
 
+// room waits until there is room for a large event, which counts until its client has
+// it: there may be a thousand clients that do not read.
+func (s *watchStream) room(ctx context.Context, event api.Event) (give func(), err error) {
+	sized, ok := event.Object.(interface{ Size() int })
+	if !ok {
+		return nil, nil
+	}
+	size := sized.Size()
+	if size <= flushAbove {
+		return nil, nil
+	}
+	return s.h.answers.take(ctx, 2*int64(size))
+}
+
 // patientFlush is what sends all that was written, as long as the client takes it.
 func patientFlush(h *Handler, w http.ResponseWriter) func() error {
 	flush := http.NewResponseController(w).Flush
@@ -145,12 +160,20 @@ func patientFlush(h *Handler, w http.ResponseWriter) func() error {
 
 // send writes an event and those that wait behind it. The buffer is borrowed
 // for that only: most watches are idle, and there may be thousands.
-func (s *watchStream) send(events *api.Watch, event api.Event) error {
+func (s *watchStream) send(ctx context.Context, events *api.Watch, event api.Event) error {
 	b := takeBuffer()
 	defer giveBuffer(b)
 	more, err := true, error(nil)
 	for more && err == nil {
 		whole := b.Len()
+		give, refused := s.room(ctx, event)
+		if refused != nil {
+			err = refused
+			break
+		}
+		if give != nil {
+			defer give()
+		}
 		if err = s.append(b, event); stderrors.Is(err, errGone) {
 			return err
 		}
@@ -158,7 +181,7 @@ func (s *watchStream) send(events *api.Watch, event api.Event) error {
 			b.Truncate(whole)
 			break
 		}
-		if b.Len() > flushAbove {
+		if b.Len() > flushAbove || give != nil {
 			break
 		}
 		event, more, err = events.Poll()

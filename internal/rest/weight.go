@@ -13,13 +13,21 @@ const (
 	weightOfByte   = 4
 	weightOfObject = 2 << 10
 	weightOfValue  = 256
+	// weightOfAliases is what a document of any size can make of them: the parser
+	// gives up not much later.
+	weightOfAliases = 48 << 20
 	// lightBody is a body that is not looked at.
 	lightBody = 4 << 10
+	// heavyBody is a weight from which bodies keep a core busy for long.
+	heavyBody = 2 << 20
 )
 
 // weigh estimates what decoding a body and checking its object takes. It counts what
 // looks like a value in any of the formats, in texts too where it cannot tell.
 func weigh(data []byte, m media) int64 {
+	if m == mediaYAML && bytes.IndexByte(data, '*') >= 0 && bytes.IndexByte(data, '&') >= 0 {
+		return weightOfAliases + weightOfByte*int64(len(data))
+	}
 	if len(data) <= lightBody {
 		return 0
 	}
