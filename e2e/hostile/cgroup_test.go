@@ -78,32 +78,45 @@ func (c cgroup) field(file, name string) (int64, error) {
 	return 0, fmt.Errorf("no %s in %s", name, file)
 }
 
-// cores is where cgroups of version 1 share out the cores; attackersProcs is the group
-// of everybody else.
-const (
-	cores          = "/sys/fs/cgroup/cpu"
-	attackersProcs = cores + "/cgroup.procs"
-)
+// cores is where cgroups of version 1 share out the cores.
+const cores = "/sys/fs/cgroup/cpu"
 
 // favour gives this process, which is the witness, and the servers that it starts the
-// cores before whatever else the machine has to do: who gets one is not what is tested.
-func favour(t *testing.T) {
+// cores before the attackers, and those before whatever else the machine has to do: who
+// gets a core is not what is tested. It returns the file by which attackers join their
+// group.
+func favour(t *testing.T) (attackers string) {
 	t.Helper()
-	dir := filepath.Join(cores, "skiff-hostile-"+strconv.Itoa(os.Getpid()))
-	err := os.Mkdir(dir, 0o755)
+	own, err := shareOf(t, "", 262144)
+	if err == nil {
+		attackers, err = shareOf(t, "-attackers", 16384)
+	}
 	if err == nil {
 		t.Cleanup(func() {
-			err := os.WriteFile(attackersProcs, []byte(strconv.Itoa(os.Getpid())), 0o644)
-			if err := errors.Join(err, os.Remove(dir)); err != nil {
+			if err := os.WriteFile(filepath.Join(cores, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
 				t.Error(err)
 			}
 		})
-		err = os.WriteFile(filepath.Join(dir, "cpu.shares"), []byte("262144"), 0o644)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644)
+		err = os.WriteFile(own, []byte(strconv.Itoa(os.Getpid())), 0o644)
 	}
 	if err != nil {
 		t.Logf("figures depend on what else runs: %v", err)
+		return os.DevNull
 	}
+	return attackers
+}
+
+// shareOf makes a group with shares of the cores, which the test's end removes.
+func shareOf(t *testing.T, name string, shares int) (procs string, err error) {
+	t.Helper()
+	dir := filepath.Join(cores, "skiff-hostile-"+strconv.Itoa(os.Getpid())+name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return filepath.Join(dir, "cgroup.procs"), os.WriteFile(filepath.Join(dir, "cpu.shares"), []byte(strconv.Itoa(shares)), 0o644)
 }

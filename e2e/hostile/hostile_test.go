@@ -58,11 +58,11 @@ func TestMain(m *testing.M) {
 
 // Whatever clients do, the server lives in its memory and answers the others.
 func TestHostile(t *testing.T) {
-	favour(t)
+	attackers := favour(t)
 	figures := map[string]testimony{}
 	for _, a := range attacks {
 		if !a.long || full {
-			t.Run(a.name, func(t *testing.T) { figures[a.name] = startPlane(t).suffer(t, a) })
+			t.Run(a.name, func(t *testing.T) { figures[a.name] = startPlane(t).suffer(t, a, attackers) })
 		}
 	}
 	if full {
@@ -91,7 +91,7 @@ func report(t *testing.T, figures map[string]testimony) {
 }
 
 // suffer lets an attack happen and asks the witness how it was.
-func (p *plane) suffer(t *testing.T, a attack) testimony {
+func (p *plane) suffer(t *testing.T, a attack, attackers string) testimony {
 	t.Helper()
 	if a.prepare != nil {
 		if err := a.prepare(t.Context(), p.client); err != nil {
@@ -99,15 +99,15 @@ func (p *plane) suffer(t *testing.T, a attack) testimony {
 		}
 	}
 	witnessed := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "witnessed"}, Data: map[string]string{"k": "v"}}
-	if _, err := p.client.CoreV1().ConfigMaps("default").Create(t.Context(), witnessed, metav1.CreateOptions{}); err != nil {
+	if _, err := p.client.CoreV1().ConfigMaps("kube-system").Create(t.Context(), witnessed, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	w, err := newWitness(p.config, "/api/v1/namespaces/default/configmaps/witnessed")
+	w, err := newWitness(p.config, "/api/v1/namespaces/kube-system/configmaps/witnessed")
 	if err != nil {
 		t.Fatal(err)
 	}
 	peak := p.watchMemory()
-	said, attackErr := p.attackedBy(t.Context(), a.name)
+	said, attackErr := p.attackedBy(t.Context(), a.name, attackers)
 	seen := w.end()
 	seen.MemoryMiB = float64(peak()) / (1 << 20)
 	t.Logf("%d requests, p50 %.2f ms, p99 %.2f ms, longest %.1f ms; %.0f MiB of memory; %s",
@@ -153,16 +153,16 @@ func (p *plane) watchMemory() func() int64 {
 	}
 }
 
-// attackedBy runs the attacker's process, with what is left of the cores: attackers
-// have machines of their own.
-func (p *plane) attackedBy(ctx context.Context, name string) (string, error) {
+// attackedBy runs the attacker's process, in its group, with what the server leaves of
+// the cores: attackers have machines of their own.
+func (p *plane) attackedBy(ctx context.Context, name, group string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, attackTime()+30*time.Second)
 	defer cancel()
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `echo $$ > "$0"; exec nice -n 19 "$1"`, attackersProcs, self)
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `echo $$ > "$0"; exec nice -n 19 "$1"`, group, self)
 	cmd.Env = append(os.Environ(), attackVariable+"="+name, kubeconfigVariable+"="+p.kubeconfig(), "GOMEMLIMIT=2GiB")
 	cmd.Dir = filepath.Dir(p.log)
 	out, err := cmd.CombinedOutput()
