@@ -69,11 +69,7 @@ func (a *API) applyNew(ctx context.Context, req Request, wanted *unstructured.Un
 	if err := checkIdentity(&req, obj); err != nil {
 		return nil, err
 	}
-	if err := req.mayCreate(ctx); err != nil {
-		return nil, err
-	}
-	obj.SetResourceVersion("")
-	return a.Create(ctx, req, obj)
+	return a.createInstead(ctx, req, obj)
 }
 
 // decodeApply reads what the manager wants.

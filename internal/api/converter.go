@@ -18,11 +18,15 @@ import (
 type converter struct {
 	kind  *kind.Kind
 	types *schema.Types
+	group string // of the request: versions of others are not known to it
 }
 
 // face returns how a group-version shows the kind, nil being as it is stored; ok
 // is false where it does not.
 func (c *converter) face(gv runtimeschema.GroupVersion) (f *kind.Face, ok bool) {
+	if gv.Group != c.group {
+		return nil, false
+	}
 	for i := range c.kind.Faces {
 		if c.kind.Faces[i].Resource.GroupVersion() == gv {
 			return &c.kind.Faces[i], true
@@ -43,6 +47,11 @@ func (c *converter) empty(gv runtimeschema.GroupVersion) kind.Object {
 	}
 	obj.GetObjectKind().SetGroupVersionKind(gv.WithKind(c.kind.Kind))
 	return obj
+}
+
+// empty returns an empty object as the client speaks of it.
+func (r *Request) empty() kind.Object {
+	return (&converter{kind: r.Kind, group: r.version().Group}).empty(r.version())
 }
 
 // New is part of runtime.ObjectCreater.

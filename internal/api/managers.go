@@ -38,7 +38,7 @@ type managerKey struct {
 
 // create records who made an object.
 func (m *managers) create(req *Request, obj kind.Object) error {
-	return m.update(req, obj, (&converter{kind: req.Kind}).empty(req.version()))
+	return m.update(req, obj, req.empty())
 }
 
 // update records what differs from old as being obj's sender's.
@@ -76,7 +76,7 @@ func (m *managers) apply(req *Request, old kind.Object, wanted *unstructured.Uns
 	if err != nil {
 		return nil, err
 	}
-	live := (&converter{kind: req.Kind}).empty(req.version())
+	live := req.empty()
 	if old != nil {
 		face, _ := faceOf(req, old)
 		live = face.DeepCopyObject().(kind.Object)
@@ -122,7 +122,7 @@ func (m *managers) of(req *Request) (*managedfields.FieldManager, error) {
 	if f := m.known[key]; f != nil {
 		return f, nil
 	}
-	c := &converter{kind: req.Kind, types: &m.types}
+	c := &converter{kind: req.Kind, types: &m.types, group: key.version.Group}
 	f, err := managedfields.NewDefaultFieldManager(c, c, c, c,
 		key.version.WithKind(req.Kind.Kind), key.version, req.Subresource, ignoredFields(req))
 	if err != nil {

@@ -216,3 +216,19 @@ func TestScaleIsOnRecord(t *testing.T) {
 	_, err = c.UpdateScale(context.Background(), req, &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "e"}})
 	wantStatus(t, err, metav1.StatusReasonBadRequest, "the name of the object (e) does not match the name on the URL (d)")
 }
+
+// To who speaks of an object in another group, the fields that are owned in the
+// first one are nobody's, as upstream has it.
+func TestRecordsOfOtherGroups(t *testing.T) {
+	c := newCluster(t)
+	event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: "default"}, Reason: "R", InvolvedObject: corev1.ObjectReference{Namespace: "default"}}
+	c.create(kind.Event, event)
+	face := &kind.Event.Faces[0]
+	req := c.as("two", kind.Event, "e")
+	req.Face = face
+	out, err := c.Patch(context.Background(), req, api.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"labels":{"a":"b"}}}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRecord(t, out, `two Update {"f:metadata":{"f:labels":{".":{},"f:a":{}}}}`)
+}

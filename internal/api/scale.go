@@ -19,9 +19,7 @@ import (
 func (a *API) Scale(_ context.Context, req Request) (*autoscalingv1.Scale, error) {
 	obj, ok := a.state.Get(req.Kind, req.namespace(), req.Name)
 	if !ok {
-		resource := req.resource()
-		resource.Resource += "/scale"
-		return nil, apierrors.NewNotFound(resource, req.Name)
+		return nil, notFound(&req)
 	}
 	return scaleOf(obj)
 }
@@ -102,8 +100,11 @@ func (a *API) rescale(ctx context.Context, req Request, next func(part *Request,
 		if err != nil {
 			return nil, err
 		}
-		if err := checkScale(&part, scale, old); err != nil {
+		if err := checkScale(&part, scale); err != nil {
 			return nil, err
+		}
+		if uid := scale.UID; uid != "" && uid != old.GetUID() {
+			return nil, wrongUID(&req, old.GetName(), uid, old.GetUID())
 		}
 		obj := old.DeepCopyObject().(kind.Object)
 		replicas := scale.Spec.Replicas
@@ -123,17 +124,11 @@ func (a *API) rescale(ctx context.Context, req Request, next func(part *Request,
 }
 
 // checkScale says what is wrong with the Scale of an object.
-func checkScale(part *Request, scale *autoscalingv1.Scale, old kind.Object) error {
+func checkScale(part *Request, scale *autoscalingv1.Scale) error {
 	if err := checkIdentity(part, scale); err != nil {
 		return err
 	}
-	if err := validateScale(scale); err != nil {
-		return err
-	}
-	if uid := scale.UID; uid != "" && uid != old.GetUID() {
-		return wrongUID(part, old.GetName(), uid, old.GetUID())
-	}
-	return nil
+	return validateScale(scale)
 }
 
 func validateScale(scale *autoscalingv1.Scale) error {

@@ -125,7 +125,7 @@ func TestScale(t *testing.T) {
 		t.Errorf("patched scale %+v, %v", scale, err)
 	}
 	_, err = c.Scale(ctx, to(kind.Deployment, "default", "none"))
-	wantStatus(t, err, metav1.StatusReasonNotFound, `deployments/scale.apps "none" not found`)
+	wantStatus(t, err, metav1.StatusReasonNotFound, `deployments.apps "none" not found`)
 }
 
 // tokens notes what it was asked for.

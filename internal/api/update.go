@@ -84,11 +84,21 @@ func (a *API) createMissing(ctx context.Context, req Request, obj kind.Object) (
 	if uid := obj.GetUID(); uid != "" {
 		return nil, wrongUID(&req, req.Name, uid, "")
 	}
+	return a.createInstead(ctx, req, obj.DeepCopyObject().(kind.Object))
+}
+
+// createInstead creates what was meant to change an object that is not there. The
+// revision that was meant does not count, but must be one.
+func (a *API) createInstead(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
+	if _, err := sentRevision(obj); err != nil {
+		return nil, unknown(err)
+	}
 	if err := req.mayCreate(ctx); err != nil {
 		return nil, err
 	}
-	obj = obj.DeepCopyObject().(kind.Object)
-	obj.SetResourceVersion("")
+	if !req.DryRun {
+		obj.SetResourceVersion("")
+	}
 	return a.Create(ctx, req, obj)
 }
 

@@ -100,6 +100,7 @@ func (h *Handler) servePath(w http.ResponseWriter, r *http.Request, user auth.Us
 func (h *Handler) authorized(w http.ResponseWriter, r *http.Request, a auth.Attributes) bool {
 	err := h.authorize(r.Context(), a)
 	if err != nil {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		h.fail(w, r, err)
 	}
 	return err == nil

@@ -187,3 +187,29 @@ func equal(a, b auth.Attributes) bool {
 	y, _ := json.Marshal(b)
 	return string(x) == string(y)
 }
+
+// Headers that say nothing ask for nobody; those that say whose groups or extras to
+// have must say who.
+func TestImpersonationNeedsAUser(t *testing.T) {
+	h := newTestHandler(Config{})
+	for _, c := range []struct {
+		header, value string
+		code          int
+		message       string
+	}{
+		{"Impersonate-User", "", 200, ""},
+		{"Impersonate-Foo", "x", 200, ""},
+		{"Impersonate-User", "bob", 200, ""},
+		{"Impersonate-Group", "g", 400, `requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"g\"}, Extra:map[string][]string(nil)} without impersonating a user name`},
+		{"Impersonate-Uid", "1", 400, "without impersonating a user name"},
+		{"Impersonate-Extra-Foo", "x", 400, "without impersonating a user name"},
+	} {
+		r := httptest.NewRequest("GET", "/version", nil)
+		r.Header.Set(c.header, c.value)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != c.code || !strings.Contains(w.Body.String(), c.message) {
+			t.Errorf("%s: %q: %d %s, want %d %s", c.header, c.value, w.Code, w.Body, c.code, c.message)
+		}
+	}
+}

@@ -19,7 +19,8 @@ const serviceAccountPrefix = "system:serviceaccount:"
 func impersonates(header http.Header) bool {
 	for name := range header {
 		if strings.HasPrefix(name, "Impersonate-") {
-			return true
+			as := impersonated(header)
+			return as.Name != "" || as.UID != "" || len(as.Groups) > 0 || len(as.Extra) > 0
 		}
 	}
 	return false
@@ -30,7 +31,9 @@ func impersonates(header http.Header) bool {
 func (h *Handler) impersonate(w http.ResponseWriter, r *http.Request, user auth.User) (as auth.User, ok bool) {
 	as = impersonated(r.Header)
 	if as.Name == "" {
-		h.fail(w, r, errors.NewInternalError(fmt.Errorf("requested %v without impersonating a user", as)))
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		h.fail(w, r, errors.NewBadRequest(fmt.Sprintf("requested &user.DefaultInfo{Name:%q, UID:%q, Groups:%#v, Extra:%#v} without impersonating a user name",
+			as.Name, as.UID, as.Groups, as.Extra)))
 		return as, false
 	}
 	for _, a := range impersonations(user, as) {
