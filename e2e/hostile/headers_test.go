@@ -55,7 +55,7 @@ func connections() int {
 	if full {
 		return 10_000
 	}
-	return 1000
+	return 500
 }
 
 // hold opens many connections, begins something on each, and goes on a little with

@@ -17,8 +17,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// slowest is what 99 of 100 of another client's requests must not exceed.
-const slowest = 50.0 // milliseconds
+// slowest is what 99 of 100 of another client's requests must not exceed, in
+// milliseconds. In a moment there are so few that one burst decides.
+func slowest() float64 {
+	if full {
+		return 50
+	}
+	return 250
+}
 
 // Variables by which this executable is told to be an attacker.
 const (
@@ -46,7 +52,7 @@ func attackTime() time.Duration {
 	if full {
 		return 15 * time.Second
 	}
-	return 1500 * time.Millisecond
+	return 500 * time.Millisecond
 }
 
 func TestMain(m *testing.M) {
@@ -121,7 +127,7 @@ func (p *plane) suffer(t *testing.T, a attack, attackers string) testimony {
 	for _, err := range seen.failed {
 		t.Errorf("another client was not served: %v", err)
 	}
-	if seen.P99 > slowest {
+	if seen.P99 > slowest() {
 		t.Errorf("another client's p99 is %.1f ms", seen.P99)
 	}
 	return seen

@@ -134,8 +134,8 @@ type visitors struct {
 const watchPath = "/api/v1/namespaces/default/configmaps?watch=1"
 
 // open begins a watch by HTTP/1.1 and reads until it has begun.
-func (v *visitors) open(ctx context.Context) (*net.TCPConn, *tls.Conn) {
-	raw, err := (&net.Dialer{Control: smallBuffers}).DialContext(ctx, "tcp", v.address)
+func (v *visitors) open(ctx context.Context, dialer net.Dialer) (*net.TCPConn, *tls.Conn) {
+	raw, err := dialer.DialContext(ctx, "tcp", v.address)
 	if err != nil {
 		v.t.Error(err)
 		return nil, nil
@@ -154,7 +154,7 @@ func (v *visitors) open(ctx context.Context) (*net.TCPConn, *tls.Conn) {
 
 // reader reads all there is and closes in order.
 func (v *visitors) reader(ctx context.Context) func() {
-	_, conn := v.open(ctx)
+	_, conn := v.open(ctx, net.Dialer{})
 	if conn == nil {
 		return nil
 	}
@@ -164,7 +164,7 @@ func (v *visitors) reader(ctx context.Context) func() {
 
 // vanishing reads, and is suddenly gone.
 func (v *visitors) vanishing(ctx context.Context) func() {
-	raw, conn := v.open(ctx)
+	raw, conn := v.open(ctx, net.Dialer{})
 	if conn == nil {
 		return nil
 	}
@@ -177,7 +177,7 @@ func (v *visitors) vanishing(ctx context.Context) func() {
 
 // deaf does not read at all, and then is gone.
 func (v *visitors) deaf(ctx context.Context) func() {
-	raw, conn := v.open(ctx)
+	raw, conn := v.open(ctx, net.Dialer{Control: smallBuffers}) // or the kernel would read
 	if conn == nil {
 		return nil
 	}
