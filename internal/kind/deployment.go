@@ -32,7 +32,7 @@ var Deployment = &Kind{
 		dropDisabled(&d.Spec.Template.Spec)
 	},
 	PrepareUpdate:  prepareDeploymentUpdate,
-	Validate:       newMetaFirst(apivalidation.NameIsDNSSubdomain, func(obj Object) field.ErrorList { return validateDeployment(obj.(*appsv1.Deployment)) }),
+	Validate:       newMetaFirst(apivalidation.NameIsDNSSubdomain, func(obj Object) field.ErrorList { return validateDeployment(obj.(*appsv1.Deployment), nil) }),
 	ValidateUpdate: metaUpdateFirst(validateDeploymentUpdate),
 	Warnings: func(obj, old Object) []string {
 		return templateWarnings(obj, old, &obj.(*appsv1.Deployment).Spec.Template)

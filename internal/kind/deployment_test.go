@@ -96,6 +96,12 @@ func TestDeploymentValidation(t *testing.T) {
 		{"ephemeral container", func(d *appsv1.Deployment) {
 			d.Spec.Template.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "d", Image: "d"}}}
 		}, []string{"spec.template.spec.ephemeralContainers: Forbidden: ephemeral containers not allowed in pod template"}},
+		{"image that something fills in", func(d *appsv1.Deployment) {
+			d.Spec.Template.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{}}}}
+		}, nil},
+		{"strategy with numbers left out", func(d *appsv1.Deployment) {
+			d.Spec.Strategy = appsv1.DeploymentStrategy{Type: "Blue", RollingUpdate: &appsv1.RollingUpdateDeployment{}}
+		}, []string{`spec.strategy: Unsupported value: {"Type":"Blue","RollingUpdate":{"MaxUnavailable":0,"MaxSurge":0}}: supported values: "Recreate", "RollingUpdate"`}},
 		{"strategy", func(d *appsv1.Deployment) { d.Spec.Strategy.Type = "Blue" }, []string{
 			`spec.strategy: Unsupported value: {"Type":"Blue","RollingUpdate":null}: supported values: "Recreate", "RollingUpdate"`}},
 		{"recreate and roll", func(d *appsv1.Deployment) {
@@ -124,6 +130,13 @@ func TestDeploymentUpdate(t *testing.T) {
 	d := old.DeepCopy()
 	d.Spec.Selector.MatchLabels["tier"] = "front"
 	sameErrors(t, Deployment.ValidateUpdate(d, old), `spec.selector: Invalid value: {"matchLabels":{"app":"web","tier":"front"}}: field is immutable`)
+
+	recursive := newDeployment(func(d *appsv1.Deployment) {
+		d.Spec.Template.Spec.SecurityContext = &corev1.PodSecurityContext{SELinuxChangePolicy: new(corev1.SELinuxChangePolicyRecursive)}
+	})
+	mounting := recursive.DeepCopy()
+	mounting.Spec.Template.Spec.SecurityContext.SELinuxChangePolicy = new(corev1.SELinuxChangePolicyMountOption)
+	sameErrors(t, Deployment.ValidateUpdate(mounting, recursive)) // a choice that was made before may change
 
 	old.Generation, old.Status.Replicas = 3, 2
 	for _, c := range []struct {

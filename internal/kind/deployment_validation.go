@@ -5,18 +5,24 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-func validateDeployment(d *appsv1.Deployment) field.ErrorList {
+// validateDeployment checks a Deployment; old is nil at creation.
+func validateDeployment(d, old *appsv1.Deployment) field.ErrorList {
+	var template *corev1.PodTemplateSpec
+	if old != nil {
+		template = &old.Spec.Template
+	}
 	path, spec := field.NewPath("spec"), &d.Spec
 	var errs field.ErrorList
 	if spec.Replicas != nil {
 		errs = append(errs, nonNegative(path.Child("replicas"), int64(*spec.Replicas))...)
 	}
-	errs = append(errs, validateReplicated(path, spec.Selector, &spec.Template)...)
+	errs = append(errs, validateReplicated(path, spec.Selector, &spec.Template, template)...)
 	errs = append(errs, validateStrategy(path.Child("strategy"), &spec.Strategy)...)
 	errs = append(errs, nonNegative(path.Child("minReadySeconds"), int64(spec.MinReadySeconds))...)
 	if spec.RevisionHistoryLimit != nil {
@@ -34,7 +40,7 @@ func validateDeployment(d *appsv1.Deployment) field.ErrorList {
 
 func validateDeploymentUpdate(obj, old Object) field.ErrorList {
 	d, was := obj.(*appsv1.Deployment), old.(*appsv1.Deployment)
-	errs := validateDeployment(d)
+	errs := validateDeployment(d, was)
 	return append(errs, immutable(field.NewPath("spec", "selector"), d.Spec.Selector, was.Spec.Selector)...)
 }
 

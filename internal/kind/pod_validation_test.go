@@ -34,6 +34,24 @@ func TestPodValidation(t *testing.T) {
 	runPodCases(t, []podCase{
 		{"good", func(*corev1.Pod) {}, nil},
 		{"no containers", func(p *corev1.Pod) { p.Spec.Containers = nil }, []string{"spec.containers: Required value"}},
+		{"rules of an init container without a policy", func(p *corev1.Pod) {
+			p.Spec.InitContainers = []corev1.Container{{Name: "i", Image: "i", RestartPolicyRules: []corev1.ContainerRestartRule{{}}}}
+		}, []string{"spec.initContainers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used"}},
+		{"claim of a static Pod", func(p *corev1.Pod) {
+			p.Annotations, p.Spec.NodeName = map[string]string{corev1.MirrorPodAnnotationKey: "x"}, "n1"
+			p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "A"}}
+		}, []string{"[]: Forbidden: static pods do not support resource claims"}},
+		{"names and classes in order", func(p *corev1.Pod) {
+			p.Spec.PriorityClassName, p.Spec.Subdomain = "A", "b.c"
+			p.Spec.ActiveDeadlineSeconds, p.Spec.Tolerations = new(int64(0)), []corev1.Toleration{{}}
+			p.Spec.PreemptionPolicy = new(corev1.PreemptionPolicy(""))
+		}, []string{
+			"spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+			`spec.subdomain: Invalid value: "b.c": must not contain dots`,
+			`spec.tolerations[0].operator: Invalid value: "": operator must be Exists when ` + "`key`" + ` is empty, which means "match all values and all keys"`,
+			`spec.priorityClassName: Invalid value: "A": ` + nameRule,
+			"spec.preemptionPolicy: Required value",
+		}},
 		{"restart policy", func(p *corev1.Pod) { p.Spec.RestartPolicy = "Sometimes" }, []string{
 			`spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"`}},
 		{"dns policy", func(p *corev1.Pod) { p.Spec.DNSPolicy = "x" }, []string{
@@ -193,6 +211,9 @@ func TestPodSecurity(t *testing.T) {
 			"spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
 			"spec.securityContext.supplementalGroups[0]: Invalid value: -2: must be between 0 and 2147483647, inclusive",
 		}},
+		{"labels by mounting", func(p *corev1.Pod) {
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{SELinuxChangePolicy: new(corev1.SELinuxChangePolicyMountOption)}
+		}, []string{`spec.securityContext.seLinuxChangePolicy: Unsupported value: "MountOption": supported values: "Recursive"`}},
 		{"shared processes", func(p *corev1.Pod) { p.Spec.ShareProcessNamespace, p.Spec.HostPID = new(true), true }, []string{
 			"spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled"}},
 		{"sysctls", func(p *corev1.Pod) {
@@ -260,7 +281,12 @@ func TestPodUpdate(t *testing.T) {
 		{"no image", none, func(p *corev1.Pod) { p.Spec.Containers[0].Image = "" }, []string{
 			"spec.containers[0].image: Required value", "spec.containers[0].image: Required value"}},
 		{"command", none, func(p *corev1.Pod) { p.Spec.Containers[0].Command = []string{"sh"} }, []string{only + "@@ "}},
-		{"node", none, func(p *corev1.Pod) { p.Spec.NodeName = "n1" }, []string{only + "@@ "}},
+		{"node", none, func(p *corev1.Pod) { p.Spec.NodeName = "n1" }, []string{only + "@@ -42,7 +42,7 @@\n" +
+			"  \"NodeSelector\": null,\n  \"ServiceAccountName\": \"\",\n  \"AutomountServiceAccountToken\": null,\n- \"NodeName\": \"\",\n+ \"NodeName\": \"n1\",\n" +
+			"  \"SecurityContext\": {\n   \"HostNetwork\": false,\n   \"HostPID\": false,\n"}},
+		{"gate twice", none, func(p *corev1.Pod) { p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "a"}, {Name: "a"}} }, []string{
+			`spec.schedulingGates[1]: Duplicate value: "a"`,
+			"spec.schedulingGates[1].name: Forbidden: only deletion is allowed, but found new scheduling gate 'a'"}},
 		{"container added", none, func(p *corev1.Pod) {
 			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "b", Image: "b"})
 		}, []string{"spec.containers: Forbidden: pod updates may not add or remove containers"}},
@@ -352,88 +378,5 @@ func TestEphemeralUpdate(t *testing.T) {
 			defaultPod(pod)
 			sameErrors(t, Pod.Subresource("ephemeralcontainers").ValidateUpdate(pod, old), c.want...)
 		})
-	}
-}
-
-func TestPodStatusUpdate(t *testing.T) {
-	ended := func(code int32) []corev1.ContainerStatus {
-		return []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code}}}}
-	}
-	running := []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
-	const stays = "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"
-	cases := []struct {
-		name        string
-		old, change func(*corev1.Pod)
-		want        []string
-	}{
-		{"restart", func(p *corev1.Pod) { p.Status.ContainerStatuses = ended(0) }, func(p *corev1.Pod) { p.Status.ContainerStatuses = running }, nil},
-		{"restart of Never", func(p *corev1.Pod) { p.Spec.RestartPolicy, p.Status.ContainerStatuses = "Never", ended(1) },
-			func(p *corev1.Pod) { p.Status.ContainerStatuses = running }, []string{stays}},
-		{"restart of OnFailure after success", func(p *corev1.Pod) { p.Spec.RestartPolicy, p.Status.ContainerStatuses = "OnFailure", ended(0) },
-			func(p *corev1.Pod) { p.Status.ContainerStatuses = running }, []string{stays}},
-		{"restart of OnFailure after failure", func(p *corev1.Pod) { p.Spec.RestartPolicy, p.Status.ContainerStatuses = "OnFailure", ended(1) },
-			func(p *corev1.Pod) { p.Status.ContainerStatuses = running }, nil},
-		{"restart by a rule", func(p *corev1.Pod) {
-			p.Spec.RestartPolicy, p.Status.ContainerStatuses = "Never", ended(42)
-			p.Spec.Containers[0].RestartPolicy = new(corev1.ContainerRestartPolicyNever)
-			p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{Action: "Restart", ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: "In", Values: []int32{42}}}}
-		}, func(p *corev1.Pod) { p.Status.ContainerStatuses = running }, nil},
-		{"qos", func(p *corev1.Pod) { p.Status.QOSClass = "Burstable" }, func(p *corev1.Pod) { p.Status.QOSClass = "Guaranteed" }, []string{
-			`status.qosClass: Invalid value: "Guaranteed": field is immutable`}},
-		{"addresses", func(*corev1.Pod) {}, func(p *corev1.Pod) {
-			p.Status.PodIPs = []corev1.PodIP{{IP: "10.0.0.1"}, {IP: "10.0.0.2"}}
-			p.Status.HostIP, p.Status.HostIPs = "10.0.0.9", []corev1.HostIP{{IP: "10.0.0.8"}}
-		}, []string{
-			`status.podIPs: Invalid value: [{"IP":"10.0.0.1"},{"IP":"10.0.0.2"}]: may specify no more than one IP for each IP family`,
-			"status.hostIPs[0].ip: Invalid value: \"10.0.0.8\": must be equal to `hostIP`",
-		}},
-		{"nominated when bound", func(p *corev1.Pod) { p.Spec.NodeName = "n1" }, func(p *corev1.Pod) { p.Status.NominatedNodeName = "n2" }, []string{
-			"status.nominatedNodeName: Forbidden: may not be set on pods that are already bound to a node"}},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			old := newPod(c.old)
-			pod := old.DeepCopy()
-			c.change(pod)
-			sameErrors(t, Pod.Subresource("status").ValidateUpdate(pod, old), c.want...)
-		})
-	}
-}
-
-func TestPodWarnings(t *testing.T) {
-	pod := newPod(func(p *corev1.Pod) {
-		p.Name = "web.0"
-		p.Annotations = map[string]string{"scheduler.alpha.kubernetes.io/critical-pod": ""}
-		p.Spec.Volumes = []corev1.Volume{{Name: "g", VolumeSource: corev1.VolumeSource{GitRepo: &corev1.GitRepoVolumeSource{}}}}
-		p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "a"}, {Name: "a"}}
-		p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "A", Value: "1"}, {Name: "A", Value: "2"}, {Name: "A", Value: "$(A)3"}}
-		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, Name: "a"}, {ContainerPort: 80, Name: "b"}}
-		p.Spec.Containers[0].Resources.Limits = resources("memory", "100m")
-		p.Spec.TerminationGracePeriodSeconds = new(int64(-1))
-		p.Spec.NodeSelector = map[string]string{"beta.kubernetes.io/arch": "arm64"}
-		p.Spec.Affinity = nodeNeeds("beta.kubernetes.io/os")
-		p.Spec.Affinity.PodAntiAffinity = &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{}}}
-		p.Spec.HostAliases = []corev1.HostAlias{{IP: "2001:DB8::1"}}
-	})
-	want := []string{
-		"metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]",
-		`spec.nodeSelector[beta.kubernetes.io/arch]: deprecated since v1.14; use "kubernetes.io/arch" instead`,
-		`spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key: beta.kubernetes.io/os is deprecated since v1.14; use "kubernetes.io/os" instead`,
-		`metadata.annotations[scheduler.alpha.kubernetes.io/critical-pod]: non-functional in v1.16+; use the "priorityClassName" field instead`,
-		"spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+",
-		`spec.imagePullSecrets[1].name: duplicate name "a"`,
-		`spec.containers[0].resources.limits[memory]: fractional byte value "100m" is invalid, must be an integer`,
-		`spec.containers[0].resources.requests[memory]: fractional byte value "100m" is invalid, must be an integer`,
-		`spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply`,
-		"spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]",
-		"spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].labelSelector: a null labelSelector results in matching no pod",
-		`spec.hostAliases[0].ip: IPv6 address "2001:DB8::1" should be in RFC 5952 canonical format ("2001:db8::1")`,
-	}
-	got := Pod.Warnings(pod, nil)
-	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
-		t.Errorf("warnings:\n%s\nwant:\n%s", g, w)
-	}
-	if got := Pod.Warnings(pod, pod); got != nil {
-		t.Errorf("warnings of an update: %q", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,7 +35,7 @@ var ReplicaSet = &Kind{
 		dropDisabled(&rs.Spec.Template.Spec)
 	},
 	PrepareUpdate:  prepareReplicaSetUpdate,
-	Validate:       newMetaFirst(apivalidation.NameIsDNSSubdomain, func(obj Object) field.ErrorList { return validateReplicaSet(obj.(*appsv1.ReplicaSet)) }),
+	Validate:       newMetaFirst(apivalidation.NameIsDNSSubdomain, func(obj Object) field.ErrorList { return validateReplicaSet(obj.(*appsv1.ReplicaSet), nil) }),
 	ValidateUpdate: metaUpdateFirst(validateReplicaSetUpdate),
 	Warnings: func(obj, old Object) []string {
 		return templateWarnings(obj, old, &obj.(*appsv1.ReplicaSet).Spec.Template)
@@ -80,19 +81,24 @@ func prepareReplicaSetUpdate(obj, old Object) {
 	}
 }
 
-func validateReplicaSet(rs *appsv1.ReplicaSet) field.ErrorList {
+// validateReplicaSet checks a ReplicaSet; old is nil at creation.
+func validateReplicaSet(rs, old *appsv1.ReplicaSet) field.ErrorList {
+	var template *corev1.PodTemplateSpec
+	if old != nil {
+		template = &old.Spec.Template
+	}
 	path := field.NewPath("spec")
 	var errs field.ErrorList
 	if rs.Spec.Replicas != nil {
 		errs = append(errs, nonNegative(path.Child("replicas"), int64(*rs.Spec.Replicas))...)
 	}
 	errs = append(errs, nonNegative(path.Child("minReadySeconds"), int64(rs.Spec.MinReadySeconds))...)
-	return append(errs, validateReplicated(path, rs.Spec.Selector, &rs.Spec.Template)...)
+	return append(errs, validateReplicated(path, rs.Spec.Selector, &rs.Spec.Template, template)...)
 }
 
 func validateReplicaSetUpdate(obj, old Object) field.ErrorList {
 	rs, was := obj.(*appsv1.ReplicaSet), old.(*appsv1.ReplicaSet)
-	errs := validateReplicaSet(rs)
+	errs := validateReplicaSet(rs, was)
 	return append(errs, immutable(field.NewPath("spec", "selector"), rs.Spec.Selector, was.Spec.Selector)...)
 }
 

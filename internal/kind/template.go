@@ -14,12 +14,16 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// validateTemplate checks a Pod template of any workload.
-func validateTemplate(path *field.Path, t *corev1.PodTemplateSpec) field.ErrorList {
+// validateTemplate checks a Pod template of any workload. old is nil at creation.
+func validateTemplate(path *field.Path, t, old *corev1.PodTemplateSpec) field.ErrorList {
+	var of podIdentity
+	if old != nil {
+		of.old = &old.Spec
+	}
 	errs := metavalidation.ValidateLabels(t.Labels, path.Child("labels"))
 	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, path.Child("annotations"))...)
 	errs = append(errs, validatePodAnnotations(path.Child("annotations"), t.Annotations, &t.Spec)...)
-	errs = append(errs, validatePodSpec(path.Child("spec"), &t.Spec, podIdentity{})...)
+	errs = append(errs, validatePodSpec(path.Child("spec"), &t.Spec, of)...)
 	errs = append(errs, validateProfilesMatch(path.Child("spec"), t.Annotations, &t.Spec)...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(path.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template"))
@@ -29,7 +33,7 @@ func validateTemplate(path *field.Path, t *corev1.PodTemplateSpec) field.ErrorLi
 
 // validateReplicated checks a template and the selector that must find what is
 // made of it, as Deployments and ReplicaSets have them.
-func validateReplicated(path *field.Path, s *metav1.LabelSelector, t *corev1.PodTemplateSpec) field.ErrorList {
+func validateReplicated(path *field.Path, s *metav1.LabelSelector, t, old *corev1.PodTemplateSpec) field.ErrorList {
 	var errs field.ErrorList
 	at := path.Child("selector")
 	if s == nil {
@@ -48,7 +52,7 @@ func validateReplicated(path *field.Path, s *metav1.LabelSelector, t *corev1.Pod
 	if !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
 		errs = append(errs, field.Invalid(at.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
 	}
-	errs = append(errs, validateTemplate(at, t)...)
+	errs = append(errs, validateTemplate(at, t, old)...)
 	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
 		errs = append(errs, field.NotSupported(at.Child("spec", "restartPolicy"), t.Spec.RestartPolicy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}

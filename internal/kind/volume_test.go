@@ -2,6 +2,7 @@ package kind
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,15 @@ func TestVolumeValidation(t *testing.T) {
 	}
 	items := []corev1.KeyToPath{{Key: "a", Path: "x"}}
 	const at = "spec.volumes[0]"
+	const claimSpec = at + ".ephemeral.volumeClaimTemplate.spec"
+	claim := func(change func(*corev1.PersistentVolumeClaimSpec)) func(*corev1.Pod) {
+		spec := corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			Resources:   corev1.VolumeResourceRequirements{Requests: resources("storage", "1Gi")},
+		}
+		change(&spec)
+		return volume(corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{VolumeClaimTemplate: &corev1.PersistentVolumeClaimTemplate{Spec: spec}}})
+	}
 	runPodCases(t, []podCase{
 		{"names", func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{{}, {Name: "a.b"}, {Name: "c"}, {Name: "c"}} }, []string{
 			"spec.volumes[0].name: Required value",
@@ -113,6 +123,40 @@ func TestVolumeValidation(t *testing.T) {
 			"spec.volumes[2].vsphereVolume.volumePath: Required value",
 			"spec.volumes[3].gitRepo.repository: Required value", `spec.volumes[3].gitRepo.directory: Invalid value: "/a": must be a relative path`,
 			"spec.volumes[4].scaleIO.volumeName: Required value",
+		}},
+		{"surplus types by upstream's names", volume(corev1.VolumeSource{
+			HostPath: &corev1.HostPathVolumeSource{Path: "/"}, GCEPersistentDisk: &corev1.GCEPersistentDiskVolumeSource{},
+			CephFS: &corev1.CephFSVolumeSource{}, DownwardAPI: &corev1.DownwardAPIVolumeSource{},
+		}), []string{
+			at + ".gcePersistentDisk: Forbidden: may not specify more than 1 volume type",
+			at + ".cephFS: Forbidden: may not specify more than 1 volume type",
+			at + ".downwarAPI: Forbidden: may not specify more than 1 volume type",
+		}},
+		{"gce", volume(corev1.VolumeSource{GCEPersistentDisk: &corev1.GCEPersistentDiskVolumeSource{}}), []string{at + ".persistentDisk.pdName: Required value"}},
+		{"iscsi name", volume(corev1.VolumeSource{ISCSI: &corev1.ISCSIVolumeSource{
+			TargetPortal: strings.Repeat("p", 63), IQN: "iqn.2001-04.com.example:a", InitiatorName: new("iqn.2001-04.com.example:a"),
+		}}), []string{at + `.name: Invalid value: "v": Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.`}},
+		{"claim filled with nothing", claim(func(s *corev1.PersistentVolumeClaimSpec) { s.DataSourceRef = &corev1.TypedObjectReference{} }), []string{
+			claimSpec + ".dataSourceRef.name: Required value", claimSpec + ".dataSourceRef.kind: Required value",
+			claimSpec + `.dataSourceRef: Invalid value: "": must be 'PersistentVolumeClaim' when referencing the default apiGroup`,
+		}},
+		{"claim filled with two things", claim(func(s *corev1.PersistentVolumeClaimSpec) {
+			s.DataSource = &corev1.TypedLocalObjectReference{Kind: "PersistentVolumeClaim", Name: "a"}
+			s.DataSourceRef = &corev1.TypedObjectReference{Kind: "PersistentVolumeClaim", Name: "b"}
+		}), []string{claimSpec + ": Invalid value: {}: must match dataSourceRef"}},
+		{"claim filled from elsewhere", claim(func(s *corev1.PersistentVolumeClaimSpec) {
+			s.DataSource = &corev1.TypedLocalObjectReference{APIGroup: new("A"), Kind: "x", Name: "a"}
+			s.DataSourceRef = &corev1.TypedObjectReference{APIGroup: new("a"), Kind: "x", Name: "a", Namespace: new("ns")}
+		}), []string{
+			claimSpec + `.dataSource.apiGroup: Invalid value: "A": ` + nameRule,
+			claimSpec + ": Invalid value: {}: may not be specified when dataSourceRef.namespace is specified",
+		}},
+		{"modes of a claim", claim(func(s *corev1.PersistentVolumeClaimSpec) {
+			s.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod, "x"}
+			s.VolumeAttributesClassName = new("A")
+		}), []string{
+			claimSpec + `.accessModes: Unsupported value: "x": supported values: "ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"`,
+			claimSpec + `.volumeAttributesClassName: Invalid value: "A": ` + nameRule,
 		}},
 		{"iscsi", volume(corev1.VolumeSource{ISCSI: &corev1.ISCSIVolumeSource{TargetPortal: "t", IQN: "iqn.a", Lun: 256}}), []string{
 			at + `.iscsi.iqn: Invalid value: "iqn.a": must be valid format`,
