@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/skiff-sh/skiff/e2e/bench/load"
 )
@@ -86,7 +88,9 @@ func (b *bench) configMapsWith(ctx context.Context, clients int) error {
 // listed is how many ConfigMaps a list has.
 const listed = 1000
 
-// list measures one client that lists ConfigMaps, its decoding included.
+// list measures one client that lists ConfigMaps: its decoding included, without any
+// (the body read and unpacked), and in protobuf, which client-go's own types take where
+// they are left to choose.
 func (b *bench) list(ctx context.Context) error {
 	const namespace = "list"
 	for _, s := range b.sides {
@@ -101,14 +105,38 @@ func (b *bench) list(ctx context.Context) error {
 		}
 	}
 	return b.turns(func(_ int, s *side) error {
-		return b.measure(s, "list_1000", func() (load.Outcome, error) {
-			return load.Run(ctx, 1, b.spell, func(ctx context.Context, _, _ int) error {
-				list, err := s.client.CoreV1().ConfigMaps(namespace).List(ctx, metav1.ListOptions{})
-				if err == nil && len(list.Items) < listed {
-					err = fmt.Errorf("a list of %d ConfigMaps, not %d", len(list.Items), listed)
-				}
+		config := load.Own(s.config)
+		config.ContentType = runtime.ContentTypeProtobuf
+		protobuf, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return err
+		}
+		for _, way := range []struct {
+			name string
+			do   func(ctx context.Context) error
+		}{
+			{"list_1000", func(ctx context.Context) error { return listAll(ctx, s.client, namespace) }},
+			{"list_1000_protobuf", func(ctx context.Context) error { return listAll(ctx, protobuf, namespace) }},
+			{"list_1000_raw", func(ctx context.Context) error {
+				_, err := s.client.CoreV1().RESTClient().Get().Namespace(namespace).Resource("configmaps").DoRaw(ctx)
 				return err
+			}},
+		} {
+			err := b.measure(s, way.name, func() (load.Outcome, error) {
+				return load.Run(ctx, 1, b.spell, func(ctx context.Context, _, _ int) error { return way.do(ctx) })
 			})
-		})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+}
+
+func listAll(ctx context.Context, client kubernetes.Interface, namespace string) error {
+	list, err := client.CoreV1().ConfigMaps(namespace).List(ctx, metav1.ListOptions{})
+	if err == nil && len(list.Items) < listed {
+		err = fmt.Errorf("a list of %d ConfigMaps, not %d", len(list.Items), listed)
+	}
+	return err
 }
