@@ -156,10 +156,15 @@ func TestDeletePodGracefully(t *testing.T) {
 
 func TestDeletePodAtOnce(t *testing.T) {
 	c := newCluster(t)
-	c.create(kind.Pod, pod("unbound"))
-	if _, gone := c.delete(kind.Pod, "default", "unbound", metav1.DeleteOptions{}); !gone {
+	created := c.create(kind.Pod, pod("unbound"))
+	last, gone := c.delete(kind.Pod, "default", "unbound", metav1.DeleteOptions{})
+	if !gone {
 		t.Error("a Pod on no node waits for its grace period")
 	}
+	if last.GetDeletionTimestamp() == nil || *last.GetDeletionGracePeriodSeconds() != 0 || last.GetGeneration() != created.GetGeneration()+1 {
+		t.Errorf("the last that is seen of the Pod says nothing of its end: %+v", last)
+	}
+	c.isGone(kind.Pod, "default", "unbound")
 	p := pod("held", onNode("n1"))
 	p.Finalizers = []string{"example.com/hold"}
 	c.create(kind.Pod, p)
@@ -175,6 +180,9 @@ func TestDeletePodAtOnce(t *testing.T) {
 	obj, gone := c.delete(kind.Pod, "default", "held", grace(0))
 	if gone || *obj.GetDeletionGracePeriodSeconds() != 0 {
 		t.Fatalf("gone %v with a finalizer, grace %d", gone, *obj.GetDeletionGracePeriodSeconds())
+	}
+	if obj, _ = c.delete(kind.Pod, "default", "held", propagate(metav1.DeletePropagationOrphan)); len(obj.GetFinalizers()) != 1 {
+		t.Errorf("finalizers %v after another deletion of a Pod that has no grace left", obj.GetFinalizers())
 	}
 	release()
 	c.isGone(kind.Pod, "default", "held")

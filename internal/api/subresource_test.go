@@ -33,7 +33,8 @@ func TestBind(t *testing.T) {
 	if p.Spec.NodeName != "n1" || p.Annotations["from"] != "binding" || p.Labels[corev1.LabelTopologyZone] != "cellar" || b.Labels != nil {
 		t.Errorf("pod %+v", p)
 	}
-	if len(p.Status.Conditions) != 1 || p.Status.Conditions[0].Type != corev1.PodScheduled || p.Status.Conditions[0].Status != corev1.ConditionTrue {
+	if len(p.Status.Conditions) != 1 || p.Status.Conditions[0].Type != corev1.PodScheduled || p.Status.Conditions[0].Status != corev1.ConditionTrue ||
+		p.Status.Conditions[0].ObservedGeneration != 0 {
 		t.Errorf("conditions %+v", p.Status.Conditions)
 	}
 	err := c.Bind(ctx, to(kind.Pod, "default", "p"), binding("p", "n2"))
@@ -98,6 +99,27 @@ func TestEvict(t *testing.T) {
 		t.Errorf("conditions %+v", p.Status.Conditions)
 	}
 	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "q"), eviction), metav1.StatusReasonBadRequest, "name in URL does not match name in Eviction object")
+	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), &policyv1.Eviction{}), metav1.StatusReasonBadRequest, "name in URL does not match name in Eviction object")
+	ignoring := &policyv1.Eviction{ObjectMeta: eviction.ObjectMeta, DeleteOptions: &metav1.DeleteOptions{IgnoreStoreReadErrorWithClusterBreakingPotential: new(true)}}
+	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), ignoring), metav1.StatusReasonInvalid, "can not be set for pod eviction, try after removing the option")
+}
+
+// TestEvictPending: why it ends is noted in a Pod that has not begun, too.
+func TestEvictPending(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.Pod, pod("p", onNode("n1")))
+	eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: "p"}}
+	dry := to(kind.Pod, "default", "p")
+	dry.DryRun = true
+	for _, req := range []api.Request{dry, to(kind.Pod, "default", "p")} {
+		if err := c.Evict(context.Background(), req, eviction); err != nil {
+			t.Fatal(err)
+		}
+		p := c.get(kind.Pod, "default", "p").(*corev1.Pod)
+		if noted := len(p.Status.Conditions) > 0 && p.Status.Conditions[0].Type == corev1.DisruptionTarget; noted == req.DryRun || (p.DeletionTimestamp != nil) == req.DryRun {
+			t.Errorf("dry run %v: %+v", req.DryRun, p)
+		}
+	}
 }
 
 func TestScale(t *testing.T) {
