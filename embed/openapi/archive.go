@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha512"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -27,7 +26,7 @@ type part struct {
 	data []byte // JSON of version 3, or what it is in the document's form
 }
 
-// Index returns the index of the archive's documents, in order.
+// Index returns the index of the archive's documents.
 func (a *Archive) Index() ([]byte, error) {
 	lines, err := unpack(a.Documents)
 	if err != nil {
@@ -39,7 +38,6 @@ func (a *Archive) Index() ([]byte, error) {
 			names = append(names, string(name))
 		}
 	}
-	slices.Sort(names)
 	var index bytes.Buffer
 	for _, name := range names {
 		data, err := a.Document(name, false)

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 )
 
 // version is the release of the API that the documents describe.
@@ -17,7 +15,6 @@ func (a *Archive) Document(name string, protobuf bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(paths, func(a, b part) int { return strings.Compare(a.name, b.name) })
 	d := document{
 		head:    map[string]any{"info": map[string]any{"title": "Kubernetes", "version": version}},
 		paths:   paths,

@@ -199,7 +199,7 @@ func writeCached(w http.ResponseWriter, r *http.Request, code int, b *bytes.Buff
 	header["Cache-Control"] = cache
 	if b.Len() > gzipAbove && acceptsGzip(r) {
 		header["Content-Encoding"] = []string{"gzip"}
-		header["Vary"] = []string{"Accept-Encoding"}
+		header["Vary"] = append(header["Vary"], "Accept-Encoding") // who caches an answer looks at all of them
 		w.WriteHeader(code)
 		z := compressors.Get().(*gzip.Writer)
 		z.Reset(patiently(w))

@@ -42,6 +42,11 @@ func (d fewDocuments) Document(name string, protobuf bool) ([]byte, error) {
 	return fmt.Appendf(nil, "%s %t", name, protobuf), nil
 }
 
+// largeDocuments are worth compressing.
+type largeDocuments struct{ fewDocuments }
+
+func (d largeDocuments) Document(string, bool) ([]byte, error) { return make([]byte, 1<<20), nil }
+
 func TestOpenAPIDocument(t *testing.T) {
 	h := New(Config{OpenAPI: fewDocuments{"v2", "v3/apis/apps/v1"}})
 	ask := func(path string, header ...string) *httptest.ResponseRecorder {
@@ -77,6 +82,11 @@ func TestOpenAPIDocument(t *testing.T) {
 			t.Errorf("%s %q: %d %q %v", c.path, c.header, w.Code, w.Body, got)
 		}
 	}
+	h.OpenAPI = largeDocuments{fewDocuments{"v2"}}
+	if vary := ask("/openapi/v2", "Accept-Encoding", "gzip").Header()["Vary"]; len(vary) != 2 || vary[0] != "Accept" {
+		t.Errorf("a compressed document varies with %q", vary)
+	}
+	h.OpenAPI = fewDocuments{"v2", "v3/apis/apps/v1"}
 	old := ask("/openapi/v3/apis/apps/v1?hash=OTHER")
 	if to := old.Header().Get("Location"); old.Code != 301 || to != "/openapi/v3/apis/apps/v1?hash=HASH+OF+v3%2Fapis%2Fapps%2Fv1" {
 		t.Errorf("an old address: %d %s", old.Code, to)
