@@ -200,7 +200,7 @@ func TestImpersonationNeedsAUser(t *testing.T) {
 		{"Impersonate-User", "", 200, ""},
 		{"Impersonate-Foo", "x", 200, ""},
 		{"Impersonate-User", "bob", 200, ""},
-		{"Impersonate-Group", "g", 400, `requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"g\"}, Extra:map[string][]string(nil)} without impersonating a user name`},
+		{"Impersonate-Group", "g", 400, `user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"g\"}, Extra:map[string][]string(nil)} without impersonating a user name`},
 		{"Impersonate-Uid", "1", 400, "without impersonating a user name"},
 		{"Impersonate-Extra-Foo", "x", 400, "without impersonating a user name"},
 	} {
