@@ -47,7 +47,7 @@ func TestWatchesLeaveNothing(t *testing.T) {
 	goroutines, heap := settle(t, 0, 0)
 	comeAndGo(t, c, watchers, change)
 	after, used := settle(t, goroutines+20, heap+(4<<20))
-	t.Logf("goroutines: %d, then %d; heap in use: %d KiB, then %d", goroutines, after, heap>>10, used>>10)
+	t.Logf("goroutines: %d, then %d; live heap: %d KiB, then %d", goroutines, after, heap>>10, used>>10)
 	if after > goroutines+20 {
 		t.Errorf("%d goroutines more than before", after-goroutines)
 		stacks := make([]byte, 1<<20)
@@ -72,12 +72,12 @@ func settle(t *testing.T, goroutines int, heap uint64) (int, uint64) {
 		runtime.GC() // what pools keep goes with the second
 		runtime.ReadMemStats(&stats)
 		n := runtime.NumGoroutine()
-		if n <= goroutines && stats.HeapInuse <= heap {
-			return n, stats.HeapInuse
+		if n <= goroutines && stats.HeapAlloc <= heap {
+			return n, stats.HeapAlloc
 		}
 		select {
 		case <-deadline:
-			return n, stats.HeapInuse
+			return n, stats.HeapAlloc
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

@@ -100,12 +100,22 @@ func (h *Handler) mayAsk(w *statusWriter, r *http.Request) bool {
 	return true
 }
 
+// maxWithdrawn is how many requests a connection may withdraw before anybody has looked
+// at them: more is no mistake (CVE-2023-44487).
+const maxWithdrawn = 100
+
 // mayAskMore counts a request, and says whether its connection may have one more: the
 // more requests there are in all, the fewer. Each has one at least.
 func (h *Handler) mayAskMore(w *statusWriter, r *http.Request) bool {
 	c, _ := r.Context().Value(connKey{}).(*clientConn)
 	if c == nil || r.ProtoMajor != 2 {
 		return true
+	}
+	if r.Context().Err() != nil {
+		if c.withdrawn.Add(1) > maxWithdrawn {
+			_ = c.Conn.Close()
+		}
+		return false
 	}
 	all, own := h.running.Add(1), c.running.Add(1)
 	w.hold(func() {

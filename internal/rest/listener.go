@@ -152,14 +152,15 @@ func (d *Door) let(c *clientConn) (out *clientConn) {
 // clientConn is one client's connection.
 type clientConn struct {
 	net.Conn
-	door    *Door
-	stuck   atomic.Bool
-	known   atomic.Bool
-	running atomic.Int64 // requests by HTTP/2 that do not last
-	asked   atomic.Bool  // a request is under way
-	begun   atomic.Int64 // bytes since the last request ended
-	long    atomic.Bool  // it has one of the places for long beginnings
-	hurry   *time.Timer  // until when; set before long is
+	door      *Door
+	stuck     atomic.Bool
+	known     atomic.Bool
+	running   atomic.Int64 // requests by HTTP/2 that do not last
+	withdrawn atomic.Int64 // requests by HTTP/2 that were reset before they were looked at
+	asked     atomic.Bool  // a request is under way
+	begun     atomic.Int64 // bytes since the last request ended
+	long      atomic.Bool  // it has one of the places for long beginnings
+	hurry     *time.Timer  // until when; set before long is
 
 	at    *list.List    // strangers, idle or nil; guarded by the door's mu
 	place *list.Element // in it

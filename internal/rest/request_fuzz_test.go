@@ -125,7 +125,7 @@ func isStream(path, query string) bool {
 
 // A JSON patch is as long as its decoded list, and nothing weighs less than nothing.
 func FuzzWeight(f *testing.F) {
-	for _, seed := range []string{"[]", " [ ] ", `[{}]`, `[{},{}]`, `[1,"a,]\"",[2,3],{"x":[1,2]}]`, `[{"op":"add","path":"/a","value":[1,2]}]`, "{", "[[", "]", `"`, `"\`, "a: [b, {c: d}]"} {
+	for _, seed := range []string{"[]", " [ ] ", "[0 ]", `["a"]`, `[{}]`, `[{},{}]`, `[1,"a,]\"",[2,3],{"x":[1,2]}]`, `[{"op":"add","path":"/a","value":[1,2]}]`, "{", "[[", "]", `"`, `"\`, "a: [b, {c: d}]"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

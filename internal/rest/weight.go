@@ -102,11 +102,15 @@ func countOperations(data []byte) (n int) {
 				n++
 			}
 		case '"':
+			empty = empty && depth != 1
 			for i++; i < len(data) && data[i] != '"'; i++ {
 				if data[i] == '\\' {
 					i++
 				}
 			}
+		case ' ', '\t', '\r', '\n':
+		default:
+			empty = empty && depth != 1
 		}
 	}
 	if empty {
