@@ -30,7 +30,7 @@ func (q *request) route() error {
 // methodAllowed says whether there is such a verb for what the path names.
 func (q *request) methodAllowed() bool {
 	switch {
-	case q.Method == http.MethodHead:
+	case q.Method == http.MethodHead, q.Method == http.MethodOptions:
 		return q.connects()
 	case q.subresource != "":
 		return slices.Contains(q.res.kind.Subresource(q.subresource).Verbs, q.verb)

@@ -31,6 +31,8 @@ func TestRouting(t *testing.T) {
 		{"GET", "/healthz/", nil, 404, "404 page not found"},
 		{"HEAD", one, nil, 405, ""},
 		{"HEAD", "/version", nil, 405, ""},
+		{"OPTIONS", one, nil, 405, ""},
+		{"OPTIONS", "/api/v1/namespaces/default/pods/a:b:c:d/proxy/x", nil, 400, "invalid pod request"},
 		{"POST", "/healthz", nil, 200, "ok"},
 		{"POST", one, nil, 405, "the server does not allow this method"},
 		{"PUT", "/api/v1/namespaces/default/configmaps", nil, 405, "the server does not allow this method"},
