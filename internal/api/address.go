@@ -149,7 +149,8 @@ func (r *addressRange) pick(c *claims) (netip.Addr, error) {
 	return r.at(n), err
 }
 
-// take claims the address that was asked for, which is one of the family.
+// take claims the address that was asked for, which is one of the family. A dry
+// run looks only at the range, as upstream's does.
 func (r *addressRange) take(c *claims, text string) error {
 	ip, err := netip.ParseAddr(text)
 	switch {
@@ -159,7 +160,7 @@ func (r *addressRange) take(c *claims, text string) error {
 		return fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, r.prefix)
 	case !r.gives(ip):
 		return errAddressElsewhere
-	case !c.take(addressClaim(ip)):
+	case !c.take(addressClaim(ip)) && !c.dry:
 		return errAddressClaimed
 	}
 	return nil
@@ -195,9 +196,10 @@ func (p ports) pick(c *claims) (int32, error) {
 	return p.first + int32(n), err
 }
 
-// take claims the port that was asked for.
+// take claims the port that was asked for. A dry run looks only at who has it, as
+// upstream's does.
 func (p ports) take(c *claims, port int32) error {
-	if port < p.first || uint64(port-p.first) >= p.size {
+	if !c.dry && (port < p.first || uint64(port-p.first) >= p.size) {
 		return fmt.Errorf("provided port is not in the valid range. The range of valid ports is %d-%d", p.first, p.first+int32(p.size)-1)
 	}
 	if !c.take(portClaim(port)) {

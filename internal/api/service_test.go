@@ -227,6 +227,9 @@ func TestServiceDryRun(t *testing.T) {
 	}
 	_, err = c.Create(context.Background(), req, service("web", clusterIP("10.44.0.1")))
 	wantStatus(t, err, metav1.StatusReasonInvalid, "the provided IP (10.44.0.1) is not in the valid range. The range of valid IPs is 10.43.0.0/16")
+	if _, err := c.Create(context.Background(), req, service("web", onPort(101))); err != nil {
+		t.Errorf("a dry run with a port out of range: %v", err)
+	}
 	if got := append(c.claimed("clusterips"), c.claimed("nodeports")...); len(got) != 0 {
 		t.Errorf("claimed %v", got)
 	}
