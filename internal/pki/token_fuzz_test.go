@@ -6,7 +6,7 @@ import "testing"
 func FuzzToken(f *testing.F) {
 	for _, seed := range []string{
 		"", "K10", "K10" + digest + "::abcdef.0123456789abcdef", "K10" + digest + "::server:password", "K10" + digest + "::node:password",
-		"abcdef.0123456789abcdef", "server:password", " K10" + digest + "::server:a\n", "::", "K10::", "K10" + digest, "server:", ":", ".", "a.b", "\x00", "K10\xff",
+		"abcdef.0123456789abcdef", "server:password", " K10" + digest + "::server:a\n", "::", "K10::", "K10" + digest, "server:", ":", ".", "a.b", "\x00", "K10\xff", "//",
 	} {
 		f.Add(seed)
 	}

@@ -48,7 +48,7 @@ func mistaken(text string) error {
 		return errors.New("it is a PEM file, such as a key or a certificate")
 	case strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") == 2:
 		return errors.New("it is a service account's token, with which no machine joins")
-	case strings.Contains(text, "://"):
+	case !strings.HasPrefix(text, ServerUser+":") && strings.Contains(text, "://"):
 		return errors.New("it is an address: name that with --server")
 	case strings.HasPrefix(text, "/") && strings.HasSuffix(text, "token"): // a password may begin so, too
 		return errors.New("it is a file's path: name that with --token-file")
