@@ -45,7 +45,7 @@ type Config struct {
 	Inside Inside
 	// Tunnel takes the tunnel of a node that asks for one (optional).
 	Tunnel func(w http.ResponseWriter, r *http.Request, node string)
-	// OpenAPI holds the documents of /openapi/v3 (optional).
+	// OpenAPI holds the documents below /openapi (optional).
 	OpenAPI OpenAPI
 	// Checks are asked by /healthz, /livez and /readyz, in this order.
 	Checks []Check
