@@ -50,7 +50,7 @@ func main() {
 	flag.StringVar(&o.reports, "reports", "build/twin", "directory for the differences of each resource")
 	flag.BoolVar(&o.documents, "documents", false, "only compare what upstream publishes")
 	flag.StringVar(&o.module, "module", "e2e/twin/apiserver", "directory of the module that kube-apiserver is built from")
-	flag.IntVar(&o.proof, "proof", 0, "take so many rules out of skiff, one at a time, and see that each is missed")
+	flag.IntVar(&o.proof, "proof", 0, "take so many rules out of skiff, one after the other, and see that each is missed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -24,6 +24,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -158,6 +159,7 @@ type process struct {
 	name    string
 	command *exec.Cmd
 	log     string
+	waiting sync.WaitGroup
 	ended   chan struct{} // closed when it has
 }
 
@@ -176,7 +178,7 @@ func start(log, program string, more, arguments []string) (*process, error) {
 	if err := p.command.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w (scripts/upstream.sh builds kube-apiserver and etcd, make build skiff)", p.name, err)
 	}
-	go p.wait() // ends with the process, which end waits for
+	p.waiting.Go(p.wait)
 	return p, nil
 }
 
@@ -201,13 +203,12 @@ func (p *process) end() error {
 	_ = p.command.Process.Signal(syscall.SIGTERM) // it may have ended already
 	select {
 	case <-p.ended:
-		return nil
 	case <-time.After(10 * time.Second):
+		if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
 	}
-	if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	<-p.ended
+	p.waiting.Wait()
 	return nil
 }
 
