@@ -118,7 +118,8 @@ func runSuite(ctx context.Context, p place, c *cluster, o options, out io.Writer
 // command is ginkgo with upstream's suite.
 func (o options) command(p place, kubeconfig string) []string {
 	args := []string{
-		p.built("ginkgo"), "--no-color", "--silence-skips", "--label-filter=" + conformance,
+		// Without the interceptor, what a process says that panics is not lost.
+		p.built("ginkgo"), "--no-color", "--silence-skips", "--output-interceptor-mode=none", "--label-filter=" + conformance,
 		fmt.Sprintf("--procs=%d", o.procs), "--timeout=" + o.timeout.String(),
 	}
 	if o.focus != nil {
