@@ -77,7 +77,7 @@ func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, con
 			from.Revision = snapshot.Revision()
 			return snapshot, from, nil
 		}
-		if err := a.notBefore(from.Revision); err != nil {
+		if err := a.notBefore(k, from.Revision); err != nil {
 			return nil, from, err
 		}
 		snapshot, ok := a.state.SnapshotAt(k, from.Revision)
@@ -90,7 +90,7 @@ func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, con
 	if err != nil {
 		return nil, from, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
 	}
-	if err := a.notBefore(rev); err != nil {
+	if err := a.notBefore(k, rev); err != nil {
 		return nil, from, err
 	}
 	exact := options.ResourceVersionMatch == metav1.ResourceVersionMatchExact ||

@@ -45,21 +45,25 @@ func parseRevision(text string) (store.Revision, error) {
 
 // Reached refuses a resourceVersion, of an object that a client wants to get, that
 // there is not yet. Upstream takes what is none for a fault of its own.
-func (a *API) Reached(text string) error {
+func (a *API) Reached(k *kind.Kind, text string) error {
 	rev, err := parseRevision(text)
 	if err != nil {
 		return unknown(err)
 	}
-	return a.notBefore(rev)
+	return a.notBefore(k, rev)
 }
 
 // notBefore refuses a revision that the state has not reached.
-func (a *API) notBefore(rev store.Revision) error {
+func (a *API) notBefore(k *kind.Kind, rev store.Revision) error {
 	current := a.state.Revision()
 	if rev <= current {
 		return nil
 	}
-	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", rev, current), 1)
+	seconds := 1
+	if k == kind.Event { // which upstream's cache does not have
+		seconds = 0
+	}
+	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", rev, current), seconds)
 	err.ErrStatus.Details.Causes = []metav1.StatusCause{{
 		Type:    metav1.CauseTypeResourceVersionTooLarge,
 		Message: "Too large resource version",

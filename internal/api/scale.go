@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -27,6 +28,9 @@ func (a *API) Scale(_ context.Context, req Request) (*autoscalingv1.Scale, error
 // UpdateScale sets the number of replicas.
 func (a *API) UpdateScale(ctx context.Context, req Request, scale *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
 	return a.rescale(ctx, req, func(part *Request, current *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+		if uid := scale.UID; uid != "" && uid != current.UID {
+			return nil, wrongUID(&req, req.Name, uid, current.UID)
+		}
 		next := scale.DeepCopy()
 		return next, a.fields.update(part, next, current)
 	})
@@ -104,7 +108,10 @@ func (a *API) rescale(ctx context.Context, req Request, next func(part *Request,
 			return nil, err
 		}
 		if uid := scale.UID; uid != "" && uid != old.GetUID() {
-			return nil, wrongUID(&req, old.GetName(), uid, old.GetUID())
+			resource := req.resource()
+			resource.Resource += "/scale"
+			return nil, apierrors.NewConflict(resource, old.GetName(), fmt.Errorf(
+				"Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID()))
 		}
 		obj := old.DeepCopyObject().(kind.Object)
 		replicas := scale.Spec.Replicas

@@ -190,6 +190,20 @@ func (g *group) discoveryGVK(gvk schema.GroupVersionKind) *metav1.GroupVersionKi
 	return &metav1.GroupVersionKind{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind}
 }
 
+// groupPaths returns the handlers of /apis and of each group, which do not mind
+// methods.
+func (h *Handler) groupPaths() map[string]http.HandlerFunc {
+	paths := map[string]http.HandlerFunc{"/apis": h.apiGroups, "/apis/": h.apiGroups}
+	for i := range h.discovery.apiGroups.Groups {
+		g := &h.discovery.apiGroups.Groups[i]
+		serve := func(w http.ResponseWriter, r *http.Request) {
+			h.writeAny(w, r, http.StatusOK, g, schema.GroupVersionKind{Version: "v1", Kind: "APIGroup"})
+		}
+		paths["/apis/"+g.Name], paths["/apis/"+g.Name+"/"] = serve, serve
+	}
+	return paths
+}
+
 // apiGroups serves /apis.
 func (h *Handler) apiGroups(w http.ResponseWriter, r *http.Request) {
 	d := h.discovery
@@ -198,10 +212,9 @@ func (h *Handler) apiGroups(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// discoveryPaths returns the handlers of /api and of what is below /apis.
+// discoveryPaths returns the handlers of /api and of the group-versions.
 func (h *Handler) discoveryPaths() map[string]http.HandlerFunc {
 	d := h.discovery
-	meta := func(kind string) schema.GroupVersionKind { return schema.GroupVersionKind{Version: "v1", Kind: kind} }
 	old := func(kind string) schema.GroupVersionKind { return schema.GroupVersionKind{Kind: kind} } // older than that field
 	paths := map[string]http.HandlerFunc{
 		"/api": func(w http.ResponseWriter, r *http.Request) {
@@ -215,17 +228,11 @@ func (h *Handler) discoveryPaths() map[string]http.HandlerFunc {
 		},
 	}
 	for gv, list := range d.resources {
-		p, gvk := "/apis/"+gv.group+"/"+gv.version, meta("APIResourceList")
+		p, gvk := "/apis/"+gv.group+"/"+gv.version, schema.GroupVersionKind{Version: "v1", Kind: "APIResourceList"}
 		if gv.group == "" {
 			p, gvk = "/api/"+gv.version, old("APIResourceList")
 		}
 		paths[p] = func(w http.ResponseWriter, r *http.Request) { h.writeAny(w, r, http.StatusOK, list, gvk) }
-	}
-	for i := range d.apiGroups.Groups {
-		g := &d.apiGroups.Groups[i]
-		paths["/apis/"+g.Name] = func(w http.ResponseWriter, r *http.Request) {
-			h.writeAny(w, r, http.StatusOK, g, meta("APIGroup"))
-		}
 	}
 	return paths
 }

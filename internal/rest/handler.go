@@ -152,9 +152,6 @@ func (h *Handler) serveResource(w http.ResponseWriter, q *request) {
 		h.fail(w, q.Request, noSuchResource())
 		return
 	}
-	if q.res.deprecation != "" {
-		addWarning(w, q.res.deprecation)
-	}
 	err := q.checkScope()
 	if err == nil {
 		err = q.route()
@@ -162,6 +159,9 @@ func (h *Handler) serveResource(w http.ResponseWriter, q *request) {
 	if err != nil {
 		h.fail(w, q.Request, err)
 		return
+	}
+	if q.res.deprecation != "" {
+		addWarning(w, q.res.deprecation)
 	}
 	if err := h.serveVerb(w, q); err != nil {
 		h.fail(w, q.Request, err)

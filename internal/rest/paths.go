@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // newDocuments returns what can be read besides resources, with a slash at its
@@ -26,7 +27,7 @@ func (h *Handler) newDocuments() map[string]http.HandlerFunc {
 
 // newPaths returns what is served under its very path, whatever the method.
 func (h *Handler) newPaths() map[string]http.HandlerFunc {
-	paths := map[string]http.HandlerFunc{"/apis": h.apiGroups, "/apis/": h.apiGroups}
+	paths := h.groupPaths()
 	if h.Metrics != nil {
 		paths["/metrics"] = h.Metrics.ServeHTTP
 	}
@@ -36,6 +37,7 @@ func (h *Handler) newPaths() map[string]http.HandlerFunc {
 		paths["/cacerts"] = h.document(h.CACerts, "text/plain; charset=utf-8")
 	}
 	index := slices.AppendSeq(slices.Collect(maps.Keys(paths)), maps.Keys(h.documents))
+	index = slices.DeleteFunc(index, func(p string) bool { return strings.HasSuffix(p, "/") })
 	slices.Sort(index)
 	paths["/"] = func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, struct {

@@ -34,6 +34,7 @@ func TestRouting(t *testing.T) {
 		{"OPTIONS", one, nil, 405, ""},
 		{"OPTIONS", "/api/v1/namespaces/default/pods/a:b:c:d/proxy/x", nil, 400, "invalid pod request"},
 		{"POST", "/healthz", nil, 200, "ok"},
+		{"POST", "/apis/apps", nil, 200, "preferredVersion"},
 		{"POST", one, nil, 405, "the server does not allow this method"},
 		{"PUT", "/api/v1/namespaces/default/configmaps", nil, 405, "the server does not allow this method"},
 		{"PATCH", one, nil, 415, "415: Unsupported Media Type"},
