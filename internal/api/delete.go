@@ -55,19 +55,20 @@ func (a *API) Delete(ctx context.Context, req Request, options metav1.DeleteOpti
 
 // DeleteAnswer is what a client is told about a deletion: the object where it
 // still exists or where its kind answers with the object, else a Status.
-func DeleteAnswer(k *kind.Kind, obj kind.Object, gone bool) runtime.Object {
-	switch k {
+func DeleteAnswer(req Request, obj kind.Object, gone bool) runtime.Object {
+	switch req.Kind {
 	case kind.Pod, kind.Service, kind.ServiceAccount:
 		return obj
 	}
 	if !gone {
 		return obj
 	}
+	resource := req.resource()
 	return &metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   metav1.StatusSuccess,
 		Details: &metav1.StatusDetails{
-			Name: obj.GetName(), Group: k.Resource.Group, Kind: k.Resource.Resource, UID: obj.GetUID(),
+			Name: obj.GetName(), Group: resource.Group, Kind: resource.Resource, UID: obj.GetUID(),
 		},
 	}
 }
@@ -109,17 +110,21 @@ func checkPreconditions(req *Request, old kind.Object, want *metav1.Precondition
 	if want == nil {
 		return nil
 	}
-	// Upstream names the kind here where it names the resource elsewhere.
-	subject := schema.GroupResource{Group: req.resource().Group, Resource: req.Kind.Kind}
+	// Upstream names the kind here where it names the resource elsewhere, except for
+	// Namespaces, which look themselves.
+	subject := schema.GroupResource{Group: req.Kind.Resource.Group, Resource: req.Kind.Kind}
+	otherUID := "the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated"
+	changed := "the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified"
+	if req.Kind == kind.Namespace {
+		subject = req.resource()
+		otherUID = "Precondition failed: UID in precondition: %s, UID in object meta: %s"
+		changed = "Precondition failed: ResourceVersion in precondition: %s, ResourceVersion in object meta: %s"
+	}
 	if want.UID != nil && *want.UID != old.GetUID() {
-		return apierrors.NewConflict(subject, old.GetName(), fmt.Errorf(
-			"the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated",
-			*want.UID, old.GetUID()))
+		return apierrors.NewConflict(subject, old.GetName(), fmt.Errorf(otherUID, *want.UID, old.GetUID()))
 	}
 	if want.ResourceVersion != nil && *want.ResourceVersion != old.GetResourceVersion() {
-		return apierrors.NewConflict(subject, old.GetName(), fmt.Errorf(
-			"the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified",
-			*want.ResourceVersion, old.GetResourceVersion()))
+		return apierrors.NewConflict(subject, old.GetName(), fmt.Errorf(changed, *want.ResourceVersion, old.GetResourceVersion()))
 	}
 	return nil
 }
@@ -147,7 +152,9 @@ func (a *API) planDelete(k *kind.Kind, old kind.Object, options metav1.DeleteOpt
 			return nil, keep
 		}
 	}
-	if k != kind.Event { // the garbage collector does not look at Events
+	if k == kind.Event { // the garbage collector does not look at Events
+		obj.SetFinalizers(slices.DeleteFunc(obj.GetFinalizers(), isCollectors))
+	} else {
 		obj.SetFinalizers(deletionFinalizers(obj.GetFinalizers(), options, k.DefaultPropagation))
 	}
 	switch {
@@ -234,16 +241,16 @@ func deletionFinalizers(current []string, options metav1.DeleteOptions, standard
 	if want != "" && slices.Contains(current, want) {
 		return current
 	}
-	var out []string
-	for _, f := range current {
-		if f != metav1.FinalizerOrphanDependents && f != metav1.FinalizerDeleteDependents {
-			out = append(out, f)
-		}
-	}
+	out := slices.DeleteFunc(slices.Clone(current), isCollectors)
 	if want != "" {
 		out = append(out, want)
 	}
 	return out
+}
+
+// isCollectors tells the finalizers that are the garbage collector's.
+func isCollectors(finalizer string) bool {
+	return finalizer == metav1.FinalizerOrphanDependents || finalizer == metav1.FinalizerDeleteDependents
 }
 
 // planDeleteNamespace: a Namespace first becomes Terminating; it is removed

@@ -38,12 +38,30 @@ func TestDeletePlain(t *testing.T) {
 	if !gone || revision(t, obj) <= revision(t, cm) {
 		t.Errorf("gone %v at %s, created at %s", gone, obj.GetResourceVersion(), cm.GetResourceVersion())
 	}
-	status, ok := api.DeleteAnswer(kind.ConfigMap, obj, gone).(*metav1.Status)
+	status, ok := api.DeleteAnswer(at(kind.ConfigMap, cm), obj, gone).(*metav1.Status)
 	if !ok || status.Status != "Success" || status.Details.UID != cm.GetUID() || status.Details.Kind != "configmaps" {
 		t.Errorf("answer %+v", status)
 	}
 	_, _, err := c.Delete(context.Background(), to(kind.ConfigMap, "default", "a"), metav1.DeleteOptions{})
 	wantStatus(t, err, metav1.StatusReasonNotFound, `configmaps "a" not found`)
+}
+
+// The garbage collector does not look at Events: what asks for it does not keep them.
+func TestDeleteEvent(t *testing.T) {
+	c := newCluster(t)
+	event := &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: "default", Name: "e", Finalizers: []string{metav1.FinalizerDeleteDependents}},
+		InvolvedObject: corev1.ObjectReference{Namespace: "default"},
+	}
+	made := c.create(kind.Event, event)
+	policy := metav1.DeletePropagationForeground
+	obj, gone := c.delete(kind.Event, "default", "e", metav1.DeleteOptions{PropagationPolicy: &policy})
+	req := at(kind.Event, made)
+	req.Face = &kind.Event.Faces[0]
+	status, ok := api.DeleteAnswer(req, obj, gone).(*metav1.Status)
+	if !gone || !ok || status.Details.Group != "events.k8s.io" {
+		t.Errorf("gone: %v, answer %+v", gone, status)
+	}
 }
 
 func TestDeletePreconditions(t *testing.T) {
@@ -54,6 +72,9 @@ func TestDeletePreconditions(t *testing.T) {
 	wantStatus(t, err, metav1.StatusReasonConflict, `Operation cannot be fulfilled on ConfigMap "a": the UID in the precondition (other) does not match the UID in record (`)
 	_, _, err = c.Delete(context.Background(), at(kind.ConfigMap, cm), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
 	wantStatus(t, err, metav1.StatusReasonConflict, "the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (")
+	ns := c.create(kind.Namespace, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "held"}})
+	_, _, err = c.Delete(context.Background(), at(kind.Namespace, ns), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	wantStatus(t, err, metav1.StatusReasonConflict, `Operation cannot be fulfilled on namespaces "held": Precondition failed: UID in precondition: other, UID in object meta: `)
 	bad := metav1.DeletionPropagation("Sideways")
 	_, _, err = c.Delete(context.Background(), at(kind.ConfigMap, cm), metav1.DeleteOptions{PropagationPolicy: &bad})
 	wantStatus(t, err, metav1.StatusReasonInvalid, "propagationPolicy")

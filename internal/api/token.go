@@ -124,6 +124,9 @@ func (a *API) boundObject(req *Request, ref *authenticationv1.BoundObjectReferen
 	default:
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("cannot bind token to object of type %s", gvk))
 	}
+	if ref.Name == "" {
+		return nil, apierrors.NewBadRequest("Name parameter required.")
+	}
 	obj, ok := a.state.Get(k, ns, ref.Name)
 	if !ok {
 		return nil, apierrors.NewNotFound(k.GroupResource(), ref.Name)

@@ -136,7 +136,8 @@ func (h *Handler) delete(ctx context.Context, w http.ResponseWriter, q *request)
 	if err != nil {
 		return err
 	}
-	obj, gone, err := h.API.Delete(ctx, h.changing(q, w, options.DryRun, ""), options)
+	r := h.changing(q, w, options.DryRun, "")
+	obj, gone, err := h.API.Delete(ctx, r, options)
 	if err != nil {
 		return err
 	}
@@ -144,7 +145,7 @@ func (h *Handler) delete(ctx context.Context, w http.ResponseWriter, q *request)
 	if orphan := options.OrphanDependents; !gone && orphan != nil && !*orphan {
 		code = http.StatusAccepted // upstream's, for those who asked in the old way
 	}
-	switch answer := api.DeleteAnswer(q.res.kind, obj, gone).(type) {
+	switch answer := api.DeleteAnswer(r, obj, gone).(type) {
 	case *metav1.Status:
 		h.writeAny(w, q.Request, code, answer, statusGVK)
 		return nil
