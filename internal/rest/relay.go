@@ -137,6 +137,9 @@ func (h *Handler) serviceHost(ctx context.Context, q *request, name, port string
 	}
 	r.Kind = kind.Endpoints
 	obj, err = h.API.Get(ctx, r)
+	if errors.IsNotFound(err) {
+		err = errors.NewNotFound(kind.Service.GroupResource(), name) // as upstream says
+	}
 	if err != nil {
 		return inNetwork{}, err
 	}
