@@ -120,10 +120,12 @@ func (h *Handler) deleteOptions(w http.ResponseWriter, q *request) (o metav1.Del
 	if _, strict := runtime.AsStrictDecodingError(err); err != nil && !strict {
 		return o, errors.NewBadRequest(err.Error())
 	}
-	if obj != &o {
+	// Clients call them their own group's, which makes a new object of them.
+	decoded, is := obj.(*metav1.DeleteOptions)
+	if !is {
 		return o, errors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
 	}
-	return o, nil
+	return *decoded, nil
 }
 
 // delete removes an object or marks it as deleted.
