@@ -12,6 +12,11 @@ import (
 // Passes is what the list says of a spec that waits for nothing.
 const Passes = "passes"
 
+// deadly ends the word for what a spec waits for if the spec fails, without it, in a
+// goroutine of its own: that ends the suite's process, and with it every report.
+// Such specs are not run.
+const deadly = "!"
+
 // List says of every conformance spec whether it passes or what it waits for.
 type List struct {
 	words map[string]string // what a word stands for

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -82,8 +83,8 @@ func namesOf(path string) ([]string, error) {
 }
 
 // runSuite runs the specs that were asked for, those that must be alone at the
-// end. That specs fail is no error.
-func runSuite(ctx context.Context, p place, c *cluster, o options, out io.Writer) error {
+// end, and none that would end the suite's process. That specs fail is no error.
+func runSuite(ctx context.Context, p place, c *cluster, o options, list List, out io.Writer) error {
 	log, err := os.Create(p.log())
 	if err != nil {
 		return err
@@ -93,7 +94,7 @@ func runSuite(ctx context.Context, p place, c *cluster, o options, out io.Writer
 		return err
 	}
 	fmt.Fprintf(out, "running the specs, %d side by side; %s grows …\n", o.procs, p.log())
-	cmd := c.inside(ctx, o.command(p, c.kubeconfig())...)
+	cmd := c.inside(ctx, o.command(p, c.kubeconfig(), list)...)
 	// What a kubectl that specs start keeps is not for the one who runs this.
 	home := p.built("home")
 	if err := errors.Join(os.RemoveAll(home), os.MkdirAll(home, 0o755)); err != nil {
@@ -116,7 +117,7 @@ func runSuite(ctx context.Context, p place, c *cluster, o options, out io.Writer
 }
 
 // command is ginkgo with upstream's suite.
-func (o options) command(p place, kubeconfig string) []string {
+func (o options) command(p place, kubeconfig string, list List) []string {
 	args := []string{
 		// Without the interceptor, what a process says that panics is not lost.
 		p.built("ginkgo"), "--no-color", "--silence-skips", "--output-interceptor-mode=none", "--label-filter=" + conformance,
@@ -127,6 +128,11 @@ func (o options) command(p place, kubeconfig string) []string {
 	}
 	if o.skip != nil {
 		args = append(args, "--skip="+o.skip.String())
+	}
+	for name, word := range list.specs {
+		if strings.HasSuffix(word, deadly) {
+			args = append(args, "--skip="+regexp.QuoteMeta(name))
+		}
 	}
 	return append(args, p.built("e2e.test"), "--",
 		"--kubeconfig="+kubeconfig, "--kubectl-path="+p.built("kubectl"), "--provider=skeleton",
