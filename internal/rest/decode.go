@@ -34,7 +34,7 @@ func newDecoders(scheme *runtime.Scheme) decoders {
 		return json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme,
 			json.SerializerOptions{Strict: true, Yaml: yaml})
 	}
-	return decoders{json: text(false), yaml: text(true), protobuf: protobuf.NewSerializer(scheme, scheme)}
+	return decoders{json: once{text(false)}, yaml: text(true), protobuf: protobuf.NewSerializer(scheme, scheme)}
 }
 
 // forRequest chooses by Content-Type; none means JSON, as with upstream.
