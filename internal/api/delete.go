@@ -74,14 +74,14 @@ func DeleteAnswer(req Request, obj kind.Object, gone bool) runtime.Object {
 }
 
 func (a *API) deleteOnce(ctx context.Context, req *Request, old kind.Object, options metav1.DeleteOptions) (kind.Object, bool, error) {
+	if err := checkPreconditions(req, old, options.Preconditions); err != nil {
+		return nil, false, err
+	}
 	admit := a.admit(req, admission.Delete, nil, old)
 	if err := a.admission.Mutate(ctx, admit); err != nil {
 		return nil, false, err
 	}
 	if err := a.admission.Validate(ctx, admit); err != nil {
-		return nil, false, err
-	}
-	if err := checkPreconditions(req, old, options.Preconditions); err != nil {
 		return nil, false, err
 	}
 	obj, step := a.planDelete(req.Kind, old, options)
@@ -190,6 +190,10 @@ func (a *API) deletionGrace(k *kind.Kind, obj kind.Object, options *metav1.Delet
 	}
 	grace = *options.GracePeriodSeconds
 	at := kind.Timestamp(deleted.Add(time.Duration(grace-*current) * time.Second))
+	if now := a.now(); at.Before(&now) {
+		// It is over: as short a time as there is, but for who wants none at all.
+		at, grace = now, min(grace, 1)
+	}
 	obj.SetDeletionTimestamp(&at)
 	obj.SetDeletionGracePeriodSeconds(&grace)
 	return grace, false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/kind"
+	"github.com/skiff-sh/skiff/internal/state"
 )
 
 func grace(seconds int64) metav1.DeleteOptions {
@@ -266,4 +268,18 @@ func TestDeleteDryRun(t *testing.T) {
 		t.Fatalf("gone %v, %v", gone, err)
 	}
 	c.get(kind.ConfigMap, "default", "a")
+}
+
+// A grace period that is over when it is shortened leaves the least there is: no
+// deadline lies in the past.
+func TestDeleteShortensToNow(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	c := newCluster(t, func(o *api.Config, _ *state.Options) { o.Now = func() time.Time { return now } })
+	c.create(kind.Pod, pod("p", onNode("n1")))
+	c.delete(kind.Pod, "default", "p", grace(30))
+	now = now.Add(20 * time.Second)
+	obj, gone := c.delete(kind.Pod, "default", "p", grace(5))
+	if gone || *obj.GetDeletionGracePeriodSeconds() != 1 || !obj.GetDeletionTimestamp().Time.Equal(now) {
+		t.Errorf("gone %v, grace %d, deadline %v at %v", gone, *obj.GetDeletionGracePeriodSeconds(), obj.GetDeletionTimestamp(), now)
+	}
 }
