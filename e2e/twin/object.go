@@ -37,7 +37,7 @@ var (
 	access     = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
 	localPort  = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 	digest     = regexp.MustCompile(`X509SHA256=[0-9a-f]{64}`)
-	current    = regexp.MustCompile(`(current|revision): \d+`)
+	current    = regexp.MustCompile(`(?i)((?:current|revision): |resourceversion[^"\d]{0,40})\d+`)
 	revision   = regexp.MustCompile(`(resourceVersion\\*":\\*")\d+`)
 	completed  = regexp.MustCompile(`\b(gen-?|Bad_|dot\.|g{20,})[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
 	undeclared = regexp.MustCompile(`\.\S+: field not declared in schema`)
@@ -60,7 +60,7 @@ func (c *correspondence) plain(text string) string {
 	text = revision.ReplaceAllString(text, "${1}N")
 	text = completed.ReplaceAllString(text, "${1}XXXXX")
 	text = undeclared.ReplaceAllString(text, "FIELD: field not declared in schema") // the first of a map
-	text = current.ReplaceAllString(text, "$1: N")
+	text = current.ReplaceAllString(text, "${1}N")
 	text = localPort.ReplaceAllString(text, "SERVER")
 	text = memory.ReplaceAllString(text, "POINTER")
 	for _, u := range sortedKeys(c.toSkiff) {

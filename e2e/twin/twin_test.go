@@ -66,6 +66,7 @@ func TestCompare(t *testing.T) {
 		{"addresses", answer(200, `{"spec":{"clusterIP":"10.43.0.9"}}`), answer(200, `{"spec":{"clusterIP":"10.43.77.1"}}`), nil},
 		{"an address elsewhere", answer(200, `{"spec":{"clusterIP":"10.43.0.9"}}`), answer(200, `{"spec":{"clusterIP":"10.42.0.9"}}`), []string{`object: spec.clusterIP differs "N.N.N.N" "N.N.N.N"`}},
 		{"revisions in texts", answer(422, status(`it was {\"resourceVersion\":\"12\"}`)), answer(422, status(`it was {\"resourceVersion\":\"7\"}`)), nil},
+		{"revisions of conflicts", answer(409, status("the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (3035)")), answer(409, status("the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (27)")), nil},
 		{"managers of one second", answer(200, `{"managedFields":[{"manager":"a"},{"manager":"b"}]}`), answer(200, `{"managedFields":[{"manager":"b"},{"manager":"a"}]}`), nil},
 		{"volumes that servers add", answer(200, `{"f:volumes":{"k:{\"name\":\"kube-api-access-abcde\"}":{"f:name":{}}}}`), answer(200, `{"f:volumes":{"k:{\"name\":\"kube-api-access-xyz12\"}":{"f:name":{}}}}`), nil},
 		{"generated names", answer(200, `{"metadata":{"name":"a-x7b9k"}}`), answer(200, `{"metadata":{"name":"a-2m4qz"}}`), nil},
