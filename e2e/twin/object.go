@@ -209,7 +209,7 @@ func plainKeys(m map[string]any) map[string]any {
 }
 
 func (c *comparison) lists(path []string, u, s []any) {
-	if len(path) > 0 && path[len(path)-1] == "managedFields" {
+	if len(path) > 0 && path[len(path)-1] == "managedFields" && slices.EqualFunc(u, s, sameOperation) {
 		u, s = byManager(u), byManager(s)
 	}
 	if len(u) != len(s) {
@@ -220,6 +220,10 @@ func (c *comparison) lists(path []string, u, s []any) {
 		c.values(append(slices.Clone(path), "["+itoa(i)+"]"), u[i], s[i])
 	}
 }
+
+// sameOperation compares what comes before time and manager in the order of
+// managedFields.
+func sameOperation(u, s any) bool { return text(u, "operation") == text(s, "operation") }
 
 // byManager puts the entries of managedFields in an order of their own: among those
 // of one second, servers have them in any.
