@@ -155,7 +155,7 @@ func TestImpersonation(t *testing.T) {
 		t.Errorf("someone as bob: %v", err)
 	}
 	code, body, _ := call(t, p.admin(), "GET", "/api/v1/pods", "", map[string]string{"Impersonate-Group": "system:masters"})
-	if code != 500 || !strings.Contains(body, "without impersonating a user") {
+	if code != 400 || !strings.Contains(body, "without impersonating a user name") {
 		t.Errorf("a group without a user: %d %s", code, body)
 	}
 }
