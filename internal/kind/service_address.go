@@ -23,18 +23,8 @@ func clusterIPErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
 	if spec.Type == corev1.ServiceTypeExternalName {
 		return nil
 	}
-	ips, families := path.Child("clusterIPs"), path.Child("ipFamilies")
-	errs := clusterIPPairErrors(spec, ips)
-	for i, family := range spec.IPFamilies {
-		errs = append(errs, oneOf(families.Index(i), family, corev1.IPv4Protocol, corev1.IPv6Protocol)...)
-		if slices.Contains(spec.IPFamilies[:i], family) {
-			errs = append(errs, field.Duplicate(families.Index(i), family))
-		}
-	}
-	if p := spec.IPFamilyPolicy; p != nil {
-		errs = append(errs, oneOf(path.Child("ipFamilyPolicy"), *p, corev1.IPFamilyPolicyPreferDualStack,
-			corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack)...)
-	}
+	ips := path.Child("clusterIPs")
+	errs := append(clusterIPPairErrors(spec, ips), familyErrors(spec, path)...)
 	known := []string(nil)
 	if old != nil {
 		known = old.Spec.ClusterIPs
@@ -59,6 +49,23 @@ func clusterIPErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
 		return errs
 	}
 	return append(errs, clusterIPFamilyErrors(spec, ips)...)
+}
+
+// familyErrors checks the families of the addresses, and how many there may be.
+func familyErrors(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	families := path.Child("ipFamilies")
+	for i, family := range spec.IPFamilies {
+		errs = append(errs, oneOf(families.Index(i), family, corev1.IPv4Protocol, corev1.IPv6Protocol)...)
+		if slices.Contains(spec.IPFamilies[:i], family) {
+			errs = append(errs, field.Duplicate(families.Index(i), family))
+		}
+	}
+	if p := spec.IPFamilyPolicy; p != nil {
+		errs = append(errs, oneOf(path.Child("ipFamilyPolicy"), *p, corev1.IPFamilyPolicyPreferDualStack,
+			corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack)...)
+	}
+	return errs
 }
 
 func clusterIPPairErrors(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {

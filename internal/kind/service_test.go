@@ -368,8 +368,7 @@ func TestServiceRow(t *testing.T) {
 		}, []any{"web", "LoadBalancer", "10.43.0.1", "192.0.2.1.example.com,192.0.2.9", "80:30080/TCP", "5h", "app=web"}},
 		{"ExternalName", func(s *corev1.Service) {
 			s.Spec = corev1.ServiceSpec{Type: "ExternalName", ExternalName: "example.com"}
-		},
-			[]any{"web", "ExternalName", "<none>", "example.com", "<none>", "5h", "<none>"}},
+		}, []any{"web", "ExternalName", "<none>", "example.com", "<none>", "5h", "<none>"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -387,8 +386,7 @@ func TestServiceWarnings(t *testing.T) {
 		s.Spec.ExternalIPs, s.Spec.ExternalName = []string{"192.0.2.1"}, "a"
 		s.Spec.TrafficDistribution = ptr("PreferClose")
 	})
-	want := []string{
-		"spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+	want := []string{"spec.externalIPs is deprecated and may no longer be implemented in some clusters",
 		`spec.externalName is ignored when spec.type is not "ExternalName"`,
 		`spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"`,
 	}

@@ -21,14 +21,8 @@ func serviceWarnings(s *corev1.Service) []string {
 	if !none && spec.ClusterIP != "" {
 		warnings = append(warnings, ipWarnings(path.Child("clusterIPs"), spec.ClusterIPs)...)
 	}
-	if none && spec.LoadBalancerIP != "" {
-		warn("spec.loadBalancerIP is ignored for headless services")
-	}
-	if none && len(spec.ExternalIPs) > 0 {
-		warn("spec.externalIPs is ignored for headless services")
-	}
-	if none && spec.SessionAffinity != corev1.ServiceAffinityNone {
-		warn("spec.SessionAffinity is ignored for headless services")
+	if none {
+		headlessWarnings(spec, warn)
 	}
 	warnings = append(warnings, ipWarnings(path.Child("externalIPs"), spec.ExternalIPs)...)
 	if len(spec.ExternalIPs) > 0 && !none && !external {
@@ -50,6 +44,19 @@ func serviceWarnings(s *corev1.Service) []string {
 		warn("spec.trafficDistribution: %q is deprecated; use %q", *d, corev1.ServiceTrafficDistributionPreferSameZone)
 	}
 	return warnings
+}
+
+// headlessWarnings are about what a Service without an address does not use.
+func headlessWarnings(spec *corev1.ServiceSpec, warn func(string, ...any)) {
+	if spec.LoadBalancerIP != "" {
+		warn("spec.loadBalancerIP is ignored for headless services")
+	}
+	if len(spec.ExternalIPs) > 0 {
+		warn("spec.externalIPs is ignored for headless services")
+	}
+	if spec.SessionAffinity != corev1.ServiceAffinityNone {
+		warn("spec.SessionAffinity is ignored for headless services")
+	}
 }
 
 func ipWarnings(path *field.Path, ips []string) []string {
