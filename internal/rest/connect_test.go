@@ -75,6 +75,7 @@ func TestLogOptions(t *testing.T) {
 		"sinceSeconds=0":                   "sinceSeconds: Invalid value: 0: must be greater than 0",
 		"tailLines=0&sinceSeconds=5":       "",
 		"stream=All":                       "stream: Forbidden: may not be specified",
+		"stream=":                          "stream: Forbidden: may not be specified",
 		"follow=&previous=0&timestamps=no": "",
 	} {
 		values, err := url.ParseQuery(query)

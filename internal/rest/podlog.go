@@ -41,6 +41,7 @@ func (h *Handler) podLog(w http.ResponseWriter, q *request) error {
 		return err
 	}
 	if pod.Spec.NodeName == "" {
+		w.Header()["Cache-Control"] = noCache
 		w.WriteHeader(http.StatusNoContent) // nothing has run, so nothing was said
 		return nil
 	}
@@ -78,6 +79,7 @@ func (h *Handler) copyLog(w http.ResponseWriter, q *request, location *url.URL) 
 		sendLog(w, q, answer.Body)
 		return nil
 	}
+	w.Header()["Cache-Control"] = noCache
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(http.StatusOK)
 	flush := http.NewResponseController(w)
@@ -148,7 +150,7 @@ func parseLogOptions(query url.Values) (*corev1.PodLogOptions, error) {
 			return nil, errors.NewBadRequest(err.Error())
 		}
 	}
-	if stream := query.Get("stream"); stream != "" {
+	if stream := query.Get("stream"); query.Has("stream") {
 		o.Stream = &stream
 	}
 	return o, nil
