@@ -104,6 +104,8 @@ func (sc *scenario) ask(r Request) (upstream, skiff Answer) {
 	if sc.diverged || sc.ctx.Err() != nil {
 		return Answer{}, Answer{}
 	}
+	writes := r.Method != "GET" && !strings.Contains(r.Query, "dryRun=All")
+	sc.dirty = sc.dirty || writes // also where the scenario ends before there is an answer
 	upstream, skiff = sc.pair.do(sc.ctx, r, &sc.knows)
 	if sc.ctx.Err() != nil {
 		return upstream, skiff
@@ -111,13 +113,9 @@ func (sc *scenario) ask(r Request) (upstream, skiff Answer) {
 	s := step{Request: r, Upstream: upstream, Skiff: skiff, At: fmt.Sprintf("%d/%d", sc.index, len(sc.steps))}
 	s.Differences = compare(r, upstream, skiff, &sc.knows)
 	sc.steps = append(sc.steps, s)
-	writes := r.Method != "GET" && !strings.Contains(r.Query, "dryRun=All")
-	if writes && (upstream.Code < 300 || skiff.Code < 300) {
-		sc.dirty = true
-		if upstream.Code/100 != skiff.Code/100 {
-			sc.diverged = true
-			return upstream, skiff
-		}
+	if writes && (upstream.Code < 300 || skiff.Code < 300) && upstream.Code/100 != skiff.Code/100 {
+		sc.diverged = true
+		return upstream, skiff
 	}
 	if r.Object != "" && upstream.Code < 300 && skiff.Code < 300 && !strings.Contains(r.Query, "dryRun") {
 		sc.learn(r.Object, upstream, skiff)

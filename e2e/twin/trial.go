@@ -172,6 +172,9 @@ func (t *trial) run(ctx context.Context) error {
 // play plays every scenario of a shard until its requests are spent, or the
 // resource's own context ends.
 func (t *trial) play(all, ctx context.Context, r *Resource, shard, budget int) error {
+	if r.Stored() {
+		newScenario(all, t.pair, r, namespace(r, shard), t.options.seed, shard).clear() // what an earlier round left
+	}
 	for index := shard; budget > 0 && ctx.Err() == nil; index += shards(r) {
 		if len(t.plots) > 0 && r.Stored() && !slices.Contains(t.plots, plotOf(index).name) {
 			budget -= batch // what it would have asked, about
