@@ -220,7 +220,7 @@ func (b *builder) responses(r *metav1.APIResource, gvk schema.GroupVersionKind, 
 func deleteAnswer(gvk schema.GroupVersionKind) string {
 	for _, k := range kind.All {
 		if k.GVK() == gvk {
-			return api.DeleteAnswer(k, k.New(), true).(modelled).OpenAPIModelName()
+			return api.DeleteAnswer(api.Request{Kind: k}, k.New(), true).(modelled).OpenAPIModelName()
 		}
 	}
 	return metav1.Status{}.OpenAPIModelName()
