@@ -115,9 +115,10 @@ func recipes(ctx context.Context, p place, sources string) map[string]func(*tree
 	}
 }
 
-// fillShell has busybox with all its commands. The shell is another: Debian's
-// busybox, as one, runs its own commands in place of those that are there, and
-// keeps variables like "data-1" from them.
+// fillShell has busybox with all its commands. The shell that is found first is
+// another: Debian's busybox, as one, runs its own commands in place of those that are
+// there, and keeps variables like "data-1" from them. Who asks for /bin/sh gets
+// busybox's, whose words specs know.
 func fillShell(ctx context.Context, t *tree, downloads string) error {
 	out, err := exec.Command("busybox", "--list").Output()
 	if err != nil {
@@ -134,12 +135,11 @@ func fillShell(ctx context.Context, t *tree, downloads string) error {
 	if err := unpackPackages(ctx, t, downloads, "bash-static"); err != nil {
 		return err
 	}
-	for _, name := range []string{"bin/sh", "bin/ash", "bin/bash"} {
-		t.link(name, "bash-static")
-	}
-	for _, dir := range []string{"dev", "etc", "home", "proc", "root", "sys", "usr", "usr/bin", "var"} {
+	for _, dir := range []string{"dev", "etc", "home", "proc", "root", "sys", "usr", "usr/bin", "usr/local", "usr/local/bin", "var"} {
 		t.directory(dir, 0o755)
 	}
+	t.link("bin/bash", "bash-static")
+	t.link("usr/local/bin/sh", "/bin/bash-static")
 	t.directory("tmp", 0o1777)
 	t.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n")
 	t.text("etc/group", "root:x:0:\nnogroup:x:65534:\n")
@@ -154,6 +154,7 @@ func fillDebian(ctx context.Context, t *tree, downloads string) error {
 	}
 	err := unpackPackages(ctx, t, downloads, "curl", "bind9-dnsutils", "netcat-openbsd", "libc-bin", "ca-certificates")
 	t.link("bin/nc", "nc.openbsd")
+	t.link("bin/sh", "bash-static")
 	t.text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\n"+
 		"user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n")
 	t.text("etc/group", "root:x:0:\nnogroup:x:65534:\nuser-defined-in-image:x:1000:\n"+
