@@ -16,6 +16,12 @@ import (
 // guarded is a server behind a door, over TLS, that knows those who say who they are.
 func guarded(t *testing.T, limits doorLimits) *httptest.Server {
 	t.Helper()
+	return watched(t, limits, func(http.ConnState) {})
+}
+
+// watched is a guarded server that tells of what the door has noted.
+func watched(t *testing.T, limits doorLimits, tell func(http.ConnState)) *httptest.Server {
+	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Who") != "" {
 			introduce(r)
@@ -26,6 +32,11 @@ func guarded(t *testing.T, limits doorLimits) *httptest.Server {
 	door.limits = limits
 	s.Listener = door
 	door.Guard(s.Config)
+	note := s.Config.ConnState
+	s.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+		note(conn, state)
+		tell(state)
+	}
 	s.Config.HTTP2 = nil
 	s.StartTLS()
 	t.Cleanup(s.Close)
@@ -78,11 +89,20 @@ func TestOldestStrangerGoes(t *testing.T) {
 // Where there are too many connections, who has been idle for longest goes before a
 // stranger does.
 func TestLongestIdleGoes(t *testing.T) {
-	s := guarded(t, doorLimits{strangers: 100, all: 3})
-	first, second := dial(t, s, known), dial(t, s, known)
+	idle := make(chan struct{}, 100) // a client has its answer before its connection is idle
+	s := watched(t, doorLimits{strangers: 100, all: 3}, func(state http.ConnState) {
+		if state == http.StateIdle {
+			idle <- struct{}{}
+		}
+	})
+	first := dial(t, s, known)
+	<-idle
+	second := dial(t, s, known)
+	<-idle
 	if !asks(first, known) { // which makes the second the one that is idle for longer
 		t.Fatal("no answer")
 	}
+	<-idle
 	stranger := dial(t, s, "A: b\r\n")
 	dial(t, s, "A: b\r\n")
 	if asks(second, known) {
