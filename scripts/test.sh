@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "the tests run containers and need root: sudo make test" >&2; exit 1; }
-for module in embed/shim e2e/store; do
+for module in embed/shim e2e/store e2e/twin; do
 	(cd "$module" && go vet ./... && go test -timeout 5m ./...)
 done
 mapfile -t packages < <(go list -tags grpcnotrace ./... | grep -Ev '/e2e/(node|cluster)$')
