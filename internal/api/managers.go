@@ -151,8 +151,8 @@ func ignored(k *kind.Kind, subresource string) fieldpath.Filter {
 	}
 	path := fieldpath.MakePathOrDie
 	switch {
-	case k == kind.Pod && subresource == "ephemeralcontainers":
-		return fieldpath.NewIncludeMatcherFilter(fieldpath.MakePrefixMatcherOrDie("spec", "ephemeralContainers"))
+	case k == kind.Pod && (subresource == "ephemeralcontainers" || subresource == "resize"):
+		return nil // upstream's storage keeps to itself what its strategy says
 	case k == kind.Pod && subresource == "status":
 		return except(path("spec"), path("metadata", "deletionTimestamp"), path("metadata", "ownerReferences"))
 	case k == kind.Deployment && subresource == "status":

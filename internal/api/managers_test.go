@@ -95,6 +95,8 @@ func TestRecordsTakeResetsAndCorrections(t *testing.T) {
 	wantRecord(t, out, `three Apply {"f:data":{"f:a":{}}}`)
 	out = c.mergeAs("two", kind.ConfigMap, "cm", `{"metadata":{"managedFields":[{}]}}`)
 	wantRecord(t, out)
+	c.create(kind.ConfigMap, configMap("dm", "a", "1"))
+	wantRecord(t, c.mergeAs("two", kind.ConfigMap, "dm", `{"metadata":{"managedFields":[]}}`))
 	// Objects without a record begin one with the first apply.
 	if out = c.mergeAs("two", kind.ConfigMap, "cm", `{"data":{"b":"2"}}`); len(out.GetManagedFields()) != 0 {
 		t.Errorf("an update began a record: %v", record(out))
@@ -117,6 +119,27 @@ func TestApplyOverWhatWasThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRecord(t, out, `one Apply {"f:data":{"f:a":{}}}`, `test Update {"f:data":{".":{},"f:b":{}}}`)
+}
+
+// What a subresource leaves as it is belongs to nobody for that, except with
+// ephemeralcontainers: upstream's records them as if they were changed.
+func TestSubresourcesOwnWhatTheySend(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.Pod, pod("p"))
+	for subresource, want := range map[string]string{
+		"status":              `two Update/status {"f:status":{"f:message":{}}}`,
+		"ephemeralcontainers": `two Update/ephemeralcontainers {"f:spec":{"f:hostname":{}},"f:status":{"f:message":{}}}`,
+	} {
+		req := c.as("two", kind.Pod, "p")
+		req.Subresource, req.DryRun = subresource, true
+		out, err := c.Patch(context.Background(), req, api.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"hostname":"h"},"status":{"message":"m"}}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := record(out); !slices.Contains(got, want) {
+			t.Errorf("%s: record %q, want %q", subresource, got, want)
+		}
+	}
 }
 
 // Kubectl may take over on the server, without a conflict, what it applied by

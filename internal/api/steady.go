@@ -25,8 +25,8 @@ func (m *managers) steady(req *Request, obj, old kind.Object) (record []metav1.M
 		return nil, false
 	}
 	// What a client says of managers is taken for the record, except through a
-	// subresource.
-	if sent := obj.GetManagedFields(); req.Subresource == "" && len(sent) > 0 && !sameRecord(sent, entries) {
+	// subresource: an empty list too, which is to forget them all.
+	if sent := obj.GetManagedFields(); req.Subresource == "" && sent != nil && !sameRecord(sent, entries) {
 		return nil, false
 	}
 	paths, ok := m.sets.changedValues(old, obj)
@@ -209,6 +209,9 @@ func (d *difference) structs(a, b reflect.Value) bool {
 			}
 			continue
 		}
+		if d.inMetadata() && slices.Contains(nobodys, *f.name) {
+			continue
+		}
 		d.at = append(d.at, fieldpath.PathElement{FieldName: f.name})
 		same := d.values(x, y, false)
 		d.at = d.at[:len(d.at)-1]
@@ -218,6 +221,10 @@ func (d *difference) structs(a, b reflect.Value) bool {
 	}
 	return true
 }
+
+// inMetadata reports whether the walk is in the object's own metadata: that of a
+// template has owners for all it says.
+func (d *difference) inMetadata() bool { return len(d.at) == 1 && *d.at[0].FieldName == "metadata" }
 
 // values compares two values. pointed says that a pointer tells whether there is one:
 // else zero may stand for none.
@@ -287,7 +294,6 @@ func (s *ownedSets) ownableFields(of reflect.Type) []ownableField {
 		name, flags, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Type == reflect.TypeFor[metav1.TypeMeta](), name == "-", !f.IsExported():
-		case of == reflect.TypeFor[metav1.ObjectMeta]() && slices.Contains(nobodys, name):
 		case strings.Contains(flags, "inline") || f.Anonymous && name == "":
 			all = append(all, ownableField{index: i})
 		default:
@@ -298,7 +304,7 @@ func (s *ownedSets) ownableFields(of reflect.Type) []ownableField {
 	return all
 }
 
-// nobodys are the fields of an object's metadata that nobody owns.
+// nobodys are the fields of an object's own metadata that nobody owns.
 var nobodys = []string{
 	"name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion",
 }
