@@ -138,6 +138,8 @@ func New(s *state.State) Chain {
 		certificateApproval(),
 		certificateSigning(),
 		certificateSubjectRestriction(),
+		resizeFeatures(s),
+		resizeRoom(s),
 	}
 }
 

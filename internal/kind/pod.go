@@ -55,6 +55,12 @@ var Pod = &Kind{
 		{Name: "portforward", Kind: corev1.SchemeGroupVersion.WithKind("PodPortForwardOptions"), Verbs: []string{"create", "get"}},
 		{Name: "proxy", Kind: corev1.SchemeGroupVersion.WithKind("PodProxyOptions"), Verbs: []string{"create", "delete", "get", "patch", "update"}},
 		{
+			Name:           "resize",
+			Verbs:          []string{"get", "patch", "update"},
+			PrepareUpdate:  func(obj, old Object) { preparePodResize(obj.(*corev1.Pod), old.(*corev1.Pod)) },
+			ValidateUpdate: func(obj, old Object) field.ErrorList { return validatePodResize(obj.(*corev1.Pod), old.(*corev1.Pod)) },
+		},
+		{
 			Name:           "status",
 			Verbs:          []string{"get", "patch", "update"},
 			PrepareUpdate:  func(obj, old Object) { preparePodStatus(obj.(*corev1.Pod), old.(*corev1.Pod)) },

@@ -181,7 +181,7 @@ func TestWorkloadDiscovery(t *testing.T) {
 	for k, want := range map[*Kind]string{
 		Pod: "pods pod [po] [all]: attach=/v1 PodAttachOptions[create get] binding=/v1 Binding[create] ephemeralcontainers=[get patch update] " +
 			"eviction=policy/v1 Eviction[create] exec=/v1 PodExecOptions[create get] log=[get] portforward=/v1 PodPortForwardOptions[create get] " +
-			"proxy=/v1 PodProxyOptions[create delete get patch update] status=[get patch update]",
+			"proxy=/v1 PodProxyOptions[create delete get patch update] resize=[get patch update] status=[get patch update]",
 		Deployment: "deployments deployment [deploy] [all]: scale=autoscaling/v1 Scale[get patch update] status=[get patch update]",
 		ReplicaSet: "replicasets replicaset [rs] [all]: scale=autoscaling/v1 Scale[get patch update] status=[get patch update]",
 	} {
