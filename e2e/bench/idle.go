@@ -40,7 +40,7 @@ func (b *bench) idle(ctx context.Context) error {
 		if err := sleep(ctx, settle); err != nil {
 			return err
 		}
-		withPods, err := readTree(s.process.Process.Pid)
+		withPods, err := readTree(s.process.PID())
 		if err != nil {
 			return err
 		}
@@ -55,14 +55,14 @@ func (b *bench) watch(ctx context.Context, s *server) (after figures.Usage, err 
 	if err != nil {
 		return after, err
 	}
-	before, onDisk, err := readAll(s.process.Process.Pid, disk)
+	before, onDisk, err := readAll(s.process.PID(), disk)
 	if err != nil {
 		return after, err
 	}
 	if err := sleep(ctx, b.quiet); err != nil {
 		return after, err
 	}
-	after, thenOnDisk, err := readAll(s.process.Process.Pid, disk)
+	after, thenOnDisk, err := readAll(s.process.PID(), disk)
 	if err != nil {
 		return after, err
 	}

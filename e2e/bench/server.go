@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,13 +15,15 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/skiff-sh/skiff/e2e/process"
 )
 
 // server is a skiff server under measurement.
 type server struct {
 	skiff   string
 	dir     string
-	process *exec.Cmd
+	process *process.Process
 	began   time.Time
 	config  *rest.Config
 	client  *kubernetes.Clientset
@@ -41,47 +40,18 @@ func (b *bench) newServer() (*server, error) {
 
 // start starts the process and returns how long it took until /readyz.
 func (s *server) start(ctx context.Context) (time.Duration, error) {
-	s.process = exec.Command(s.skiff, "server", "--data-dir", s.dir)
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	defer log.Close()
-	s.process.Stdout, s.process.Stderr = log, log
-	s.process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	s.began = time.Now()
-	if err := s.process.Start(); err != nil {
+	var err error
+	if s.process, err = process.Start(exec.Command(s.skiff, "server", "--data-dir", s.dir), filepath.Join(s.dir, "log")); err != nil {
 		return 0, err
 	}
-	if err := s.waitReady(ctx); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := s.process.Ready(ctx, process.Anyone(), "https://127.0.0.1:6443/readyz"); err != nil {
 		return 0, err
 	}
 	took := time.Since(s.began)
 	return took, s.connect()
-}
-
-func (s *server) waitReady(ctx context.Context) error {
-	web := http.Client{Transport: &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // the time matters, not who answers
-		DisableKeepAlives: true,
-	}}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for ctx.Err() == nil {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://127.0.0.1:6443/readyz", nil)
-		if err != nil {
-			return err
-		}
-		if response, err := web.Do(request); err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		time.Sleep(time.Millisecond)
-	}
-	text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-	return fmt.Errorf("server is not ready after a minute; its log:\n%s", text)
 }
 
 func (s *server) connect() (err error) {
@@ -97,10 +67,7 @@ func (s *server) connect() (err error) {
 // stop asks the process to end and returns how long that took.
 func (s *server) stop() (time.Duration, error) {
 	began := time.Now()
-	if err := s.process.Process.Signal(syscall.SIGTERM); err != nil {
-		return 0, err
-	}
-	err := s.process.Wait()
+	err := s.process.Stop()
 	return time.Since(began), err
 }
 
@@ -110,7 +77,7 @@ func (s *server) remove() error {
 	if err != nil {
 		return fmt.Errorf("killall: %w: %s", err, out)
 	}
-	_ = s.process.Wait() // killall has ended it; whether it was waited for before does not matter
+	s.process.Kill() // killall has ended it
 	return os.RemoveAll(s.dir)
 }
 

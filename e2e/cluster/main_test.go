@@ -18,6 +18,7 @@ import (
 
 	"github.com/skiff-sh/skiff/e2e/box"
 	"github.com/skiff-sh/skiff/e2e/cluster/lab"
+	"github.com/skiff-sh/skiff/e2e/process"
 )
 
 // baseVariable names the directory of a run; the process that has it runs the
@@ -72,14 +73,8 @@ func guard() int {
 // prepareGuard finds the executable, makes the run's directory, and moves this
 // thread, and so the processes it starts, into namespaces.
 func prepareGuard() (err error) {
-	if skiff == "" {
-		skiff = "../../bin/skiff"
-	}
-	if skiff, err = filepath.Abs(skiff); err != nil {
+	if skiff, err = process.Skiff(); err != nil {
 		return err
-	}
-	if _, err := os.Stat(skiff); err != nil {
-		return fmt.Errorf("find the executable to test: %w: run make", err)
 	}
 	if base, err = os.MkdirTemp("", "skiff-cluster-"); err != nil {
 		return err

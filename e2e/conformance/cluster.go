@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/skiff-sh/skiff/e2e/process"
 )
 
 // nodes are those of the cluster: specs about scheduling and endpoints need two.
@@ -55,13 +57,13 @@ func (c *cluster) start(ctx context.Context) error {
 
 // takeSkiff copies the executable, which a build may replace meanwhile.
 func (c *cluster) takeSkiff() error {
-	from := os.Getenv("SKIFF_BIN")
-	if from == "" {
-		from = filepath.Join(c.root, "bin", "skiff")
+	from, err := process.Skiff()
+	if err != nil {
+		return err
 	}
 	data, err := os.ReadFile(from)
 	if err != nil {
-		return fmt.Errorf("%w: run make first", err)
+		return err
 	}
 	if err := os.Remove(c.skiff()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

@@ -88,7 +88,7 @@ func (b *bench) measure(ctx context.Context, nodes int, mesh bool) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	t := &trial{bench: b, nodes: nodes, server: s, dir: dir}
 	defer func() { err = errors.Join(err, t.crowd.stop()) }()
 	steps := []func(context.Context) error{t.empty, t.join, t.idle, t.pods, t.restart}

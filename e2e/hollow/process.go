@@ -2,25 +2,22 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/skiff-sh/skiff/e2e/await"
 	"github.com/skiff-sh/skiff/e2e/figures"
+	"github.com/skiff-sh/skiff/e2e/process"
 	"github.com/skiff-sh/skiff/internal/hollow"
 	"github.com/skiff-sh/skiff/internal/local"
 )
@@ -28,46 +25,17 @@ import (
 // url is where the server is.
 const url = "https://127.0.0.1:6443"
 
-// process is a skiff that runs.
-type process struct {
-	*exec.Cmd
-	log string
-}
-
 // start runs skiff with its log in a file.
-func start(skiff, log string, args ...string) (*process, error) {
-	p := &process{Cmd: exec.Command(skiff, args...), log: log}
-	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	p.Stdout, p.Stderr = file, file
-	p.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return p, p.Start()
+func start(skiff, log string, args ...string) (*process.Process, error) {
+	return process.Start(exec.Command(skiff, args...), log)
 }
 
-// stop asks the process to end and waits for that. It may be called again, and of
-// none.
-func (p *process) stop() error {
-	if p == nil || p.ProcessState != nil {
-		return nil
-	}
-	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	if err := p.Wait(); err != nil {
-		text, _ := os.ReadFile(p.log)
-		return fmt.Errorf("%s: %w; the end of its log:\n%s", p.Args[1], err, text[max(0, len(text)-4000):])
-	}
-	return nil
-}
-
-func (p *process) usage() (figures.Usage, error) { return figures.UsageOf(p.Process.Pid) }
+// usage is what a process uses.
+func usage(p *process.Process) (figures.Usage, error) { return figures.UsageOf(p.PID()) }
 
 // server is the one under measurement.
 type server struct {
-	*process
+	*process.Process
 	dir    string
 	config *rest.Config
 	client *kubernetes.Clientset
@@ -84,36 +52,21 @@ func startServer(ctx context.Context, skiff, dir string) (*server, error) {
 
 // run runs the server's process until it is ready.
 func (s *server) run(ctx context.Context, skiff string) (err error) {
-	s.process, err = start(skiff, s.dir+".log", "server", "--disable-agent", "--data-dir", s.dir,
+	s.Process, err = start(skiff, s.dir+".log", "server", "--disable-agent", "--data-dir", s.dir,
 		"--node-name", "server", "--node-ip", "192.0.2.1", "--bind-address", "127.0.0.1", "--cluster-cidr", "10.128.0.0/12")
 	if err != nil {
 		return err
 	}
-	if err := s.ready(ctx); err != nil {
-		return errors.Join(err, s.stop())
+	if err := s.connect(ctx); err != nil {
+		return errors.Join(err, s.Stop())
 	}
 	return nil
 }
 
-func (s *server) ready(ctx context.Context) error {
-	web := http.Client{Transport: &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // that it answers matters, not who it is
-		DisableKeepAlives: true,
-	}}
+func (s *server) connect(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	err := await.Try(ctx, func() error {
-		answer, err := web.Get(url + "/readyz")
-		if err != nil {
-			return err
-		}
-		answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			return errors.New(answer.Status)
-		}
-		return nil
-	})
-	if err != nil {
+	if err = s.Ready(ctx, process.Anyone(), url+"/readyz"); err != nil {
 		return err
 	}
 	if s.config, err = clientcmd.BuildConfigFromFlags("", filepath.Join(s.dir, "kubeconfig.yaml")); err != nil {
@@ -141,14 +94,14 @@ func (s *server) syncs(ctx context.Context) (float64, error) {
 
 // crowd is the process of the hollow nodes.
 type crowd struct {
-	*process
+	*process.Process
 	dir string
 }
 
 func startCrowd(skiff, dir, token string, nodes int) (*crowd, error) {
 	c := &crowd{dir: filepath.Join(dir, "nodes")}
 	var err error
-	c.process, err = start(skiff, filepath.Join(dir, "nodes.log"), "hollow", "--count", strconv.Itoa(nodes),
+	c.Process, err = start(skiff, filepath.Join(dir, "nodes.log"), "hollow", "--count", strconv.Itoa(nodes),
 		"--server", url, "--token-file", token, "--data-dir", c.dir)
 	return c, err
 }
@@ -157,7 +110,7 @@ func (c *crowd) stop() error {
 	if c == nil {
 		return nil
 	}
-	return c.process.stop()
+	return c.Stop()
 }
 
 // status is what the process says of itself.

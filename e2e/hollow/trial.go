@@ -45,7 +45,7 @@ func (t *trial) empty(ctx context.Context) (err error) {
 	if err := sleep(ctx, 3*time.Second); err != nil {
 		return err
 	}
-	t.bare, err = t.server.usage()
+	t.bare, err = usage(t.server.Process)
 	return err
 }
 
@@ -63,10 +63,10 @@ func (t *trial) join(ctx context.Context) error {
 		return err
 	}
 	t.set("all_ready", "s", time.Since(began).Seconds())
-	if t.joined, err = t.server.usage(); err != nil {
+	if t.joined, err = usage(t.server.Process); err != nil {
 		return err
 	}
-	nodes, err := t.crowd.usage()
+	nodes, err := usage(t.crowd.Process)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (t *trial) awaitNodes(ctx context.Context) error {
 
 // pods runs as many Pods as there are nodes, and ends them.
 func (t *trial) pods(ctx context.Context) error {
-	before, err := t.server.usage()
+	before, err := usage(t.server.Process)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (t *trial) pods(ctx context.Context) error {
 		return err
 	}
 	t.set("a_pod_each_ready", "s", time.Since(began).Seconds())
-	after, err := t.server.usage()
+	after, err := usage(t.server.Process)
 	if err != nil {
 		return err
 	}
@@ -183,18 +183,18 @@ func (t *trial) idle(ctx context.Context) error {
 }
 
 func (t *trial) both() (server, nodes figures.Usage, err error) {
-	server, err = t.server.usage()
+	server, err = usage(t.server.Process)
 	if err != nil {
 		return server, nodes, err
 	}
-	nodes, err = t.crowd.usage()
+	nodes, err = usage(t.crowd.Process)
 	return server, nodes, err
 }
 
 // restart ends the nodes and starts them again, as a power cut does, and then the
 // server; each time it waits until all nodes are heard of.
 func (t *trial) restart(ctx context.Context) error {
-	before, err := t.server.usage()
+	before, err := usage(t.server.Process)
 	if err != nil {
 		return err
 	}
@@ -209,13 +209,13 @@ func (t *trial) restart(ctx context.Context) error {
 		return err
 	}
 	t.set("all_back_after_their_restart", "s", time.Since(began).Seconds())
-	after, err := t.server.usage()
+	after, err := usage(t.server.Process)
 	if err != nil {
 		return err
 	}
 	t.each("restart_server_cpu_each", "ms", figures.Milliseconds(after.CPU-before.CPU))
 
-	if err := t.server.stop(); err != nil {
+	if err := t.server.Stop(); err != nil {
 		return err
 	}
 	began = time.Now()

@@ -28,7 +28,7 @@ func (t *trial) watchers(ctx context.Context) error {
 	if err := sleep(ctx, 10*time.Second); err != nil { // until the restart is over
 		return err
 	}
-	before, err := t.server.usage()
+	before, err := usage(t.server.Process)
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func (t *trial) watchers(ctx context.Context) error {
 		return err
 	}
 	initial := bytes.Load()
-	with, err := t.server.usage()
+	with, err := usage(t.server.Process)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (t *trial) watchers(ctx context.Context) error {
 	if err := reach(ctx, &bytes); err != nil {
 		return err
 	}
-	after, err := t.server.usage()
+	after, err := usage(t.server.Process)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func reach(ctx context.Context, bytes *atomic.Int64) error {
 
 // writesAlone returns what the writes cost the server when nobody watches.
 func (t *trial) writesAlone() (time.Duration, error) {
-	before, err := t.server.usage()
+	before, err := usage(t.server.Process)
 	if err != nil {
 		return 0, err
 	}
@@ -152,6 +152,6 @@ func (t *trial) writesAlone() (time.Duration, error) {
 	if err := sleep(ctx, 4*time.Second); err != nil { // as long as reach took
 		return 0, err
 	}
-	after, err := t.server.usage()
+	after, err := usage(t.server.Process)
 	return after.CPU - before.CPU, err
 }

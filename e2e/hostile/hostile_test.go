@@ -170,7 +170,7 @@ func (p *plane) attackedBy(ctx context.Context, name, group string) (string, err
 	}
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `echo $$ > "$0"; exec nice -n 19 "$1"`, group, self)
 	cmd.Env = append(os.Environ(), attackVariable+"="+name, kubeconfigVariable+"="+p.kubeconfig(), "GOMEMLIMIT=2GiB")
-	cmd.Dir = filepath.Dir(p.log)
+	cmd.Dir = filepath.Dir(p.server.Log)
 	out, err := cmd.CombinedOutput()
 	said := strings.TrimSpace(string(out))
 	if err != nil {

@@ -3,6 +3,7 @@ package hostile
 import (
 	"context"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/skiff-sh/skiff/e2e/process"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/server"
 )
@@ -30,7 +32,13 @@ func inProcess(t *testing.T) *restclient.Config {
 	s.NodeName = "box"
 	s.NodeIPs = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	s.BindAddress = netip.MustParseAddr("127.0.0.1")
-	s.HTTPSListenPort = freePort(t)
+	ports, err := process.FreePorts(1)
+	if err == nil {
+		s.HTTPSListenPort, err = strconv.Atoi(ports[0])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.DisableAgent = true
 	if err := s.Validate(); err != nil {
 		t.Fatal(err)

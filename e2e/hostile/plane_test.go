@@ -4,18 +4,17 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/skiff-sh/skiff/e2e/process"
 )
 
 // memory is what the server has.
@@ -26,112 +25,63 @@ type plane struct {
 	t      *testing.T
 	group  cgroup
 	dir    string
-	log    string
-	cmd    *exec.Cmd
-	ended  chan struct{} // closed when the process has
+	server *process.Process
 	config *rest.Config
 	client *kubernetes.Clientset
-}
-
-// executable is the skiff that is tested.
-func executable(t *testing.T) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("a memory cgroup needs root")
-	}
-	path := os.Getenv("SKIFF_BIN")
-	if path == "" {
-		path = "../../bin/skiff"
-	}
-	path, err := filepath.Abs(path)
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		t.Fatalf("find the executable to test: %v: run make", err)
-	}
-	return path
 }
 
 // startPlane runs a server until the test ends. Its shell joins the cgroup before
 // it becomes the server, so that all its memory counts.
 func startPlane(t *testing.T) *plane {
 	t.Helper()
-	skiff := executable(t)
-	p := &plane{t: t, group: newCgroup(t, memory), dir: t.TempDir(), ended: make(chan struct{})}
-	p.log = filepath.Join(p.dir, "log")
-	log, err := os.Create(p.log)
+	if os.Getuid() != 0 {
+		t.Skip("a memory cgroup needs root")
+	}
+	skiff, err := process.Skiff()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	p.cmd = exec.Command("/bin/sh", "-c", `echo $$ > "$0" && exec "$@"`, p.group.procs(), skiff, "server",
+	ports, err := process.FreePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plane{t: t, group: newCgroup(t, memory), dir: t.TempDir()}
+	command := exec.Command("/bin/sh", "-c", `echo $$ > "$0" && exec "$@"`, p.group.procs(), skiff, "server",
 		"--disable-agent", "--data-dir", filepath.Join(p.dir, "data"), "--node-name", "server", "--node-ip", "192.0.2.1",
-		"--bind-address", "127.0.0.1", "--https-listen-port", strconv.Itoa(freePort(t)))
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := p.cmd.Start(); err != nil {
+		"--bind-address", "127.0.0.1", "--https-listen-port", ports[0])
+	if p.server, err = process.Start(command, filepath.Join(p.dir, "log")); err != nil {
 		t.Fatal(err)
 	}
-	go func() { // ends with the process, which stop waits for
-		defer close(p.ended)
-		_ = p.cmd.Wait()
-	}()
 	t.Cleanup(p.stop)
-	p.await()
-	return p
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := p.server.Ready(ctx, process.Anyone(), "https://127.0.0.1:"+ports[0]+"/readyz"); err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	p.connect()
+	return p
 }
 
 // kubeconfig is the administrator's.
 func (p *plane) kubeconfig() string { return filepath.Join(p.dir, "data", "kubeconfig.yaml") }
 
-// await returns when the server is ready.
-func (p *plane) await() {
+func (p *plane) connect() {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
-	defer cancel()
-	for {
-		err := p.connect(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-p.ended:
-			p.t.Fatalf("the server ended: %v\n%s", p.cmd.ProcessState, p.lastWords())
-		case <-ctx.Done():
-			p.t.Fatalf("the server does not become ready: %v\n%s", err, p.lastWords())
-		}
-	}
-}
-
-func (p *plane) connect(ctx context.Context) (err error) {
+	var err error
 	if p.config, err = clientcmd.BuildConfigFromFlags("", p.kubeconfig()); err != nil {
-		return err
+		p.t.Fatal(err)
 	}
 	p.config.QPS = -1
 	if p.client, err = kubernetes.NewForConfig(p.config); err != nil {
-		return err
+		p.t.Fatal(err)
 	}
-	_, err = p.client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
-	return err
 }
 
 // alive says why the server is not what it was, if it is not.
 func (p *plane) alive() error {
 	select {
-	case <-p.ended:
-		return fmt.Errorf("the server ended: %v\n%s", p.cmd.ProcessState, p.lastWords())
+	case <-p.server.Ended():
+		return fmt.Errorf("the server ended: %w", p.server.Stop())
 	default:
 	}
 	kills, err := p.group.kills()
@@ -143,24 +93,14 @@ func (p *plane) alive() error {
 
 // stop ends the server and looks for what tests must not overlook.
 func (p *plane) stop() {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.ended:
-	case <-time.After(20 * time.Second):
-		p.t.Error("the server does not stop")
-		_ = p.cmd.Process.Kill()
-		<-p.ended
+	if err := p.server.Stop(); err != nil {
+		p.t.Error(err)
 	}
-	text, err := os.ReadFile(p.log)
+	text, err := os.ReadFile(p.server.Log)
 	if err != nil {
 		p.t.Error(err)
 	}
 	if bytes.Contains(text, []byte("panic")) {
-		p.t.Errorf("something panicked:\n%s", p.lastWords())
+		p.t.Errorf("something panicked:\n%s", text)
 	}
-}
-
-func (p *plane) lastWords() []byte {
-	text, _ := os.ReadFile(p.log)
-	return text[max(0, len(text)-1500):]
 }

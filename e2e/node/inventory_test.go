@@ -30,8 +30,8 @@ type inventory struct {
 	Other      []string // mounts, in places of neither kind
 }
 
-// process is a container's first process.
-type process struct {
+// task is a container's first process.
+type task struct {
 	PID   int
 	Start string // clock ticks after boot: a PID may be used again
 }
@@ -97,8 +97,8 @@ func eachProcess(fn func(pid int)) error {
 
 // running finds the containers by their processes' cgroups, and says which is
 // each one's first process.
-func (m *machine) running() (map[string]process, error) {
-	all := map[string]process{}
+func (m *machine) running() (map[string]task, error) {
+	all := map[string]task{}
 	err := eachProcess(func(pid int) {
 		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid)) // may be gone
 		_, path, found := strings.Cut(string(text), "/"+m.host.CgroupRoot+"/")
@@ -117,7 +117,7 @@ func (m *machine) running() (map[string]process, error) {
 			return
 		}
 		if known, ok := all[id]; !ok || pid < known.PID {
-			all[id] = process{PID: pid, Start: fields[19]}
+			all[id] = task{PID: pid, Start: fields[19]}
 		}
 	})
 	return all, err

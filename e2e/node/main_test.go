@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skiff-sh/skiff/e2e/box"
+	"github.com/skiff-sh/skiff/e2e/process"
 	"github.com/skiff-sh/skiff/internal/netns"
 )
 
@@ -46,15 +47,9 @@ func TestMain(m *testing.M) {
 // namespaces of their own, and cleans up after them however they end.
 func guard() int {
 	begin := time.Now()
-	if skiff == "" {
-		skiff = "../../bin/skiff"
-	}
-	skiff, err := filepath.Abs(skiff)
-	if err == nil {
-		_, err = os.Stat(skiff)
-	}
+	skiff, err := process.Skiff()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "find the executable to test: %v: run make\n", err)
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	if base, err = os.MkdirTemp("", "skiff-e2e-"); err == nil {

@@ -38,7 +38,7 @@ func (c *cluster) quiesce() said {
 }
 
 // bystanders are the processes of the Pods of one app, by container.
-func (c *cluster) bystanders(app string) map[string]process {
+func (c *cluster) bystanders(app string) map[string]task {
 	c.t.Helper()
 	all, err := c.running()
 	if err != nil {

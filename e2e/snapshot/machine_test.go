@@ -19,32 +19,13 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/skiff-sh/skiff/e2e/process"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/netns"
 )
 
 // patience is how long anything may take on a busy machine.
 const patience = 60 * time.Second
-
-// executable returns the skiff that is tested.
-func executable(t *testing.T) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	path := os.Getenv("SKIFF_BIN")
-	if path == "" {
-		path = "../../bin/skiff"
-	}
-	path, err := filepath.Abs(path)
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		t.Fatalf("find the executable to test: %v: run make", err)
-	}
-	return path
-}
 
 // machine is a network namespace and a data directory.
 type machine struct {
@@ -60,8 +41,15 @@ type machine struct {
 
 func newMachine(t *testing.T, name, address string) *machine {
 	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	skiff, err := process.Skiff()
+	if err != nil {
+		t.Fatal(err)
+	}
 	m := &machine{
-		t: t, skiff: executable(t), name: name, address: address,
+		t: t, skiff: skiff, name: name, address: address,
 		pin: filepath.Join(t.TempDir(), "net"), host: config.NewHost(filepath.Join(t.TempDir(), "data")),
 	}
 	if err := netns.Create(m.pin); err != nil {

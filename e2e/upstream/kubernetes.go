@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	"github.com/skiff-sh/skiff/e2e/process"
 	"github.com/skiff-sh/skiff/internal/pki"
 )
 
@@ -40,7 +41,7 @@ func (k Kubernetes) Start(ctx context.Context) (_ *Server, err error) {
 			_ = s.Stop() // the first error is the one to tell
 		}
 	}()
-	ports, err := freePorts(3)
+	ports, err := process.FreePorts(3)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func (k Kubernetes) startEtcd(ctx context.Context, s *Server, port, peers string
 	if err := s.launch(k.Etcd, nil, arguments...); err != nil {
 		return err
 	}
-	return s.await(ctx, anyone(), client+"/health")
+	return s.await(ctx, process.Anyone(), client+"/health")
 }
 
 func (k Kubernetes) startAPI(ctx context.Context, s *Server, etcd, port string) error {
@@ -88,7 +89,7 @@ func (k Kubernetes) startAPI(ctx context.Context, s *Server, etcd, port string) 
 	if err != nil {
 		return err
 	}
-	if err := s.await(ctx, anyone(), s.Config.Host+"/readyz"); err != nil {
+	if err := s.await(ctx, process.Anyone(), s.Config.Host+"/readyz"); err != nil {
 		return err
 	}
 	// It makes what every cluster has when it is ready already, this last.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/skiff-sh/skiff/e2e/process"
 )
 
 // Skiff is skiff's server to be started. It runs no node.
@@ -30,7 +32,7 @@ func (k Skiff) Start(ctx context.Context) (_ *Server, err error) {
 			_ = s.Stop() // the first error is the one to tell
 		}
 	}()
-	ports, err := freePorts(1)
+	ports, err := process.FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +54,7 @@ func (k Skiff) Start(ctx context.Context) (_ *Server, err error) {
 	if err := s.launch(k.Executable, k.Environment, append(arguments, k.Arguments...)...); err != nil {
 		return nil, err
 	}
-	if err := s.await(ctx, anyone(), "https://127.0.0.1:"+ports[0]+"/readyz"); err != nil {
+	if err := s.await(ctx, process.Anyone(), "https://127.0.0.1:"+ports[0]+"/readyz"); err != nil {
 		return nil, err
 	}
 	s.Config, err = clientcmd.BuildConfigFromFlags("", filepath.Join(data, "kubeconfig.yaml"))

@@ -14,21 +14,18 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/skiff-sh/skiff/e2e/process"
 )
 
 // What both servers are told.
@@ -52,8 +49,8 @@ type Server struct {
 	Config *rest.Config // of an administrator; no limit on requests
 	Dir    string       // all that it writes, its logs among it
 
-	processes []*process // in the order of their start
-	owned     bool       // Dir goes with the server
+	processes []*process.Process // in the order of their start
+	owned     bool               // Dir goes with the server
 }
 
 // Stop ends the server's processes and removes its directory, where that was not
@@ -61,7 +58,7 @@ type Server struct {
 func (s *Server) Stop() error {
 	var errs []error
 	for i := len(s.processes) - 1; i >= 0; i-- {
-		errs = append(errs, s.processes[i].end())
+		errs = append(errs, s.processes[i].Stop())
 	}
 	s.processes = nil
 	if s.owned {
@@ -74,7 +71,7 @@ func (s *Server) Stop() error {
 func (s *Server) PIDs() map[string]int {
 	pids := map[string]int{}
 	for _, p := range s.processes {
-		pids[p.name] = p.command.Process.Pid
+		pids[p.Name] = p.PID()
 	}
 	return pids
 }
@@ -88,103 +85,24 @@ func newServer(name, dir string) (*Server, error) {
 	return &Server{Name: name, Dir: dir, owned: true}, err
 }
 
-// launch starts a program that logs to its name in the server's directory.
-func (s *Server) launch(program string, environment []string, arguments ...string) error {
-	p, err := start(filepath.Join(s.Dir, filepath.Base(program)+".log"), program, environment, arguments)
+// launch starts a program, without our environment's settings, that logs to its name
+// in the server's directory.
+func (s *Server) launch(program string, more []string, arguments ...string) error {
+	command := exec.Command(program, arguments...)
+	command.Env = append(environment(), more...)
+	p, err := process.Start(command, filepath.Join(s.Dir, filepath.Base(program)+".log"))
 	if err != nil {
-		return err
+		return fmt.Errorf("start %s: %w (scripts/upstream.sh builds kube-apiserver and etcd, make build skiff)", filepath.Base(program), err)
 	}
 	s.processes = append(s.processes, p)
 	return nil
 }
 
-// anyone is a client that takes every certificate: whether a server is ready
-// matters, not who says so.
-func anyone() *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
-		DisableKeepAlives: true,
-	}}
-}
-
-// await waits until url answers OK. The server's last process is the one that is
-// asked: its end is the end of waiting.
+// await waits until url answers OK, which the server's last process is asked for.
 func (s *Server) await(ctx context.Context, web *http.Client, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	p := s.processes[len(s.processes)-1]
-	for {
-		if answers(ctx, web, url) {
-			return nil
-		}
-		select {
-		case <-p.ended:
-			return fmt.Errorf("%s ended before it was ready; the end of its log:\n%s", p.name, p.tail())
-		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer at %s: %w; the end of its log:\n%s", p.name, url, ctx.Err(), p.tail())
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-func answers(ctx context.Context, web *http.Client, url string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return false
-	}
-	response, err := web.Do(request)
-	if err != nil {
-		return false
-	}
-	_ = response.Body.Close()
-	return response.StatusCode == http.StatusOK
-}
-
-// freePorts returns ports of loopback that nobody listens on.
-func freePorts(n int) ([]string, error) {
-	ports := make([]string, n)
-	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer listener.Close() // after all are chosen, so that they differ
-		ports[i] = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
-// process is one that was started here.
-type process struct {
-	name    string
-	command *exec.Cmd
-	log     string
-	waiting sync.WaitGroup
-	ended   chan struct{} // closed when it has
-}
-
-// start starts a program without the environment's settings. It dies with this
-// process, however that ends.
-func start(log, program string, more, arguments []string) (*process, error) {
-	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	p := &process{name: filepath.Base(program), log: log, ended: make(chan struct{}), command: exec.Command(program, arguments...)}
-	p.command.Env = append(environment(), more...)
-	p.command.Stdout, p.command.Stderr = file, file
-	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := p.command.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w (scripts/upstream.sh builds kube-apiserver and etcd, make build skiff)", p.name, err)
-	}
-	p.waiting.Go(p.wait)
-	return p, nil
-}
-
-func (p *process) wait() {
-	_ = p.command.Wait() // how it ended is in its log
-	close(p.ended)
+	return s.processes[len(s.processes)-1].Ready(ctx, web, url)
 }
 
 // environment is ours without what the programs would take for settings.
@@ -196,24 +114,4 @@ func environment() []string {
 		}
 	}
 	return kept
-}
-
-// end asks the process to end, and kills it where it does not.
-func (p *process) end() error {
-	_ = p.command.Process.Signal(syscall.SIGTERM) // it may have ended already
-	select {
-	case <-p.ended:
-	case <-time.After(10 * time.Second):
-		if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return err
-		}
-	}
-	p.waiting.Wait()
-	return nil
-}
-
-// tail returns the end of the process's log.
-func (p *process) tail() []byte {
-	text, _ := os.ReadFile(p.log)
-	return text[max(0, len(text)-4000):]
 }

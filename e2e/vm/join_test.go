@@ -17,6 +17,7 @@ import (
 	"github.com/skiff-sh/skiff/e2e/await"
 	"github.com/skiff-sh/skiff/e2e/box"
 	"github.com/skiff-sh/skiff/e2e/cluster/lab"
+	"github.com/skiff-sh/skiff/e2e/process"
 )
 
 // TestJoinFromThePast is a machine whose clock is two years behind and that
@@ -42,7 +43,7 @@ func TestJoinFromThePast(t *testing.T) {
 // startServer starts a server in a lab that is gone after the test.
 func startServer(t *testing.T) (*lab.Node, kubernetes.Interface) {
 	t.Helper()
-	skiff, err := filepath.Abs(executable())
+	skiff, err := process.Skiff()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,13 +49,6 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
-func executable() string {
-	if path := os.Getenv("SKIFF_BIN"); path != "" {
-		return path
-	}
-	return "../../bin/skiff"
-}
-
 func run(t *testing.T, command string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(command, args...).CombinedOutput(); err != nil {

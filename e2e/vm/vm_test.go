@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/skiff-sh/skiff/e2e/process"
 )
 
 // patience is how long one boot may take: emulated, a machine is some twenty
@@ -110,7 +112,11 @@ func (m *machine) fillSteps() error {
 	if err != nil {
 		return err
 	}
-	for _, path := range append(guest, executable(), "../../scripts/skiff.service", "../../scripts/skiff-agent.service") {
+	skiff, err := process.Skiff()
+	if err != nil {
+		return err
+	}
+	for _, path := range append(guest, skiff, "../../scripts/skiff.service", "../../scripts/skiff-agent.service") {
 		if err := copyTo(dir, path); err != nil {
 			return err
 		}

@@ -25,6 +25,7 @@ import (
 
 	"github.com/skiff-sh/skiff/e2e/await"
 	"github.com/skiff-sh/skiff/e2e/cluster/lab"
+	"github.com/skiff-sh/skiff/e2e/process"
 )
 
 // pins is what `ip netns exec` finds the nodes' network namespaces by.
@@ -79,19 +80,13 @@ func place() (lab.Config, error) {
 	if !own {
 		dir = "build/cluster"
 	}
-	skiff := os.Getenv("SKIFF_BIN")
-	if skiff == "" {
-		skiff = "bin/skiff"
-	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return lab.Config{}, err
 	}
-	if skiff, err = filepath.Abs(skiff); err == nil {
-		_, err = os.Stat(skiff)
-	}
+	skiff, err := process.Skiff()
 	if err != nil {
-		return lab.Config{}, fmt.Errorf("%w: run make first", err)
+		return lab.Config{}, err
 	}
 	c := lab.Config{Dir: dir, Pins: pins, Skiff: skiff}
 	if own {
