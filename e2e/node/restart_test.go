@@ -48,7 +48,7 @@ func (c *cluster) bystanders(app string) map[string]task {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	found := map[string]process{}
+	found := map[string]task{}
 	for id, name := range s.containers {
 		if strings.HasPrefix(name, app+"-") {
 			found[name+" "+id] = all[id]
@@ -58,7 +58,7 @@ func (c *cluster) bystanders(app string) map[string]task {
 }
 
 // bystander is the process of a Pod of one container.
-func (c *cluster) bystander(name string) process {
+func (c *cluster) bystander(name string) task {
 	c.t.Helper()
 	id := strings.TrimPrefix(mainStatus(c.awaitPod(name, podReady)).ContainerID, "containerd://")
 	all, err := c.running()
@@ -68,7 +68,7 @@ func (c *cluster) bystander(name string) process {
 	return all[id]
 }
 
-func same(before, after map[string]process) error {
+func same(before, after map[string]task) error {
 	for name, p := range before {
 		if after[name] != p {
 			return fmt.Errorf("%s was %+v and is %+v", name, p, after[name])
@@ -172,7 +172,7 @@ func TestKilledDuringRollout(t *testing.T) {
 }
 
 // same compares without asking the server.
-func (c *cluster) same(before map[string]process) error {
+func (c *cluster) same(before map[string]task) error {
 	all, err := c.running()
 	if err != nil {
 		return err
