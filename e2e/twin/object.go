@@ -40,7 +40,7 @@ var (
 	current    = regexp.MustCompile(`(?i)((?:current|revision): |resourceversion[^"\d]{0,40})\d+`)
 	revision   = regexp.MustCompile(`(resourceVersion\\*":\\*")\d+`)
 	completed  = regexp.MustCompile(`\b(gen-?|Bad_|dot\.|g{20,})[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
-	undeclared = regexp.MustCompile(`\.\S+: field not declared in schema`)
+	undeclared = regexp.MustCompile(`(?s)(Kind=[^)]*\)): .*: field not declared in schema.*`)
 	age        = regexp.MustCompile(`^(\d+[smhdy])+$`)
 	memory     = regexp.MustCompile(`0x[0-9a-f]{6,16}`)
 )
@@ -59,7 +59,7 @@ func (c *correspondence) plain(text string) string {
 	text = digest.ReplaceAllString(text, "X509SHA256=X")
 	text = revision.ReplaceAllString(text, "${1}N")
 	text = completed.ReplaceAllString(text, "${1}XXXXX")
-	text = undeclared.ReplaceAllString(text, "FIELD: field not declared in schema") // the first of a map
+	text = undeclared.ReplaceAllString(text, "$1: FIELD: field not declared in schema") // the first of a map, in whatever order that comes
 	text = current.ReplaceAllString(text, "${1}N")
 	text = localPort.ReplaceAllString(text, "SERVER")
 	text = memory.ReplaceAllString(text, "POINTER")
