@@ -171,6 +171,9 @@ func TestServiceAccountChoices(t *testing.T) {
 	unnamed := pod(func(p *corev1.Pod) { p.Name, p.GenerateName, p.Spec.ServiceAccountName = "", "web-", "own" })
 	wantForbidden(t, admit(world(t), creation(kind.Pod, unnamed)),
 		`pods "web-" is forbidden: error looking up service account default/own: serviceaccount "own" not found`)
+	unnamed.Spec.ServiceAccountName = "../x"
+	wantForbidden(t, admit(world(t), creation(kind.Pod, unnamed)),
+		`pods "web-" is forbidden: error looking up service account default/../x: invalid resource name "../x": [may not contain '/']`)
 }
 
 // In a new namespace a Pod may come before the default account does.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/skiff-sh/skiff/internal/kind"
@@ -42,6 +43,9 @@ func serviceAccount(s *state.State) Step {
 				pod.Spec.DeprecatedServiceAccount = defaultAccount
 			}
 			name := pod.Spec.ServiceAccountName
+			if wrong := path.IsValidPathSegmentName(name); len(wrong) > 0 {
+				return r.Forbid(fmt.Errorf("error looking up service account %s/%s: invalid resource name %q: %v", r.Namespace, name, name, wrong))
+			}
 			account := findAccount(ctx, s, r.Namespace, name)
 			if account == nil {
 				return r.Forbid(fmt.Errorf("error looking up service account %s/%s: serviceaccount %q not found", r.Namespace, name, name))

@@ -21,6 +21,7 @@ func (a *API) Bind(ctx context.Context, req Request, binding *corev1.Binding) er
 		return apierrors.NewBadRequest("name in URL does not match name in Binding object")
 	}
 	binding = binding.DeepCopy() // admission completes it
+	singleOwners(&req, binding, "")
 	req.Kind, req.Subresource = kind.Pod, "binding"
 	if err := validateBinding(binding); err != nil {
 		return err

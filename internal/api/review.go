@@ -16,6 +16,7 @@ func (a *API) Ask(req Request, obj kind.Object) error {
 		return err
 	}
 	forgetSystem(obj)
+	singleOwners(&req, obj, "")
 	if err := a.fields.create(&req, obj); err != nil {
 		return err
 	}

@@ -172,7 +172,20 @@ func TestToken(t *testing.T) {
 	ctx := context.Background()
 	p := c.create(kind.Pod, pod("p", onNode("n1")))
 	req := to(kind.ServiceAccount, "default", "default")
-	out, err := c.Token(ctx, req, &authenticationv1.TokenRequest{})
+	var warnings int
+	req.Warn = func(string) { warnings++ }
+	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: "p", UID: "u"}
+	twice := metav1.ObjectMeta{OwnerReferences: []metav1.OwnerReference{owner, owner}}
+	out, err := c.Token(ctx, req, &authenticationv1.TokenRequest{ObjectMeta: twice})
+	if err == nil && (len(out.OwnerReferences) != 1 || warnings != 1) {
+		t.Errorf("owners %v, %d warnings", out.OwnerReferences, warnings)
+	}
+	review := &authenticationv1.TokenReview{ObjectMeta: twice}
+	asked := req
+	asked.Kind, asked.Namespace = kind.TokenReview, ""
+	if err := c.Ask(asked, review); err != nil || len(review.OwnerReferences) != 1 || warnings != 2 {
+		t.Errorf("owners %v, %d warnings, %v", review.OwnerReferences, warnings, err)
+	}
 	if err != nil || out.Status.Token != "signed" || issuer.lifetime != time.Hour || issuer.bound != nil || len(out.Spec.Audiences) != 1 {
 		t.Fatalf("token %+v, lifetime %v, %v", out, issuer.lifetime, err)
 	}

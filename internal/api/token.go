@@ -26,6 +26,7 @@ const (
 func (a *API) Token(ctx context.Context, req Request, body *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
 	req.Kind, req.Subresource = kind.ServiceAccount, "token"
 	out := body.DeepCopy()
+	singleOwners(&req, out, "")
 	account, err := a.tokenAccount(&req, out)
 	if err != nil {
 		return nil, err
@@ -124,12 +125,9 @@ func (a *API) boundObject(req *Request, ref *authenticationv1.BoundObjectReferen
 	default:
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("cannot bind token to object of type %s", gvk))
 	}
-	if ref.Name == "" {
-		return nil, apierrors.NewBadRequest("Name parameter required.")
-	}
 	obj, ok := a.state.Get(k, ns, ref.Name)
 	if !ok {
-		return nil, apierrors.NewNotFound(k.GroupResource(), ref.Name)
+		return nil, notFound(&Request{Kind: k, Name: ref.Name})
 	}
 	if pod, ok := obj.(*corev1.Pod); ok && pod.Spec.ServiceAccountName != req.Name {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf(

@@ -46,21 +46,22 @@ func (Masters) Authorize(_ context.Context, a Attributes) (Decision, string, err
 	return allowIf(a.User.in(GroupMasters)), "", nil
 }
 
-// Public lets everyone, also without credentials, ask for health, version and
-// the cluster's authority: a balancer has to know where to send before anyone can
-// log in, and a machine whom to trust before it shows its token.
+// Public lets everyone who is in one of the groups for that, also without
+// credentials, ask for health and version, and whoever there is for the cluster's
+// authority: a balancer has to know where to send before anyone can log in, and a
+// machine whom to trust before it shows its token.
 type Public struct{}
 
 // Authorize tells whether the request may be made.
 func (Public) Authorize(_ context.Context, a Attributes) (Decision, string, error) {
-	if a.Resource != "" {
+	if a.Resource != "" || a.Verb != "get" {
 		return NoOpinion, "", nil
 	}
 	switch a.Path {
-	case "/healthz", "/livez", "/readyz":
+	case "/healthz", "/livez", "/readyz", "/version", "/version/":
+		return allowIf(a.User.in(GroupAuthenticated) || a.User.in(GroupUnauthenticated)), "", nil
+	case "/cacerts":
 		return Allow, "", nil
-	case "/version", "/version/", "/cacerts":
-		return allowIf(a.Verb == "get"), "", nil
 	}
 	return NoOpinion, "", nil
 }

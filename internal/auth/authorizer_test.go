@@ -66,6 +66,7 @@ func TestAuthorizer(t *testing.T) {
 		anonymous, plain, app, admin, pretends bool
 	}{
 		{path("get", "/healthz"), true, true, true, true, true},
+		{path("post", "/healthz"), false, false, false, true, false},
 		{path("get", "/livez"), true, true, true, true, true},
 		{path("get", "/readyz"), true, true, true, true, true},
 		{path("get", "/version"), true, true, true, true, true},
@@ -97,6 +98,10 @@ func TestAuthorizer(t *testing.T) {
 		{resource("list", "", "services", ""), false, false, false, true, false},
 	}
 	chain := NewAuthorizer(stateWith(t))
+	nobody := Attributes{User: User{Name: "jane", Groups: []string{"others"}}, Verb: "get", Path: "/healthz"}
+	if d, _, err := chain.Authorize(t.Context(), nobody); d == Allow || err != nil {
+		t.Errorf("health by a user in neither of the groups for it: %v %v", d, err)
+	}
 	for _, c := range cases {
 		for _, who := range []struct {
 			user User

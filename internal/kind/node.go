@@ -79,6 +79,11 @@ func defaultNode(n *corev1.Node) {
 			list[name] = quantity
 		}
 	}
+	for i := range n.Status.Images { // no names are the same as an empty list of them, as they are stored
+		if image := &n.Status.Images[i]; len(image.Names) == 0 {
+			image.Names = nil
+		}
+	}
 	s := &n.Spec
 	if s.PodCIDR != "" && (len(s.PodCIDRs) == 0 || s.PodCIDRs[0] != s.PodCIDR) {
 		s.PodCIDRs = []string{s.PodCIDR}

@@ -47,7 +47,11 @@ func TestNodeDefaults(t *testing.T) {
 		t.Error("podCIDR did not win:", d)
 	}
 	n = &corev1.Node{Spec: corev1.NodeSpec{PodCIDRs: []string{"10.42.1.0/24"}}}
+	n.Status.Images = []corev1.ContainerImage{{Names: []string{}, SizeBytes: 1}, {Names: []string{"a"}}}
 	Node.Default(n)
+	if n.Status.Images[0].Names != nil || len(n.Status.Images[1].Names) != 1 {
+		t.Errorf("images %+v", n.Status.Images)
+	}
 	if n.Spec.PodCIDR != "10.42.1.0/24" || n.Status.Allocatable != nil {
 		t.Errorf("%+v", n)
 	}
