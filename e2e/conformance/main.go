@@ -2,7 +2,7 @@
 // from its unmodified source, against a cluster of two nodes, and says whether
 // every spec did what specs.txt says of it.
 //
-//	conformance [-focus REGEXP] [-skip REGEXP] [-procs N] [-timeout D]
+//	conformance [-focus REGEXP] [-skip REGEXP] [-passing] [-procs N] [-timeout D]
 //
 // The stages are in main.go: programs (programs.go) and images (image.go) are
 // built below build/conformance unless they are there already, the cluster
@@ -19,6 +19,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -44,6 +45,7 @@ func main() {
 // options are what the command line chooses.
 type options struct {
 	focus, skip *regexp.Regexp // nil where all are meant
+	passing     bool           // only specs that wait for nothing
 	procs       int
 	timeout     time.Duration
 }
@@ -61,13 +63,14 @@ func parse(args []string) (options, error) {
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	flags.Func("focus", "run only specs whose name matches", pattern(&o.focus))
 	flags.Func("skip", "leave out specs whose name matches", pattern(&o.skip))
+	flags.BoolVar(&o.passing, "passing", false, "leave out specs that wait for something")
 	flags.IntVar(&o.procs, "procs", 4, "how many specs run side by side")
 	flags.DurationVar(&o.timeout, "timeout", 3*time.Hour, "when the suite is interrupted")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	if flags.NArg() > 0 || o.procs < 1 || o.procs > 64 {
-		return o, errors.New("usage: conformance [-focus REGEXP] [-skip REGEXP] [-procs 1…64] [-timeout D]")
+		return o, errors.New("usage: conformance [-focus REGEXP] [-skip REGEXP] [-passing] [-procs 1…64] [-timeout D]")
 	}
 	return o, nil
 }
@@ -120,14 +123,18 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	v := judge(list, o.chosen, results)
+	v := judge(list.chosen(o), results)
 	v.print(out)
 	return v.err()
 }
 
-// chosen says whether a spec was asked for.
-func (o options) chosen(name string) bool {
-	return (o.focus == nil || o.focus.MatchString(name)) && (o.skip == nil || !o.skip.MatchString(name))
+// chosen are the specs that were asked for.
+func (l List) chosen(o options) List {
+	specs := maps.Clone(l.specs)
+	maps.DeleteFunc(specs, func(name, word string) bool {
+		return o.focus != nil && !o.focus.MatchString(name) || o.skip != nil && o.skip.MatchString(name) || o.passing && word != Passes
+	})
+	return List{words: l.words, specs: specs}
 }
 
 // timer tells how long each stage took.

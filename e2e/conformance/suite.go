@@ -130,7 +130,7 @@ func (o options) command(p place, kubeconfig string, list List) []string {
 		args = append(args, "--skip="+o.skip.String())
 	}
 	for name, word := range list.specs {
-		if strings.HasSuffix(word, deadly) {
+		if strings.HasSuffix(word, deadly) || o.passing && word != Passes {
 			args = append(args, "--skip="+regexp.QuoteMeta(name))
 		}
 	}

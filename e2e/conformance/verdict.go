@@ -51,13 +51,10 @@ type Verdict struct {
 // score is that of a special interest group.
 type score struct{ passed, failed, absent int }
 
-// judge compares what passed, by name, with the list, as far as it was chosen.
-func judge(list List, chosen func(name string) bool, passed map[string]bool) Verdict {
+// judge compares what passed, by name, with the list.
+func judge(list List, passed map[string]bool) Verdict {
 	v := Verdict{groups: map[string]*score{}, waits: map[string][]string{}}
 	for name, word := range list.specs {
-		if !chosen(name) {
-			continue
-		}
 		s := v.groups[group(name)]
 		if s == nil {
 			s = &score{}

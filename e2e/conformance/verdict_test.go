@@ -50,7 +50,7 @@ func TestVerdict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := judge(list, options{}.chosen, passed)
+	all := judge(list, passed)
 	if all.err() == nil {
 		t.Error("a spec failed and one did not run, and that is no error")
 	}
@@ -72,9 +72,13 @@ Failed:
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}
-	apps := judge(list, options{focus: regexp.MustCompile(`sig-apps`), skip: regexp.MustCompile(` b `)}.chosen, passed)
+	apps := judge(list.chosen(options{focus: regexp.MustCompile(`sig-apps`), skip: regexp.MustCompile(` b `)}), passed)
 	if err := apps.err(); err != nil || len(apps.better) > 0 {
 		t.Errorf("only of what was asked for: %v, %v", err, apps.better)
+	}
+	passing := judge(list.chosen(options{passing: true}), passed)
+	if len(passing.waits)+len(passing.better) > 0 || len(passing.failed) != 1 || len(passing.absent) != 1 {
+		t.Errorf("of those that wait for nothing: %+v", passing)
 	}
 }
 
