@@ -24,11 +24,12 @@ func (a *API) Apply(ctx context.Context, req Request, patch Patch) (out kind.Obj
 		return nil, false, err
 	}
 	for {
-		if _, ok := a.state.Get(req.Kind, req.namespace(), req.Name); ok || req.Subresource != "" {
+		part := req.Subresource != "" && !createOnUpdate(req.Kind)
+		if _, ok := a.state.Get(req.Kind, req.namespace(), req.Name); ok || part {
 			out, err = a.rewrite(ctx, &req, func(old kind.Object) (kind.Object, error) {
 				return a.applyTo(&req, old, wanted, patch)
 			})
-			if req.Subresource != "" || !apierrors.IsNotFound(err) {
+			if part || !apierrors.IsNotFound(err) {
 				return out, false, err
 			}
 		}
@@ -41,7 +42,7 @@ func (a *API) Apply(ctx context.Context, req Request, patch Patch) (out kind.Obj
 
 // applyTo returns what becomes of an object, or of nothing.
 func (a *API) applyTo(req *Request, old kind.Object, wanted *unstructured.Unstructured, patch Patch) (kind.Object, error) {
-	obj, err := a.fields.apply(req, old, wanted.DeepCopy(), patch.Force)
+	obj, err := a.fields.apply(req, old, wanted, patch.Force)
 	if err != nil {
 		return nil, err
 	}

@@ -16,9 +16,10 @@ import (
 // converter is what managedfields needs to know of a kind's versions. It tells
 // objects by their Go types: those from the state may not name theirs.
 type converter struct {
-	kind  *kind.Kind
-	types *schema.Types
-	group string // of the request: versions of others are not known to it
+	kind    *kind.Kind
+	types   *schema.Types
+	group   string // of the request: versions of others are not known to it
+	checked bool   // whether objects of Go types are looked at as well
 }
 
 // face returns how a group-version shows the kind, nil being as it is stored; ok
@@ -128,7 +129,10 @@ func (c *converter) ConvertFieldLabel(_ runtimeschema.GroupVersionKind, label, v
 // ObjectToTyped is part of managedfields.TypeConverter.
 func (c *converter) ObjectToTyped(in runtime.Object, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
 	u, ok := in.(*unstructured.Unstructured)
-	if !ok {
+	switch {
+	case !ok && c.checked:
+		return c.types.TypedChecked(in, options...)
+	case !ok:
 		return c.types.Typed(in)
 	}
 	like := c.empty(u.GroupVersionKind().GroupVersion())

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -10,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -34,6 +36,7 @@ type managerKey struct {
 	kind        *kind.Kind
 	version     runtimeschema.GroupVersion
 	subresource string
+	checked     bool
 }
 
 // create records who made an object.
@@ -55,35 +58,62 @@ func (m *managers) update(req *Request, obj, old kind.Object) error {
 
 // anew makes the record by comparing all of the objects.
 func (m *managers) anew(req *Request, obj, old kind.Object) error {
-	f, err := m.of(req)
+	f, err := m.of(req, false)
 	if err != nil {
 		return err
 	}
 	next, _ := faceOf(req, obj)
 	live := old
 	if old.GetUID() != "" {
-		live, _ = faceOf(req, old)
+		live, _ = faceOf(req, reread(old))
 	}
 	tracked := f.UpdateNoErrors(live, next, req.FieldManager).(kind.Object)
 	obj.SetManagedFields(wholeSeconds(tracked.GetManagedFields()))
 	return nil
 }
 
+// reread returns a copy of an object as the store would give it back. Lists that
+// belong together as a whole are compared as Go values, in which "1" and "1000m"
+// differ, and nothing and an empty list.
+func reread(obj kind.Object) kind.Object {
+	type message interface {
+		Marshal() ([]byte, error)
+		Unmarshal([]byte) error
+	}
+	like := reflect.New(reflect.TypeOf(obj).Elem()).Interface()
+	from, ok := obj.(message)
+	to, also := like.(message)
+	if !ok || !also {
+		return obj.DeepCopyObject().(kind.Object)
+	}
+	data, err := from.Marshal()
+	if err == nil {
+		err = to.Unmarshal(data)
+	}
+	if err != nil {
+		return obj.DeepCopyObject().(kind.Object)
+	}
+	copied := like.(kind.Object)
+	copied.GetObjectKind().SetGroupVersionKind(obj.GetObjectKind().GroupVersionKind())
+	return copied
+}
+
 // apply returns what becomes of old, or of nothing, when a manager wants
 // something.
 func (m *managers) apply(req *Request, old kind.Object, wanted *unstructured.Unstructured, force bool) (kind.Object, error) {
-	f, err := m.of(req)
-	if err != nil {
-		return nil, err
-	}
-	live := req.empty()
-	if old != nil {
-		face, _ := faceOf(req, old)
-		live = face.DeepCopyObject().(kind.Object)
-	}
-	merged, err := f.Apply(live, wanted, req.FieldManager, force)
-	if err != nil {
-		return nil, applyError(err)
+	merged, err := m.merge(req, old, wanted.DeepCopy(), force, false)
+	var status *apierrors.StatusError
+	switch {
+	case errors.As(err, &status):
+		return nil, status
+	case err != nil:
+		// Upstream looks at objects before it compares them, and says so.
+		if _, first := m.merge(req, old, wanted, force, true); first != nil {
+			err = first
+		}
+		// A field that does not exist has the code of a server's fault and no
+		// reason upstream; clients see the text.
+		return nil, unknown(err)
 	}
 	obj, ok := merged.(kind.Object)
 	if !ok {
@@ -93,14 +123,17 @@ func (m *managers) apply(req *Request, old kind.Object, wanted *unstructured.Uns
 	return stored(req, obj), nil
 }
 
-// applyError passes what managedfields says. A field that does not exist has
-// the code of a server's fault and no reason upstream; clients see the text.
-func applyError(err error) error {
-	var status *apierrors.StatusError
-	if errors.As(err, &status) {
-		return status
+// merge asks managedfields for what becomes of an object.
+func (m *managers) merge(req *Request, old kind.Object, wanted *unstructured.Unstructured, force, checked bool) (runtime.Object, error) {
+	f, err := m.of(req, checked)
+	if err != nil {
+		return nil, err
 	}
-	return unknown(err)
+	live := req.empty()
+	if old != nil {
+		live, _ = faceOf(req, reread(old))
+	}
+	return f.Apply(live, wanted, req.FieldManager, force)
 }
 
 // wholeSeconds gives a record its times as fields of objects have them.
@@ -114,15 +147,16 @@ func wholeSeconds(record []metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEntr
 	return record
 }
 
-// of returns the field manager for what the request is about.
-func (m *managers) of(req *Request) (*managedfields.FieldManager, error) {
-	key := managerKey{req.Kind, req.version(), req.Subresource}
+// of returns the field manager for what the request is about. One that is checked
+// looks at whole objects before it compares them.
+func (m *managers) of(req *Request, checked bool) (*managedfields.FieldManager, error) {
+	key := managerKey{req.Kind, req.version(), req.Subresource, checked}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if f := m.known[key]; f != nil {
 		return f, nil
 	}
-	c := &converter{kind: req.Kind, types: &m.types, group: key.version.Group}
+	c := &converter{kind: req.Kind, types: &m.types, group: key.version.Group, checked: checked}
 	f, err := managedfields.NewDefaultFieldManager(c, c, c, c,
 		key.version.WithKind(req.Kind.Kind), key.version, req.Subresource, ignoredFields(req))
 	if err != nil {

@@ -196,6 +196,62 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
+// An object whose items cannot be told apart has no record, and nobody can apply it.
+func TestApplyToItemsWithoutKeys(t *testing.T) {
+	c := newCluster(t)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "sa", Namespace: "default"}, Secrets: []corev1.ObjectReference{{}}}
+	wantRecord(t, c.create(kind.ServiceAccount, account))
+	patch := api.Patch{Type: types.ApplyYAMLPatchType, Data: []byte("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sa}\n")}
+	_, _, err := c.Apply(context.Background(), c.as("one", kind.ServiceAccount, "sa"), patch)
+	wantStatus(t, err, metav1.StatusReasonUnknown, "failed to create manager for existing fields: "+
+		`failed to convert new object (default/sa; /v1, Kind=ServiceAccount) to smd typed: .secrets: element 0: associative list with keys has an element that omits all key fields ["name"]`)
+}
+
+// A part of an object that is not there is refused for what is wrong with it first,
+// where the whole would be created.
+func TestPartsOfNothing(t *testing.T) {
+	c := newCluster(t)
+	req := c.as("one", kind.Service, "s")
+	req.Subresource = "status"
+	head := "apiVersion: v1\nkind: Service\nmetadata: "
+	for yaml, want := range map[string]string{
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: s}\n": "invalid object type: /v1, Kind=Pod",
+		head + "{name: s}\nstatus: {a: b}\n":               ".status.a: field not declared in schema",
+		head + "{name: t}\n":                               "the name of the object (t) does not match the name on the URL (s)",
+		head + "{name: s, uid: u}\n":                       "uid mismatch: the provided object specified uid u, and no existing object was found",
+		head + "{name: s}\n":                               `services "s" not found`,
+	} {
+		_, _, err := c.Apply(context.Background(), req, api.Patch{Type: types.ApplyYAMLPatchType, Data: []byte(yaml)})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", yaml, err, want)
+		}
+	}
+	_, err := c.Update(context.Background(), req, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s", UID: "u"}})
+	wantStatus(t, err, metav1.StatusReasonConflict, "Precondition failed: UID in precondition: u, UID in object meta: ")
+	_, err = c.Update(context.Background(), req, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s"}})
+	wantStatus(t, err, metav1.StatusReasonNotFound, `services "s" not found`)
+}
+
+// What is written in another way than it is stored is not changed by who sends it as
+// it is stored.
+func TestRecordsCompareWhatIsStored(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.Pod, pod("p"))
+	status := func(manager, patch string) kind.Object {
+		req := c.as(manager, kind.Pod, "p")
+		req.Subresource = "status"
+		out, err := c.Patch(context.Background(), req, api.Patch{Type: types.MergePatchType, Data: []byte(patch)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	status("one", `{"status":{"containerStatuses":[{"name":"c","resources":{"requests":{"cpu":null,"memory":"1000m"}},"volumeMounts":[]}]}}`)
+	if got := record(status("two", `{"status":{"message":"m"}}`)); !slices.Contains(got, `one Update/status {"f:status":{"f:containerStatuses":{}}}`) {
+		t.Errorf("record %q", got)
+	}
+}
+
 func TestApplyComplainsOfDuplicates(t *testing.T) {
 	c := newCluster(t)
 	patch := api.Patch{Type: types.ApplyYAMLPatchType, Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: x, a: z}\n")}

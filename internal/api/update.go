@@ -33,7 +33,7 @@ func (a *API) Put(ctx context.Context, req Request, obj kind.Object) (out kind.O
 	if err := checkIdentity(&req, obj); err != nil { // before it decides what there is
 		return nil, false, err
 	}
-	if _, ok := a.state.Get(req.Kind, req.namespace(), req.Name); !ok && req.Subresource == "" && createOnUpdate(req.Kind) {
+	if _, ok := a.state.Get(req.Kind, req.namespace(), req.Name); !ok && createOnUpdate(req.Kind) {
 		out, err := a.createMissing(ctx, req, obj)
 		if !apierrors.IsAlreadyExists(err) {
 			return out, err == nil, err
@@ -87,9 +87,14 @@ func (a *API) createMissing(ctx context.Context, req Request, obj kind.Object) (
 	return a.createInstead(ctx, req, obj.DeepCopyObject().(kind.Object))
 }
 
-// createInstead creates what was meant to change an object that is not there. The
-// revision that was meant does not count, but must be one.
+// createInstead creates what was meant to change an object that is not there, unless
+// it was to change a part of it: upstream makes a Service of what is sent as its
+// status, one without addresses, which nobody can want. The revision that was meant
+// does not count, but must be one.
 func (a *API) createInstead(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
+	if req.Subresource != "" {
+		return nil, notFound(&req)
+	}
 	if _, err := sentRevision(obj); err != nil {
 		return nil, unknown(err)
 	}

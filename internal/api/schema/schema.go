@@ -50,6 +50,16 @@ func (t *Types) Typed(obj any) (*typed.TypedValue, error) {
 	return typed.AsTypedUnvalidated(structured{v, obj}, p.Schema, p.TypeRef), nil
 }
 
+// TypedChecked is Typed for one that is looked at: all items of its lists must be
+// told apart by their keys.
+func (t *Types) TypedChecked(obj any, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
+	v, err := t.Typed(obj)
+	if err != nil {
+		return nil, err
+	}
+	return typed.AsTyped(v.AsValue(), v.Schema(), v.TypeRef(), options...)
+}
+
 // structured is a value that still knows of which object it is.
 type structured struct {
 	value.Value
