@@ -32,6 +32,7 @@ func compare(r Request, upstream, skiff Answer, k *knowledge) []Difference {
 	}
 	var list []Difference
 	u, s := decode(upstream), decode(skiff)
+	setAside(r.Path, u, s)
 	switch {
 	case upstream.Code != skiff.Code:
 		return []Difference{{fmt.Sprintf("upstream %s; skiff %s", verdict(upstream, u), verdict(skiff, s)), tell(upstream), tell(skiff)}}
@@ -47,6 +48,27 @@ func compare(r Request, upstream, skiff Answer, k *knowledge) []Difference {
 		list = compareObjects(u, s, k)
 	}
 	return append(list, compareHeaders(upstream, skiff, k)...)
+}
+
+// setAside takes out of two documents what cannot be the same: what each server says
+// of itself, and the API groups that skiff does not serve yet.
+func setAside(path string, u, s any) {
+	switch strings.TrimSuffix(path, "/") {
+	case "/version":
+		for _, v := range []any{u, s} {
+			document, _ := v.(map[string]any)
+			for key := range document {
+				document[key] = "its own" // that it is told counts
+			}
+		}
+	case "/apis":
+		served, _ := at(s, "groups").([]any)
+		if all, ok := at(u, "groups").([]any); ok {
+			u.(map[string]any)["groups"] = slices.DeleteFunc(all, func(group any) bool {
+				return !slices.ContainsFunc(served, func(g any) bool { return text(g, "name") == text(group, "name") })
+			})
+		}
+	}
 }
 
 func isStatus(v any) bool { return text(v, "kind") == "Status" && text(v, "apiVersion") == "v1" }

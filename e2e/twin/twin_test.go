@@ -81,6 +81,26 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestSetAside: each server tells its own version, and groups that skiff does not serve
+// are not asked for; those that it serves are.
+func TestSetAside(t *testing.T) {
+	for _, c := range []struct{ path, upstream, skiff, want string }{
+		{"/version", `{"gitVersion":"v1","major":"1"}`, `{"gitVersion":"v2","major":"1"}`, ""},
+		{"/version/", `{"gitVersion":"v1","major":"1"}`, `{"gitVersion":"v2"}`, "object: major missing"},
+		{"/apis", `{"groups":[{"name":"a"},{"name":"b"}]}`, `{"groups":[{"name":"b"}]}`, ""},
+		{"/apis/", `{"groups":[{"name":"a"},{"name":"b","kind":"x"}]}`, `{"groups":[{"name":"b"}]}`, "object: groups[].kind missing"},
+		{"/apis", `{"groups":[]}`, `{"groups":[{"name":"b"}]}`, "object: groups[] differs"},
+	} {
+		var got []string
+		for _, d := range compare(Request{Path: c.path}, answer(200, c.upstream), answer(200, c.skiff), &knowledge{}) {
+			got = append(got, d.Shape)
+		}
+		if strings.Join(got, "\n") != c.want {
+			t.Errorf("%s: %q, want %q", c.path, got, c.want)
+		}
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	u, s := answer(200, `{}`), answer(200, `{}`)
 	u.Header["Warning"] = []string{`299 - "old"`}
