@@ -59,6 +59,9 @@ func (a *API) applyTo(req *Request, old kind.Object, wanted *unstructured.Unstru
 
 // applyNew makes an object that is not there.
 func (a *API) applyNew(ctx context.Context, req Request, wanted *unstructured.Unstructured, patch Patch) (kind.Object, error) {
+	if err := nameable(req.Name); err != nil {
+		return nil, err
+	}
 	obj, err := a.applyTo(&req, nil, wanted, patch)
 	if err != nil {
 		return nil, err

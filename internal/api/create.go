@@ -31,9 +31,8 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 		return nil, err
 	}
 	sent := obj.GetResourceVersion()
-	if rev, err := sentRevision(obj); err == nil && rev != 0 && !req.DryRun {
-		return nil, unknown(errors.New("resourceVersion should not be set on objects to be created"))
-	}
+	rev, err := sentRevision(obj)
+	versioned := err == nil && rev != 0
 	obj.SetResourceVersion("")
 	forgetSystem(obj)
 	singleOwners(&req, obj, "")
@@ -45,7 +44,7 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 		if req.Kind == kind.Service {
 			obj = original.DeepCopyObject().(kind.Object)
 		}
-		created, err := a.createOnce(ctx, &req, obj)
+		created, err := a.createOnce(ctx, &req, obj, versioned)
 		conflict := asConflict(err)
 		if req.DryRun && err == nil {
 			created.SetResourceVersion(sent) // upstream gives it back as it came
@@ -81,8 +80,9 @@ func identify(req *Request, obj kind.Object) error {
 }
 
 // createOnce goes once from default to commit. It returns a *store.ConflictError
-// when the name is taken or when something it relied on changed meanwhile.
-func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (kind.Object, error) {
+// when the name is taken or when something it relied on changed meanwhile. versioned:
+// the object came with a resourceVersion, as none has that is not stored yet.
+func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object, versioned bool) (kind.Object, error) {
 	writes, err := a.openNamespace(req, obj)
 	if err != nil {
 		return nil, err
@@ -97,6 +97,9 @@ func (a *API) createOnce(ctx context.Context, req *Request, obj kind.Object) (ki
 	}
 	if req.DryRun {
 		return a.createDry(req, obj)
+	}
+	if versioned {
+		return nil, unknown(errors.New("resourceVersion should not be set on objects to be created"))
 	}
 	put := state.Write{Kind: req.Kind, Action: store.Put, Object: obj, Expect: store.Absent}
 	if req.Kind.Lazy != nil {

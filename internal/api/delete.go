@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,8 +31,8 @@ const collectionWorkers = 32
 // finalizers keep it. gone tells which of the two; obj is the object's last
 // state.
 func (a *API) Delete(ctx context.Context, req Request, options metav1.DeleteOptions) (obj kind.Object, gone bool, err error) {
-	if errs := validation.ValidateDeleteOptions(&options); len(errs) > 0 {
-		return nil, false, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
+	if err := checkDeleteOptions(&options); err != nil {
+		return nil, false, err
 	}
 	if seconds := options.GracePeriodSeconds; seconds != nil && *seconds < 0 {
 		one := int64(1)
@@ -53,14 +54,22 @@ func (a *API) Delete(ctx context.Context, req Request, options metav1.DeleteOpti
 	}
 }
 
+func checkDeleteOptions(options *metav1.DeleteOptions) error {
+	if errs := validation.ValidateDeleteOptions(options); len(errs) > 0 {
+		return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
+	}
+	return nil
+}
+
 // DeleteAnswer is what a client is told about a deletion: the object where it
-// still exists or where its kind answers with the object, else a Status.
+// still exists or where its kind answers with the object, else a Status. An object
+// without a name is an answer that says nothing of it.
 func DeleteAnswer(req Request, obj kind.Object, gone bool) runtime.Object {
 	switch req.Kind {
 	case kind.Pod, kind.Service, kind.ServiceAccount:
 		return obj
 	}
-	if !gone {
+	if !gone || obj.GetName() == "" {
 		return obj
 	}
 	resource := req.resource()
@@ -101,6 +110,11 @@ func (a *API) deleteOnce(ctx context.Context, req *Request, old kind.Object, opt
 			return nil, false, commitError(err)
 		}
 		return out[0], false, nil
+	}
+	if req.DryRun && obj == nil && len(old.GetFinalizers()) > 0 {
+		// The finalizers are the collector's, which this deletion does without. Upstream
+		// would delete the object in a second step, of which it dry-runs the first only.
+		return req.Kind.New(), true, nil
 	}
 	out, err := a.purge(ctx, req, old, obj)
 	return out, err == nil, err
@@ -265,13 +279,26 @@ func (a *API) planDeleteNamespace(old *corev1.Namespace, options metav1.DeleteOp
 		now := a.now()
 		ns.DeletionTimestamp = &now
 		ns.Status.Phase = corev1.NamespaceTerminating
-		ns.Finalizers = deletionFinalizers(ns.Finalizers, options, "")
+		ns.Finalizers = namespaceFinalizers(ns.Finalizers, options)
 		return ns, mark
 	}
 	if len(old.Spec.Finalizers) > 0 || len(old.Finalizers) > 0 {
 		return nil, keep
 	}
 	return nil, purge
+}
+
+// namespaceFinalizers are deletionFinalizers of a Namespace, whose dependents are
+// deleted before it where the old option says that they are not to be orphans.
+func namespaceFinalizers(current []string, options metav1.DeleteOptions) []string {
+	if orphan := options.OrphanDependents; orphan != nil {
+		policy := metav1.DeletePropagationForeground
+		if *orphan {
+			policy = metav1.DeletePropagationOrphan
+		}
+		options = metav1.DeleteOptions{PropagationPolicy: &policy}
+	}
+	return deletionFinalizers(current, options, "")
 }
 
 // remove takes the object out of the state, and frees what it held.
@@ -309,39 +336,87 @@ func (a *API) purge(ctx context.Context, req *Request, old, marked kind.Object) 
 	return out[len(out)-1], nil
 }
 
+// collectionPage is how much of a collection is listed at once where the options say
+// nothing of it: upstream's figure.
+const collectionPage = 10000
+
 // DeleteCollection deletes what the options select and returns it. What others
-// removed meanwhile is passed over.
+// removed meanwhile is passed over. The error is that of the first object, in the
+// list's order, that could not be deleted.
 func (a *API) DeleteCollection(ctx context.Context, req Request, list ListOptions, options metav1.DeleteOptions) (*List, error) {
-	listed, err := a.List(ctx, req, list)
+	if err := checkDeleteOptions(&options); err != nil {
+		return nil, err
+	}
+	listed, err := a.collection(ctx, req, list)
 	if err != nil {
 		return nil, err
 	}
+	workers := collectionWorkers
+	if options.Preconditions != nil { // which one object may fulfil: none behind another is touched
+		workers = 1
+	}
 	var deletions errgroup.Group
-	deletions.SetLimit(collectionWorkers)
-	for _, item := range listed.Items {
+	deletions.SetLimit(workers)
+	var failed atomic.Bool
+	errs := make([]error, len(listed.Items))
+	for i, item := range listed.Items {
 		one := req
 		one.Namespace, one.Name = item.GetNamespace(), item.GetName()
-		deletions.Go(func() (err error) {
-			defer func() {
-				if p := recover(); p != nil {
-					err = panicked{p, debug.Stack()}
-				}
-			}()
-			if _, _, err := a.Delete(ctx, one, options); !apierrors.IsNotFound(err) {
-				return err
+		deletions.Go(func() error {
+			if failed.Load() {
+				return nil
 			}
+			errs[i] = a.deleteItem(ctx, one, options)
+			failed.CompareAndSwap(false, errs[i] != nil)
 			return nil
 		})
 	}
-	err = deletions.Wait()
-	var p panicked
-	if errors.As(err, &p) {
-		panic(p.Error()) // belongs to the request, whose owner recovers it
+	_ = deletions.Wait()
+	for _, err := range errs {
+		var p panicked
+		if errors.As(err, &p) {
+			panic(p.Error()) // belongs to the request, whose owner recovers it
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
+	return listed, nil
+}
+
+// deleteItem deletes one object of a collection.
+func (a *API) deleteItem(ctx context.Context, req Request, options metav1.DeleteOptions) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked{p, debug.Stack()}
+		}
+	}()
+	if _, _, err := a.Delete(ctx, req, options); !apierrors.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// collection lists all that is to be deleted, in pages unless the options limit it,
+// which is why their resourceVersion is an exact one.
+func (a *API) collection(ctx context.Context, req Request, options ListOptions) (*List, error) {
+	if options.Limit > 0 {
+		return a.List(ctx, req, options)
+	}
+	options.Limit = collectionPage
+	all, err := a.List(ctx, req, options)
 	if err != nil {
 		return nil, err
 	}
-	return listed, nil
+	for all.Continue != "" {
+		options.Continue, options.ResourceVersion, options.ResourceVersionMatch = all.Continue, "", ""
+		next, err := a.List(ctx, req, options)
+		if err != nil {
+			return nil, err
+		}
+		all.Items, all.Continue, all.Remaining = append(all.Items, next.Items...), next.Continue, nil
+	}
+	return all, nil
 }
 
 // panicked carries a worker's panic to whoever waits for it.

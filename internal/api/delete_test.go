@@ -283,3 +283,55 @@ func TestDeleteShortensToNow(t *testing.T) {
 		t.Errorf("gone %v, grace %d, deadline %v at %v", gone, *obj.GetDeletionGracePeriodSeconds(), obj.GetDeletionTimestamp(), now)
 	}
 }
+
+// What is wrong with the options is told even where there is nothing to delete, and a
+// precondition that one object does not fulfil saves those behind it.
+func TestDeleteCollectionOptions(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	all := to(kind.ConfigMap, "default", "")
+	_, err := c.DeleteCollection(ctx, all, metav1.ListOptions{}, metav1.DeleteOptions{DryRun: []string{"Other"}})
+	wantStatus(t, err, metav1.StatusReasonInvalid, "dryRun: Unsupported value")
+	a := c.create(kind.ConfigMap, configMap("a"))
+	c.create(kind.ConfigMap, configMap("b"))
+	c.create(kind.ConfigMap, configMap("c"))
+	uid := a.GetUID()
+	_, err = c.DeleteCollection(ctx, all, metav1.ListOptions{}, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	status := wantStatus(t, err, metav1.StatusReasonConflict, "the UID in the precondition")
+	if status.ErrStatus.Details.Name != "b" {
+		t.Errorf("told of %s", status.ErrStatus.Details.Name)
+	}
+	c.isGone(kind.ConfigMap, "default", "a")
+	c.get(kind.ConfigMap, "default", "c")
+}
+
+func TestDeleteNamespacePropagation(t *testing.T) {
+	tests := []struct {
+		orphan *bool
+		want   string
+	}{{nil, "foregroundDeletion"}, {new(true), "orphan"}, {new(false), "foregroundDeletion"}}
+	for _, test := range tests {
+		c := newCluster(t)
+		c.create(kind.Namespace, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "n", Finalizers: []string{metav1.FinalizerDeleteDependents}}})
+		obj, gone := c.delete(kind.Namespace, "", "n", metav1.DeleteOptions{OrphanDependents: test.orphan})
+		if gone || !slices.Equal(obj.GetFinalizers(), []string{test.want}) {
+			t.Errorf("orphans %v: gone %v, %v", test.orphan, gone, obj.GetFinalizers())
+		}
+	}
+}
+
+// A dry run that takes the collector's finalizers away answers with nothing of the
+// object, as upstream's.
+func TestDeleteDryRunWithoutFinalizers(t *testing.T) {
+	c := newCluster(t)
+	cm := configMap("a")
+	cm.Finalizers = []string{metav1.FinalizerOrphanDependents}
+	c.create(kind.ConfigMap, cm)
+	req := to(kind.ConfigMap, "default", "a")
+	req.DryRun = true
+	obj, gone, err := c.Delete(context.Background(), req, propagate(metav1.DeletePropagationBackground))
+	if err != nil || !gone || obj.GetName() != "" || api.DeleteAnswer(req, obj, gone) != obj {
+		t.Errorf("gone %v, %+v, %v", gone, obj, err)
+	}
+	c.get(kind.ConfigMap, "default", "a")
+}

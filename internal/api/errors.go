@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -17,7 +19,24 @@ import (
 // errModified is what a lost race over an object is called.
 var errModified = errors.New("the object has been modified; please apply your changes to the latest version and try again")
 
-func notFound(r *Request) error { return apierrors.NewNotFound(r.resource(), r.Name) }
+// notFound says that there is no such object, or that there never can be.
+func notFound(r *Request) error {
+	if err := nameable(r.Name); err != nil {
+		return err
+	}
+	return apierrors.NewNotFound(r.resource(), r.Name)
+}
+
+// nameable refuses names that cannot be part of a path.
+func nameable(name string) error {
+	if name == "" {
+		return apierrors.NewBadRequest("Name parameter required.")
+	}
+	if texts := path.IsValidPathSegmentName(name); len(texts) > 0 {
+		return apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", name, strings.Join(texts, ";")))
+	}
+	return nil
+}
 
 func modified(r *Request, name string) error {
 	return apierrors.NewConflict(r.resource(), name, errModified)

@@ -2,8 +2,8 @@ package api
 
 import (
 	"context"
-	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -39,21 +39,23 @@ func (a *API) Get(_ context.Context, req Request) (kind.Object, error) {
 
 // List returns objects in the order of their namespaces and names.
 func (a *API) List(_ context.Context, req Request, options ListOptions) (*List, error) {
-	if err := validateOptions(&options, false); err != nil {
-		return nil, err
-	}
-	s, err := a.selects(&req, &options)
+	s, err := a.selects(&req, &options, false)
 	if err != nil {
 		return nil, err
 	}
-	snapshot, from, err := a.snapshot(req.Kind, &options)
+	one := s.one(&options)
+	snapshot, from, err := a.snapshot(req.Kind, &options, one)
 	if err != nil {
 		return nil, err
 	}
-	if options.ResourceVersion == "0" { // upstream's cache gives all it has
-		options.Limit = 0
+	p := page{limit: options.Limit, after: from.after(), more: a.more(&req, s, &options)}
+	if options.ResourceVersion == "0" && cached(req.Kind) { // upstream's cache gives all it has
+		p.limit = 0
 	}
-	list := collect(snapshot, s, from, options.Limit)
+	if one {
+		p.more = nil
+	}
+	list := p.collect(snapshot, s, from.Revision)
 	if list.Continue != "" {
 		a.state.Retain(snapshot)
 	}
@@ -62,7 +64,7 @@ func (a *API) List(_ context.Context, req Request, options ListOptions) (*List, 
 
 // snapshot returns the objects at the revision that the options ask for, that
 // revision, and the key to go on behind.
-func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, continuation, error) {
+func (a *API) snapshot(k *kind.Kind, options *ListOptions, one bool) (*state.Snapshot, continuation, error) {
 	var from continuation
 	if options.Continue != "" {
 		from, err := parseContinue(options.Continue)
@@ -77,7 +79,7 @@ func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, con
 			from.Revision = snapshot.Revision()
 			return snapshot, from, nil
 		}
-		if err := a.notBefore(k, from.Revision); err != nil {
+		if err := a.notBefore(cached(k), from.Revision); err != nil {
 			return nil, from, err
 		}
 		snapshot, ok := a.state.SnapshotAt(k, from.Revision)
@@ -88,14 +90,14 @@ func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, con
 	}
 	rev, err := parseRevision(options.ResourceVersion)
 	if err != nil {
-		return nil, from, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
+		return nil, from, badRevision(err)
 	}
-	if err := a.notBefore(k, rev); err != nil {
+	exact := options.ResourceVersionMatch == metav1.ResourceVersionMatchExact
+	inPages := options.ResourceVersionMatch == "" && options.Limit > 0 && rev > 0
+	if err := a.notBefore(cached(k) && !(one && (exact || inPages)), rev); err != nil {
 		return nil, from, err
 	}
-	exact := options.ResourceVersionMatch == metav1.ResourceVersionMatchExact ||
-		options.ResourceVersionMatch == "" && options.Limit > 0 && rev > 0
-	if !exact {
+	if !exact && (one || !inPages) {
 		snapshot := a.state.Snapshot(k)
 		from.Revision = snapshot.Revision()
 		return snapshot, from, nil
@@ -108,32 +110,65 @@ func (a *API) snapshot(k *kind.Kind, options *ListOptions) (*state.Snapshot, con
 	return snapshot, from, nil
 }
 
+// page is what a list is to hold.
+type page struct {
+	limit int64  // 0: all
+	after string // the key that it begins behind
+	// more reports whether there is a next page behind a key; nil: there is none.
+	more func(snapshot *state.Snapshot, after string) bool
+}
+
+// more returns what tells whether a full page has a next one. As with upstream, it has
+// if there is any object that was still to be looked at, selected or not.
+func (a *API) more(req *Request, s *selected, options *ListOptions) func(*state.Snapshot, string) bool {
+	in := state.Interest{Namespace: req.namespace()}
+	onNode := func(kind.Object) bool { return true }
+	if options.Continue == "" {
+		in.Namespace = s.in.Namespace
+		latest := options.ResourceVersion == "" || options.ResourceVersionMatch == metav1.ResourceVersionMatchNotOlderThan
+		if node, ok := s.fields.RequiresExactMatch(fieldNodeName); ok && latest && s.kind == kind.Pod {
+			in.NodeName = node // by which upstream has an index
+			onNode = func(obj kind.Object) bool { return obj.(*corev1.Pod).Spec.NodeName == node }
+		}
+	}
+	return func(snapshot *state.Snapshot, after string) (found bool) {
+		snapshot.Ascend(in, after, func(obj kind.Object) bool {
+			found = onNode(obj)
+			return !found
+		})
+		return found
+	}
+}
+
 // collect takes a page out of a snapshot.
-func collect(snapshot *state.Snapshot, s *selected, from continuation, limit int64) *List {
-	list := &List{Revision: from.Revision, Items: []kind.Object{}}
-	if s.everything() && limit == 0 && s.in == (state.Interest{}) {
+func (p page) collect(snapshot *state.Snapshot, s *selected, rev store.Revision) *List {
+	list := &List{Revision: rev, Items: []kind.Object{}}
+	if s.everything() && p.limit == 0 && s.in == (state.Interest{}) {
 		list.Items = make([]kind.Object, 0, snapshot.Len())
 	}
 	var behind int64
 	count := s.everything()
-	snapshot.Ascend(s.in, from.after(), func(obj kind.Object) bool {
-		if !s.matches(obj) {
-			return true
-		}
-		if limit > 0 && int64(len(list.Items)) == limit {
+	snapshot.Ascend(s.in, p.after, func(obj kind.Object) bool {
+		if p.limit > 0 && int64(len(list.Items)) == p.limit {
 			behind++
 			return count
 		}
-		list.Items = append(list.Items, obj)
+		if s.matches(obj) {
+			list.Items = append(list.Items, obj)
+		}
 		return true
 	})
-	if behind > 0 {
-		last := list.Items[len(list.Items)-1]
-		// The snapshot's own revision is the one that is kept.
-		list.Continue = continuation{Revision: snapshot.Revision(), Start: listKey(last) + "\x00"}.token()
-		if count {
-			list.Remaining = &behind
-		}
+	if p.limit == 0 || int64(len(list.Items)) < p.limit || p.more == nil {
+		return list
+	}
+	last := listKey(list.Items[len(list.Items)-1])
+	if count && behind == 0 || !count && !p.more(snapshot, last) {
+		return list
+	}
+	// The snapshot's own revision is the one that is kept.
+	list.Continue = continuation{Revision: snapshot.Revision(), Start: last + "\x00"}.token()
+	if count {
+		list.Remaining = &behind
 	}
 	return list
 }

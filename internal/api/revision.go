@@ -44,24 +44,36 @@ func parseRevision(text string) (store.Revision, error) {
 }
 
 // Reached refuses a resourceVersion, of an object that a client wants to get, that
-// there is not yet. Upstream takes what is none for a fault of its own.
+// there is not yet. Upstream takes what is none for a fault of its own where it reads
+// from its cache.
 func (a *API) Reached(k *kind.Kind, text string) error {
 	rev, err := parseRevision(text)
-	if err != nil {
+	switch {
+	case err != nil && !cached(k):
+		return badRevision(err)
+	case err != nil:
 		return unknown(err)
 	}
-	return a.notBefore(k, rev)
+	return a.notBefore(cached(k), rev)
 }
 
-// notBefore refuses a revision that the state has not reached.
-func (a *API) notBefore(k *kind.Kind, rev store.Revision) error {
+// cached tells the kinds that upstream's server reads from its cache.
+func cached(k *kind.Kind) bool { return k != kind.Event }
+
+func badRevision(err error) error {
+	return apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
+}
+
+// notBefore refuses a revision that the state has not reached. Whom upstream's cache
+// would have served is told when to try again.
+func (a *API) notBefore(cached bool, rev store.Revision) error {
 	current := a.state.Revision()
 	if rev <= current {
 		return nil
 	}
-	seconds := 1
-	if k == kind.Event { // which upstream's cache does not have
-		seconds = 0
+	seconds := 0
+	if cached {
+		seconds = 1
 	}
 	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", rev, current), seconds)
 	err.ErrStatus.Details.Causes = []metav1.StatusCause{{

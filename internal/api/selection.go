@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -34,7 +35,9 @@ type selected struct {
 	requirements fields.Requirements
 }
 
-func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
+// selects reads the selectors and checks the options. What cannot be read is told
+// before what does not fit together, and that before fields that do not exist.
+func (a *API) selects(req *Request, options *ListOptions, watch bool) (*selected, error) {
 	s := &selected{kind: req.Kind, labels: labels.Everything(), fields: fields.Everything()}
 	s.in.Namespace = req.namespace()
 	s.in.Name = req.Name
@@ -44,11 +47,14 @@ func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
 	}
-	if options.FieldSelector == "" {
-		return s, nil
-	}
 	if s.fields, err = fields.ParseSelector(options.FieldSelector); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if err := validateOptions(options, watch); err != nil {
+		return nil, err
+	}
+	if s.fields.Empty() {
+		return s, nil
 	}
 	if s.fields, err = storedFields(req.Face, s.fields); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
@@ -62,7 +68,23 @@ func (a *API) selects(req *Request, options *ListOptions) (*selected, error) {
 			s.narrow(r.Field, r.Value)
 		}
 	}
+	if name, _ := s.fields.RequiresExactMatch(fieldName); req.Name != "" && name != req.Name {
+		return nil, apierrors.NewBadRequest("fieldSelector metadata.name doesn't match requested name")
+	}
 	return s, nil
+}
+
+// Selectable says what is wrong with the options of a list, before it is made.
+func (a *API) Selectable(req Request, options ListOptions) error {
+	_, err := a.selects(&req, &options, false)
+	return err
+}
+
+// one reports whether the options are about a single object, which upstream's
+// storage reads by its key: not in pages, and at a revision only where that is said.
+func (s *selected) one(options *ListOptions) bool {
+	return options.Continue == "" && s.in.Name != "" && (s.in.Namespace != "" || !s.kind.Namespaced) &&
+		len(path.IsValidPathSegmentName(s.in.Name)) == 0
 }
 
 // storedFields puts the kind's names of fields in the place of those of a face.

@@ -26,7 +26,7 @@ func FuzzSelectors(f *testing.F) {
 		if n := int(which) / len(kind.All) % (len(k.Faces) + 1); n > 0 {
 			req.Face = &k.Faces[n-1]
 		}
-		s, err := a.selects(req, &ListOptions{LabelSelector: labels, FieldSelector: fields})
+		s, err := a.selects(req, &ListOptions{LabelSelector: labels, FieldSelector: fields}, false)
 		if err != nil {
 			return
 		}
@@ -38,7 +38,7 @@ func FuzzSelectors(f *testing.F) {
 		}
 		matches := s.matches(obj)
 		req.Face = nil // what is written out has the stored names
-		again, err := a.selects(req, &ListOptions{LabelSelector: s.labels.String(), FieldSelector: s.fields.String()})
+		again, err := a.selects(req, &ListOptions{LabelSelector: s.labels.String(), FieldSelector: s.fields.String()}, false)
 		if err != nil {
 			t.Fatalf("%q, %q written out as %q, %q: %v", labels, fields, s.labels, s.fields, err)
 		}

@@ -81,6 +81,9 @@ func createOnUpdate(k *kind.Kind) bool {
 func unconditionalUpdate(k *kind.Kind) bool { return k != kind.Lease }
 
 func (a *API) createMissing(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
+	if err := nameable(req.Name); err != nil {
+		return nil, err
+	}
 	if uid := obj.GetUID(); uid != "" {
 		return nil, wrongUID(&req, req.Name, uid, "")
 	}

@@ -43,10 +43,7 @@ type Watch struct {
 // with "0", it first tells of all there is.
 func (a *API) Watch(_ context.Context, req Request, options ListOptions) (*Watch, error) {
 	defaultWatchOptions(&options)
-	if err := validateOptions(&options, true); err != nil {
-		return nil, err
-	}
-	s, err := a.selects(&req, &options)
+	s, err := a.selects(&req, &options, true)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +53,7 @@ func (a *API) Watch(_ context.Context, req Request, options ListOptions) (*Watch
 	}
 	w := &Watch{selected: s, bookmarks: options.AllowWatchBookmarks}
 	if options.SendInitialEvents != nil && *options.SendInitialEvents {
-		if err := a.notBefore(req.Kind, rev); err != nil {
+		if err := a.notBefore(cached(req.Kind), rev); err != nil {
 			return nil, err
 		}
 		w.list(a.state)
