@@ -6,15 +6,12 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
-	"strings"
-	"unicode"
 
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/auth"
 )
 
@@ -43,7 +40,7 @@ func statusOf(err error) metav1.Status {
 // fail answers with the error's Status.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status := statusOf(err)
-	if status.Code == http.StatusInternalServerError && r.Context().Err() == nil {
+	if status.Code == http.StatusInternalServerError && !clientsFault(err) && r.Context().Err() == nil {
 		h.Log.Error("request failed", zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.Error(err))
 	}
 	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
@@ -54,6 +51,13 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		f = form{pretty: true}
 	}
 	writeStatus(w, r, f, status)
+}
+
+// clientsFault tells the 500s without a reason, upstream's answer to some of what a
+// client can get wrong: who asks for them must not fill the log.
+func clientsFault(err error) bool {
+	var known errors.APIStatus
+	return stderrors.As(err, &known) && known.Status().Reason == metav1.StatusReasonUnknown
 }
 
 // unauthorized answers who cannot be told by what it showed, as upstream's server
@@ -118,6 +122,8 @@ type statusWriter struct {
 	h     *Handler
 	wrote bool
 	held  []func()
+
+	warnings warnings
 }
 
 // hold has something given back when the request ends.
@@ -143,38 +149,3 @@ func (s *statusWriter) Write(data []byte) (int, error) {
 
 // Unwrap lets http.ResponseController reach Flush and Hijack.
 func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
-
-// maxWarningBytes bounds all warnings of an answer, upstream's figure.
-const maxWarningBytes = 4 << 10
-
-// addWarnings adds Warning headers about what a decoder found, each text once.
-func addWarnings[T error](w http.ResponseWriter, errs []T) {
-	for _, err := range errs {
-		for _, text := range api.YAMLWarnings(err.Error()) {
-			addWarning(w, text)
-		}
-	}
-}
-
-// addWarning adds one Warning header: code 299, no agent, and the text as a
-// quoted string (RFC 7234).
-func addWarning(w http.ResponseWriter, text string) {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, text)
-	quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text)
-	value := `299 - "` + quoted + `"`
-	total := len(value)
-	for _, other := range w.Header()["Warning"] {
-		if other == value {
-			return
-		}
-		total += len(other)
-	}
-	if total <= maxWarningBytes {
-		w.Header().Add("Warning", value)
-	}
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/errors"
@@ -101,20 +100,20 @@ func (q *request) patchType() (types.PatchType, error) {
 
 // deleteOptions reads the body, or the query where there is none.
 func (h *Handler) deleteOptions(w http.ResponseWriter, q *request) (o metav1.DeleteOptions, err error) {
-	decoder, err := h.options.forRequest(q.Request)
-	if err != nil {
-		return o, err
-	}
 	data, err := h.readBody(w, q.Request)
-	if err == nil {
-		err = h.ponder(w, q.Request, data, h.options.mediaOf(decoder))
-	}
 	if err != nil {
 		return o, err
 	}
 	defer func() { o.IgnoreStoreReadErrorWithClusterBreakingPotential = nil }() // an alpha feature, off
 	if len(data) == 0 {
 		return o, convert(q.query, &o, metav1.Convert_url_Values_To_v1_DeleteOptions)
+	}
+	decoder, err := h.options.forRequest(q.Request)
+	if err == nil {
+		err = h.ponder(w, q.Request, data, h.options.mediaOf(decoder))
+	}
+	if err != nil {
+		return o, err
 	}
 	obj, _, err := decoder.Decode(data, &schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}, &o)
 	if _, strict := runtime.AsStrictDecodingError(err); err != nil && !strict {
@@ -167,6 +166,9 @@ func (h *Handler) deleteCollection(ctx context.Context, w http.ResponseWriter, q
 		return err
 	}
 	listOptions, err := q.listOptions()
+	if err == nil {
+		err = h.API.Selectable(q.api(), listOptions)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,8 +180,7 @@ func (h *Handler) deleteCollection(ctx context.Context, w http.ResponseWriter, q
 	if err != nil {
 		return err
 	}
-	meta := metav1.ListMeta{ResourceVersion: strconv.FormatInt(int64(list.Revision), 10), Continue: list.Continue}
-	return h.answerList(w, q, f, meta, list.Items)
+	return h.answerList(w, q, f, listMeta(list), list.Items)
 }
 
 // patch changes an object as the body says.

@@ -44,6 +44,11 @@ func (h *Handler) connect(w http.ResponseWriter, q *request) error {
 	if q.verb == "get" && !h.authorized(w, q.Request, q.attributes(q.user, "create")) {
 		return nil
 	}
+	if q.subresource == "portforward" { // options are read before there is a Pod to look at
+		if _, err := forwardedPorts(q.query["ports"]); err != nil {
+			return err
+		}
+	}
 	pod, err := h.pod(q.Context(), q)
 	if err != nil {
 		return err

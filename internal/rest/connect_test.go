@@ -3,6 +3,7 @@ package rest
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -101,5 +102,14 @@ func TestLogOptions(t *testing.T) {
 	}
 	if got := logQuery(options).Encode(); got != "follow=true&sinceTime=2026-01-02T03%3A04%3A05Z&tailLines=3" {
 		t.Errorf("the node is asked with %s", got)
+	}
+}
+
+// Ports that are none are refused before there is a Pod to look at.
+func TestForwardedPortsComeFirst(t *testing.T) {
+	h := newTestHandler(Config{})
+	w := ask(h, "POST", "/api/v1/namespaces/n/pods/gone/portforward?ports=-1")
+	if w.Code != 400 || !strings.Contains(w.Body.String(), "cannot convert to []int32") {
+		t.Errorf("answer %d %s", w.Code, w.Body)
 	}
 }

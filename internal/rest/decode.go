@@ -195,22 +195,24 @@ func (h *Handler) decode(w http.ResponseWriter, r *http.Request, into runtime.Ob
 // decodeInto is decode for bytes that have been read.
 func decodeInto(w http.ResponseWriter, decoder runtime.Decoder, data []byte, into runtime.Object, gvk schema.GroupVersionKind, fieldValidation string) error {
 	obj, actual, err := decoder.Decode(data, &gvk, into)
-	if err != nil {
-		strict, isStrict := runtime.AsStrictDecodingError(err)
-		switch {
-		case !isStrict || obj == nil || fieldValidation == metav1.FieldValidationStrict:
-			return undecodable(err, actual, gvk, data)
-		case fieldValidation != metav1.FieldValidationIgnore:
-			addWarnings(w, strict.Errors())
-		}
+	strict, isStrict := runtime.AsStrictDecodingError(err)
+	if err != nil && (!isStrict || obj == nil) {
+		return undecodable(err, actual, gvk, data)
 	}
-	if obj != into {
-		if actual.GroupKind() == gvk.GroupKind() {
-			return errors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
-				actual.GroupVersion(), gvk.GroupVersion()))
-		}
+	if obj != into && api.InternalName(*actual) != api.InternalName(gvk) {
 		err := fmt.Errorf("converting (%s) to (%s): unknown conversion", reflect.TypeOf(obj).Elem(), api.InternalName(gvk))
 		return undecodable(err, actual, gvk, data)
+	}
+	switch {
+	case err == nil || fieldValidation == metav1.FieldValidationIgnore:
+	case fieldValidation == metav1.FieldValidationStrict:
+		return undecodable(err, actual, gvk, data)
+	default:
+		addWarnings(w, strict.Errors())
+	}
+	if obj != into {
+		return errors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
+			actual.GroupVersion(), gvk.GroupVersion()))
 	}
 	obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 	return nil

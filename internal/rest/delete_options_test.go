@@ -33,3 +33,13 @@ func TestDeleteOptionsOfAnyGroup(t *testing.T) {
 		}
 	}
 }
+
+// Without a body, its type does not matter.
+func TestDeleteOptionsWithoutBody(t *testing.T) {
+	h := newTestHandler(Config{})
+	r := httptest.NewRequest("DELETE", "/api/v1/namespaces/default/pods/a", nil)
+	r.Header.Set("Content-Type", "text/plain")
+	if _, err := h.deleteOptions(httptest.NewRecorder(), &request{Request: r}); err != nil {
+		t.Error(err)
+	}
+}

@@ -87,6 +87,8 @@ func (h *Handler) servePath(w http.ResponseWriter, r *http.Request, user auth.Us
 			r.RequestURI, r.URL), http.StatusInternalServerError)
 	case serve == nil && h.belowGroup(p):
 		h.fail(w, r, noSuchResource())
+	case serve == nil && strings.HasPrefix(p, "/openapi/v3/"):
+		w.WriteHeader(http.StatusNotFound)
 	case serve == nil:
 		http.Error(w, "404 page not found", http.StatusNotFound)
 	case r.Method != http.MethodGet:

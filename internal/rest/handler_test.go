@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -211,5 +212,28 @@ func TestImpersonationNeedsAUser(t *testing.T) {
 		if w.Code != c.code || !strings.Contains(w.Body.String(), c.message) {
 			t.Errorf("%s: %q: %d %s, want %d %s", c.header, c.value, w.Code, w.Body, c.code, c.message)
 		}
+	}
+}
+
+// What a client got wrong is not in the log, whatever it is called; the server's own
+// faults are.
+func TestWhatIsLogged(t *testing.T) {
+	h := newTestHandler(Config{})
+	core, logs := observer.New(zap.ErrorLevel)
+	h.Log = zap.New(core)
+	odd := &apierrors.StatusError{ErrStatus: metav1.Status{Code: 500, Message: "not a number"}}
+	for err, want := range map[error]int{odd: 0, apierrors.NewBadRequest("x"): 0, errors.New("bug"): 1, apierrors.NewInternalError(errors.New("disk")): 1} {
+		h.fail(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), err)
+		if got := len(logs.TakeAll()); got != want {
+			t.Errorf("%v: %d entries, want %d", err, got, want)
+		}
+	}
+}
+
+// Of documents that there are none of, nothing is said but that.
+func TestNoSuchDocument(t *testing.T) {
+	w := ask(newTestHandler(Config{}), "POST", "/openapi/v3/none")
+	if w.Code != 404 || w.Body.Len() > 0 || w.Header().Get("Content-Type") != "" {
+		t.Errorf("answer %d %v %s", w.Code, w.Header(), w.Body)
 	}
 }

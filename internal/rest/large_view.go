@@ -86,7 +86,7 @@ func (h *Handler) sequence(res *resource, meta metav1.ListMeta, items []kind.Obj
 	}
 	var b bytes.Buffer
 	err := h.appendListView(&b, res, meta, nil, json1, include)
-	s.empty = b.Bytes()
+	s.empty = bytes.Replace(b.Bytes(), []byte(`"items":null`), []byte(`"items":[]`), 1)
 	return s, err
 }
 

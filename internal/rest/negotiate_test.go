@@ -1,12 +1,16 @@
 package rest
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 func TestParseAccept(t *testing.T) {
@@ -55,16 +59,16 @@ func TestLongAcceptsAreNotKept(t *testing.T) {
 
 // Clients read warnings with apimachinery's parser.
 func TestWarnings(t *testing.T) {
-	w := recorder{header: http.Header{}}
-	texts := []string{`unknown field "spec.a\b"`, "line\nbreak, and a comma", `unknown field "spec.a\b"`}
+	w := &statusWriter{ResponseWriter: recorder{header: http.Header{}}}
+	texts := []string{`unknown field "spec.a\b"`, "and a, comma", `unknown field "spec.a\b"`}
 	for _, text := range texts {
 		addWarning(w, text)
 	}
-	parsed, errs := utilnet.ParseWarningHeaders(w.header["Warning"])
+	parsed, errs := utilnet.ParseWarningHeaders(w.Header()["Warning"])
 	if len(errs) > 0 || len(parsed) != 2 {
 		t.Fatalf("parsed %v, errors %v", parsed, errs)
 	}
-	if parsed[0].Code != 299 || parsed[0].Text != texts[0] || parsed[1].Text != "line break, and a comma" {
+	if parsed[0].Code != 299 || parsed[0].Text != texts[0] || parsed[1].Text != texts[1] {
 		t.Errorf("got %+v", parsed)
 	}
 }
@@ -75,3 +79,18 @@ type recorder struct {
 }
 
 func (r recorder) Header() http.Header { return r.header }
+
+// Upstream's list of metadata has null for no items, and no other list does.
+func TestEmptyLists(t *testing.T) {
+	h := newTestHandler(Config{})
+	res := h.groups[groupVersion{version: "v1"}].resources["configmaps"]
+	for want, f := range map[string]form{`"items":null`: {view: viewPartialList}, `"items":[]`: {}, `"rows":[]`: {view: viewTable}} {
+		var b bytes.Buffer
+		if err := h.appendListView(&b, res, metav1.ListMeta{}, []kind.Object{}, f, metav1.IncludeMetadata); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %s in %s", want, &b)
+		}
+	}
+}

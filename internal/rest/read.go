@@ -7,6 +7,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/skiff-sh/skiff/internal/api"
 	"github.com/skiff-sh/skiff/internal/kind"
 )
 
@@ -66,12 +67,15 @@ func (h *Handler) list(w http.ResponseWriter, q *request) error {
 	if err != nil {
 		return err
 	}
-	meta := metav1.ListMeta{
+	return h.answerList(w, q, f, listMeta(list), list.Items)
+}
+
+func listMeta(list *api.List) metav1.ListMeta {
+	return metav1.ListMeta{
 		ResourceVersion:    strconv.FormatInt(int64(list.Revision), 10),
 		Continue:           list.Continue,
 		RemainingItemCount: list.Remaining,
 	}
-	return h.answerList(w, q, f, meta, list.Items)
 }
 
 // answerList sends a list in the form that was asked for.

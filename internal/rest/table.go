@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -131,7 +132,8 @@ func (h *Handler) appendListView(b *bytes.Buffer, res *resource, meta metav1.Lis
 	case viewPartial:
 		return unlikeAsked("you requested PartialObjectMetadata, but the requested object is a list (*" + api.InternalName(res.listGVK()) + ")")
 	case viewPartialList:
-		list := &metav1.PartialObjectMetadataList{ListMeta: meta, Items: make([]metav1.PartialObjectMetadata, 0, len(items))}
+		list := &metav1.PartialObjectMetadataList{ListMeta: meta} // without any, its items are null
+		list.Items = slices.Grow(list.Items, len(items))
 		for _, obj := range items {
 			partial := partialOf(obj, f)
 			if f.media == mediaProtobuf {
