@@ -196,6 +196,15 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
+func TestApplyKeepsWholeNumbers(t *testing.T) {
+	c := newCluster(t)
+	for _, number := range []string{"9007199254740993", "9223372036854775807"} {
+		yaml := "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {activeDeadlineSeconds: " + number + ", containers: [{name: c, image: i}]}\n"
+		_, _, err := c.Apply(context.Background(), c.as("one", kind.Pod, "p"), api.Patch{Type: types.ApplyYAMLPatchType, Data: []byte(yaml)})
+		wantStatus(t, err, metav1.StatusReasonInvalid, "Invalid value: "+number+": must be between 1 and 2147483647, inclusive")
+	}
+}
+
 // An object whose items cannot be told apart has no record, and nobody can apply it.
 func TestApplyToItemsWithoutKeys(t *testing.T) {
 	c := newCluster(t)
