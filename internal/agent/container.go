@@ -139,12 +139,16 @@ func commandLine(c *corev1.Container, image Image, lookup func(string) (string, 
 	return out
 }
 
-// isObject says whether the volume shows objects of the API, which nobody
-// writes from inside a container.
-func isObject(pod *corev1.Pod, name string) bool {
+// isFixed says whether the volume shows objects of the API or an image, which
+// nobody writes from inside a container.
+func isFixed(pod *corev1.Pod, name string) bool {
 	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
 		return v.Name == name && (v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil)
-	})
+	}) || isImage(pod, name)
+}
+
+func isImage(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name && v.Image != nil })
 }
 
 // mounts are the Pod's volumes, its files in /etc, shared memory and the
@@ -156,7 +160,7 @@ func (a *Agent) mounts(pod *corev1.Pod, box sandbox, c *corev1.Container, attemp
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Mount{Source: source, Target: absolute(m.MountPath), ReadOnly: m.ReadOnly || isObject(pod, m.Name), Propagation: propagation(m.MountPropagation)})
+		out = append(out, Mount{Source: source, Target: absolute(m.MountPath), ReadOnly: m.ReadOnly || isFixed(pod, m.Name), Propagation: propagation(m.MountPropagation)})
 	}
 	dir := a.podDir(string(pod.UID))
 	add := func(source, target string, readOnly bool) {
@@ -209,9 +213,15 @@ func (a *Agent) mountSource(pod *corev1.Pod, box sandbox, c *corev1.Container, i
 	if sub == "" {
 		return source, nil
 	}
-	return a.volumes.Bind(volume.SubPath{
+	bind := volume.SubPath{
 		PodUID: string(pod.UID), Volume: m.Name, Container: c.Name, Index: i, Root: source, Path: sub,
-	})
+		Image: isImage(pod, m.Name),
+	}
+	path, err := a.volumes.Bind(bind)
+	if err != nil && bind.Image {
+		return "", imageMountError(err)
+	}
+	return path, err
 }
 
 func absolute(path string) string {

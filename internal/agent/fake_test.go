@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -206,10 +207,11 @@ func (f *fakeRuntime) spec(name string) Container {
 
 // fakeImages has every image but those that fail to be pulled.
 type fakeImages struct {
-	mu     sync.Mutex
-	absent map[string]error // what pulling says; nil works
-	image  Image
-	pulls  int
+	mu      sync.Mutex
+	absent  map[string]error // what pulling says; nil works
+	image   Image
+	pulls   int
+	mounted map[string]string // by key
 }
 
 func (f *fakeImages) Get(_ context.Context, ref string) (Image, bool, error) {
@@ -235,6 +237,23 @@ func (f *fakeImages) Pull(_ context.Context, ref string, _ []Credential) (Image,
 }
 
 func (f *fakeImages) List(context.Context) ([]Image, error) { return []Image{f.image}, nil }
+
+func (f *fakeImages) Mount(_ context.Context, image Image, key, dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mounted == nil {
+		f.mounted = map[string]string{}
+	}
+	f.mounted[key] = image.Ref + " at " + filepath.Base(dir)
+	return nil
+}
+
+func (f *fakeImages) Unmount(_ context.Context, key, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.mounted, key)
+	return nil
+}
 
 type fakeNetwork struct {
 	mu       sync.Mutex

@@ -139,7 +139,7 @@ func (c *fieldCheck) volume(at string, s *corev1.VolumeSource) {
 			c.refuse(p.ClusterTrustBundle != nil, source+".clusterTrustBundle", notImplemented)
 			c.refuse(p.PodCertificate != nil, source+".podCertificate", notImplemented)
 		}
-	case s.HostPath != nil, s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil:
+	case s.HostPath != nil, s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil, s.Image != nil:
 	case *s == corev1.VolumeSource{}: // the API's default: an emptyDir
 	default:
 		c.refuse(true, at+"."+volumeKind(s), notImplemented)
@@ -175,7 +175,6 @@ func volumeKind(s *corev1.VolumeSource) string {
 		{s.StorageOS != nil, "storageos"},
 		{s.CSI != nil, "csi"},
 		{s.Ephemeral != nil, "ephemeral"},
-		{s.Image != nil, "image"},
 	}
 	for _, k := range kinds {
 		if k.set {

@@ -169,7 +169,7 @@ var fieldClasses = map[string]string{
 	"VolumeSource.StorageOS":             "refused",
 	"VolumeSource.CSI":                   "refused",
 	"VolumeSource.Ephemeral":             "refused",
-	"VolumeSource.Image":                 "refused",
+	"VolumeSource.Image":                 "done:TestImageVolumes",
 
 	"VolumeProjection.Secret":              "done:TestToken",
 	"VolumeProjection.DownwardAPI":         "done:TestToken",

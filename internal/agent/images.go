@@ -17,70 +17,81 @@ import (
 type waitError struct {
 	Reason string
 	Err    error
+	Until  time.Time // when to try again, where that is known
 }
 
 func (e waitError) Error() string { return e.Err.Error() }
 func (e waitError) Unwrap() error { return e.Err }
 
-// pullState is a container's pull back-off.
+// wish is an image that a Pod wants: a container's, or one that is a volume.
+type wish struct {
+	Ref       string
+	Policy    corev1.PullPolicy
+	Container *corev1.Container // whom the events are about; nil: the Pod
+}
+
+// pullState is an image's pull back-off.
 type pullState struct {
 	Delay time.Duration
 	Until time.Time
 	Err   string // of the last pull
 }
 
-// image makes the container's image present by its pull policy.
-func (w *worker) image(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (Image, error) {
-	if _, err := reference.ParseDockerRef(c.Image); err != nil {
-		err = fmt.Errorf("Failed to apply default image tag %q: couldn't parse image name %q: %w", c.Image, c.Image, err)
-		w.event(c, corev1.EventTypeWarning, "InspectFailed", "%v", err)
-		return Image{}, waitError{"InvalidImageName", err}
+// image makes an image present by its pull policy.
+func (w *worker) image(ctx context.Context, pod *corev1.Pod, want wish) (Image, error) {
+	if _, err := reference.ParseDockerRef(want.Ref); err != nil {
+		err = fmt.Errorf("Failed to apply default image tag %q: couldn't parse image name %q: %w", want.Ref, want.Ref, err)
+		w.event(want.Container, corev1.EventTypeWarning, "InspectFailed", "%v", err)
+		return Image{}, waitError{Reason: "InvalidImageName", Err: err}
 	}
-	image, present, err := w.Images.Get(ctx, c.Image)
+	image, present, err := w.Images.Get(ctx, want.Ref)
 	if err != nil {
-		w.event(c, corev1.EventTypeWarning, "InspectFailed", "Failed to inspect image %q: %v", c.Image, err)
-		return Image{}, waitError{"ImageInspectError", fmt.Errorf("failed to inspect image %q: %w", c.Image, err)}
+		w.event(want.Container, corev1.EventTypeWarning, "InspectFailed", "Failed to inspect image %q: %v", want.Ref, err)
+		return Image{}, waitError{Reason: "ImageInspectError", Err: fmt.Errorf("failed to inspect image %q: %w", want.Ref, err)}
 	}
-	policy := c.ImagePullPolicy
+	policy := want.Policy
 	if present && policy != corev1.PullAlways {
-		w.event(c, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine and can be accessed by the pod", c.Image)
+		w.event(want.Container, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine and can be accessed by the pod", want.Ref)
 		return image, nil
 	}
 	if policy == corev1.PullNever {
-		err := fmt.Errorf("Container image %q is not present with pull policy of Never", c.Image)
-		w.event(c, corev1.EventTypeWarning, "ErrImageNeverPull", "%s", err)
-		return Image{}, waitError{"ErrImageNeverPull", err}
+		err := fmt.Errorf("Container image %q is not present with pull policy of Never", want.Ref)
+		w.event(want.Container, corev1.EventTypeWarning, "ErrImageNeverPull", "%s", err)
+		return Image{}, waitError{Reason: "ErrImageNeverPull", Err: err}
 	}
-	return w.pull(ctx, pod, c)
+	return w.pull(ctx, pod, want)
 }
 
-func (w *worker) pull(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (Image, error) {
-	state := w.pulls[c.Name]
+func (w *worker) pull(ctx context.Context, pod *corev1.Pod, want wish) (Image, error) {
+	state := w.pulls[want.Ref]
 	if time.Now().Before(state.Until) {
-		w.event(c, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", c.Image)
-		return Image{}, waitError{"ImagePullBackOff", fmt.Errorf("Back-off pulling image %q: ErrImagePull: %s", c.Image, state.Err)}
+		w.event(want.Container, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", want.Ref)
+		return Image{}, waitError{
+			Reason: "ImagePullBackOff", Until: state.Until,
+			Err: fmt.Errorf("Back-off pulling image %q: ErrImagePull: %s", want.Ref, state.Err),
+		}
 	}
 	credentials, err := pullCredentials(ctx, pod, w.objects)
 	if err != nil {
 		// Upstream pulls without a secret that cannot be read, and says so.
 		w.eventPod(corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", "Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", missingSecrets(err))
 	}
-	w.event(c, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
+	w.event(want.Container, corev1.EventTypeNormal, "Pulling", "Pulling image %q", want.Ref)
 	begun := time.Now()
-	image, err := w.Images.Pull(ctx, c.Image, credentials)
+	image, err := w.Images.Pull(ctx, want.Ref, credentials)
 	if err != nil {
 		if ctx.Err() != nil {
-			return Image{}, waitError{"ErrImagePull", err}
+			return Image{}, waitError{Reason: "ErrImagePull", Err: err}
 		}
 		state.Delay = min(max(2*state.Delay, crashDelay), crashMaxDelay)
 		state.Until, state.Err = time.Now().Add(state.Delay), err.Error()
-		w.pulls[c.Name] = state
-		w.event(c, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", c.Image, err)
-		return Image{}, waitError{"ErrImagePull", err}
+		w.pulls[want.Ref] = state
+		w.event(want.Container, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", want.Ref, err)
+		return Image{}, waitError{Reason: "ErrImagePull", Err: err}
 	}
-	delete(w.pulls, c.Name)
+	delete(w.pulls, want.Ref)
 	took := time.Since(begun).Truncate(time.Millisecond)
-	w.event(c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.", c.Image, took, took, image.Size)
+	w.event(want.Container, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.", want.Ref, took, took, image.Size)
 	w.pokeNode()
 	return image, nil
 }

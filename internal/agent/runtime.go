@@ -54,6 +54,13 @@ type Images interface {
 	Pull(ctx context.Context, ref string, credentials []Credential) (Image, error)
 	// List returns every image, for the Node's status.
 	List(ctx context.Context) ([]Image, error)
+	// Mount shows an image's files at dir, to be read only. The key is its
+	// holder's name: what is mounted stays as it is, and on the node, when the
+	// image's names go, until Unmount with the same key; a key that was used
+	// before, by an earlier boot say, shows what it showed then.
+	Mount(ctx context.Context, image Image, key, dir string) error
+	// Unmount undoes Mount. What is not mounted is no error.
+	Unmount(ctx context.Context, key, dir string) error
 }
 
 // Network connects Pods; network/pod is the real one.

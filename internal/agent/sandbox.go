@@ -134,7 +134,12 @@ func (a *Agent) tearDown(ctx context.Context, uid string) error {
 	for _, pin := range []string{a.netPin(uid), a.ipcPin(uid), a.utsPin(uid)} {
 		errs = append(errs, a.Namespaces.Remove(pin))
 	}
-	errs = append(errs, a.volumes.Unmount(uid), a.Cgroups.Remove(uid))
+	if err := a.removeImageVolumes(ctx, uid); err != nil {
+		errs = append(errs, err) // the next attempt must find what to unmount
+	} else {
+		errs = append(errs, a.volumes.Unmount(uid))
+	}
+	errs = append(errs, a.Cgroups.Remove(uid))
 	if err := os.Remove(a.boxMark(uid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, err)
 	}

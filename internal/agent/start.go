@@ -25,7 +25,11 @@ func (w *worker) start(ctx context.Context, name string) {
 	w.mu.Unlock()
 	pod, box := w.livePod()
 	c := findContainer(pod, name)
-	image, err := w.image(ctx, pod, c)
+	err := w.imageVolumes(ctx, pod, box, c)
+	var image Image
+	if err == nil {
+		image, err = w.image(ctx, pod, wish{Ref: c.Image, Policy: c.ImagePullPolicy, Container: c})
+	}
 	if err == nil {
 		err = w.launch(ctx, pod, box, c, image)
 	}
@@ -54,7 +58,7 @@ func (w *worker) start(ctx context.Context, name string) {
 		r.Wait = corev1.ContainerStateWaiting{Reason: reason, Message: err.Error()}
 		r.Retry = min(max(2*r.Retry, startRetry), crashMaxDelay)
 		r.RetryAt = time.Now().Add(r.Retry)
-		switch state := w.pulls[name]; reason {
+		switch reason {
 		case "CreateContainerConfigError":
 			if w.news != news { // what it failed for may have come since
 				r.RetryAt, r.Retry = time.Time{}, 0
@@ -63,7 +67,7 @@ func (w *worker) start(ctx context.Context, name string) {
 			// Soon it says that it waits, and after the back-off it pulls.
 			r.RetryAt, r.Retry = time.Now().Add(startRetry), 0
 		case "ImagePullBackOff":
-			r.RetryAt, r.Retry = state.Until, 0
+			r.RetryAt, r.Retry = wait.Until, 0
 		}
 	})
 }
@@ -99,7 +103,7 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	}
 	err = w.Runtime.Create(ctx, config)
 	if err != nil && !errors.As(err, new(RunError)) {
-		return waitError{"CreateContainerError", err}
+		return waitError{Reason: "CreateContainerError", Err: err}
 	}
 	w.event(c, corev1.EventTypeNormal, "Created", "Container created")
 	w.mu.Lock()
@@ -131,7 +135,7 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 			r.Wait = corev1.ContainerStateWaiting{Reason: "RunContainerError", Message: err.Error()}
 		})
 		w.event(c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
-		return waitError{reasonStarted, err}
+		return waitError{Reason: reasonStarted, Err: err}
 	}
 	w.Logs.Add(config.ID, config.LogPath)
 	return w.started(ctx, pod, c, config.ID)
@@ -164,7 +168,7 @@ func (w *worker) started(ctx context.Context, pod *corev1.Pod, c *corev1.Contain
 			w.event(c, corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
 			w.log.Debug("postStart hook", zap.String("container", c.Name), zap.Error(err))
 			w.kill(ctx, c.Name, "FailedPostStartHook", nil, nil)
-			return waitError{reasonStarted, err}
+			return waitError{Reason: reasonStarted, Err: err}
 		}
 	}
 	w.setRun(c.Name, id, func(r *record) {

@@ -1,5 +1,5 @@
 // Package image keeps a node's images in containerd: it implements
-// agent.Images, and imports archives.
+// agent.Images, imports archives, and mounts images as volumes.
 //
 // Store gives every image a normalized name (docker.io/library/busybox:latest),
 // fetches it for this machine's platform, and unpacks it, so that an image that

@@ -40,6 +40,8 @@ func (kernel) prepare(dir string, pod *corev1.Pod, vol *corev1.Volume) error {
 		return checkHostPath(vol.HostPath)
 	case vol.ConfigMap != nil:
 		return makeDir(dir)
+	case vol.Image != nil:
+		return makeImageDir(dir)
 	case fromAPI(vol):
 		// What may be secret never reaches a disk.
 		return mountTmpfs(dir, "mode=777", "noswap")

@@ -16,6 +16,7 @@ type SubPath struct {
 	Index                     int    // of the mount in the container
 	Root                      string // the volume on the host
 	Path                      string // below Root
+	Image                     bool   // a directory of an image: it must be there
 }
 
 // Bind pins the part with a bind mount of its own and returns where. The part
@@ -30,7 +31,11 @@ func (v *Volumes) Bind(s SubPath) (string, error) {
 }
 
 func (kernel) bind(target string, s SubPath) error {
-	fd, err := openBeneath(s.Root, s.Path)
+	open := openBeneath
+	if s.Image {
+		open = openDir
+	}
+	fd, err := open(s.Root, s.Path)
 	if err != nil {
 		return fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", s.Volume, s.Container, err)
 	}

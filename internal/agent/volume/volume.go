@@ -107,6 +107,8 @@ func pluginName(vol *corev1.Volume) string {
 		return "downward-api"
 	case vol.HostPath != nil:
 		return "host-path"
+	case vol.Image != nil:
+		return imagePlugin
 	}
 	return "empty-dir"
 }
