@@ -30,7 +30,7 @@ func (w *worker) adopt(left []ContainerState) {
 	if terminal(w.pod) && len(left) == 0 {
 		return // all is told
 	}
-	for _, statuses := range [][]corev1.ContainerStatus{w.pod.Status.InitContainerStatuses, w.pod.Status.ContainerStatuses} {
+	for _, statuses := range [][]corev1.ContainerStatus{w.pod.Status.InitContainerStatuses, w.pod.Status.ContainerStatuses, w.pod.Status.EphemeralContainerStatuses} {
 		for i := range statuses {
 			w.adoptStatus(&statuses[i])
 		}

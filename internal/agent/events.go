@@ -1,7 +1,7 @@
 package agent
 
 import (
-	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -21,13 +21,19 @@ func (w *worker) event(c *corev1.Container, kind, reason, format string, args ..
 		w.eventPod(kind, reason, format, args...)
 		return
 	}
-	path := "spec.containers{" + c.Name + "}"
-	for i := range w.initNames {
-		if w.initNames[i] == c.Name {
-			path = fmt.Sprintf("spec.initContainers{%s}", c.Name)
-		}
+	w.recorder.Eventf(w.ref(fieldPath(w.spec.Load(), c.Name)), kind, reason, format, args...)
+}
+
+// fieldPath is where in a Pod a container is.
+func fieldPath(spec *corev1.PodSpec, name string) string {
+	named := func(c corev1.Container) bool { return c.Name == name }
+	switch {
+	case slices.ContainsFunc(spec.InitContainers, named):
+		return "spec.initContainers{" + name + "}"
+	case ephemeral(spec, name) != nil:
+		return "spec.ephemeralContainers{" + name + "}"
 	}
-	w.recorder.Eventf(w.ref(path), kind, reason, format, args...)
+	return "spec.containers{" + name + "}"
 }
 
 func (w *worker) ref(path string) *corev1.ObjectReference {

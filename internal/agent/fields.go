@@ -20,6 +20,17 @@ func (a *Agent) unsupported(pod *corev1.Pod) string {
 	return c.found[0]
 }
 
+// unsupportedContainer is the same for one container of the Pod.
+func (a *Agent) unsupportedContainer(at string, pod *corev1.Pod, container *corev1.Container) string {
+	c := fieldCheck{seLinux: fileExists("/sys/fs/selinux/enforce"), appArmor: fileExists("/sys/module/apparmor/parameters/enabled")}
+	c.hostNetwork = pod.Spec.HostNetwork
+	c.container(at, container)
+	if len(c.found) == 0 {
+		return ""
+	}
+	return c.found[0]
+}
+
 func fileExists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
@@ -57,7 +68,6 @@ func (c *fieldCheck) pod(s *corev1.PodSpec) {
 	for i := range s.Containers {
 		c.container(fmt.Sprintf("spec.containers[%d](%s)", i, s.Containers[i].Name), &s.Containers[i])
 	}
-	c.refuse(len(s.EphemeralContainers) > 0, "spec.ephemeralContainers", notImplemented)
 	if s.Resources != nil {
 		c.resources("spec.resources", s.Resources)
 	}

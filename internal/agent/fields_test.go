@@ -21,7 +21,7 @@ var fieldClasses = map[string]string{
 	"PodSpec.Volumes":                       "done:TestVolumesMount",
 	"PodSpec.InitContainers":                "done:TestInitContainersRunInOrder",
 	"PodSpec.Containers":                    "done:TestPodRunsAndIsReported",
-	"PodSpec.EphemeralContainers":           "refused",
+	"PodSpec.EphemeralContainers":           "done:TestEphemeralContainers",
 	"PodSpec.RestartPolicy":                 "done:TestRestartPolicies",
 	"PodSpec.TerminationGracePeriodSeconds": "done:TestGracePeriods",
 	"PodSpec.ActiveDeadlineSeconds":         "done:TestActiveDeadline",
@@ -277,7 +277,6 @@ func refusedPods() map[string]struct {
 		set  func(*corev1.PodSpec)
 	}
 	out := map[string]refusal{
-		"PodSpec.EphemeralContainers":   {"spec.ephemeralContainers", func(s *corev1.PodSpec) { s.EphemeralContainers = make([]corev1.EphemeralContainer, 1) }},
 		"PodSpec.ShareProcessNamespace": {"spec.shareProcessNamespace", func(s *corev1.PodSpec) { s.ShareProcessNamespace = &yes }},
 		"PodSpec.RuntimeClassName":      {"spec.runtimeClassName", func(s *corev1.PodSpec) { s.RuntimeClassName = &name }},
 		"PodSpec.OS":                    {"spec.os.name", func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} }},

@@ -76,6 +76,11 @@ func (v view) next() plan {
 		return plan{Sandbox: true}
 	}
 	var p plan
+	for i := range v.Pod.Spec.EphemeralContainers {
+		if p.debug(v, &v.Pod.Spec.EphemeralContainers[i]) {
+			return p
+		}
+	}
 	if !v.initialized() {
 		for i := range v.Pod.Spec.InitContainers {
 			c := &v.Pod.Spec.InitContainers[i]
@@ -139,11 +144,17 @@ func (p *plan) consider(v view, c *corev1.Container, init bool) bool {
 			at = until
 		}
 	}
+	return p.startAt(v, c.Name, at)
+}
+
+// startAt starts a container if it is time, and notes when it will be otherwise. It
+// says whether there is something to do now.
+func (p *plan) startAt(v view, name string, at time.Time) bool {
 	if v.Now.Before(at) {
 		p.wakeBy(at)
 		return false
 	}
-	p.Start = c.Name
+	p.Start = name
 	return true
 }
 

@@ -82,6 +82,9 @@ func (w *worker) rerun(name string, r *record) bool {
 			return true
 		}
 	}
+	if ephemeral(&w.pod.Spec, name) != nil {
+		return false
+	}
 	c := findContainer(w.pod, name)
 	return c != nil && shouldRestart(w.pod, c, false, r.Current.ExitCode)
 }

@@ -92,6 +92,9 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	w.mu.Unlock()
 	attempt := old.NextAttempt
 	config, err := w.build(ctx, pod, box, c, attempt, image)
+	if err == nil && config.Pod.PIDNS == "" {
+		config.Pod.PIDNS, err = w.processes(pod, c)
+	}
 	if err != nil {
 		return waitError{"CreateContainerConfigError", err}
 	}

@@ -43,6 +43,7 @@ func podStatus(v view, hostIPs []netip.Addr) corev1.PodStatus {
 	}
 	s.InitContainerStatuses = containerStatuses(v, v.Pod.Spec.InitContainers, v.Pod.Status.InitContainerStatuses, true)
 	s.ContainerStatuses = containerStatuses(v, v.Pod.Spec.Containers, v.Pod.Status.ContainerStatuses, false)
+	s.EphemeralContainerStatuses = ephemeralStatuses(v)
 	s.Phase = podPhase(v, s)
 	// A Pod that the node ends has failed, however well its containers took it.
 	over := v.Stopped || s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
@@ -94,6 +95,30 @@ func containerStatuses(v view, containers []corev1.Container, old []corev1.Conta
 	for i := range containers {
 		out = append(out, containerStatus(v, &containers[i], old, init))
 	}
+	if !init { // the init containers are told in their own order
+		sortStatuses(out)
+	}
+	return out
+}
+
+func sortStatuses(s []corev1.ContainerStatus) {
+	slices.SortFunc(s, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// ephemeralStatuses tells of the ephemeral containers, which have no probes and are
+// never said to be ready.
+func ephemeralStatuses(v view) []corev1.ContainerStatus {
+	var out []corev1.ContainerStatus
+	for i := range v.Pod.Spec.EphemeralContainers {
+		c := asContainer(&v.Pod.Spec.EphemeralContainers[i])
+		s := containerStatus(v, c, v.Pod.Status.EphemeralContainerStatuses, false)
+		s.Started, s.Ready = nil, false
+		if v.Records[c.Name].Current == nil {
+			s.State = waitingState(v, c)
+		}
+		out = append(out, s)
+	}
+	sortStatuses(out)
 	return out
 }
 
@@ -102,7 +127,7 @@ func containerStatus(v view, c *corev1.Container, old []corev1.ContainerStatus, 
 	started := r.Current.running() && r.Started
 	s := corev1.ContainerStatus{
 		Name: c.Name, Image: c.Image, RestartCount: r.restarts(), Started: &started,
-		Ready: started && r.Ready,
+		Ready: started && r.Ready, VolumeMounts: mountStatuses(c),
 	}
 	if r.Current != nil {
 		s.ContainerID = "containerd://" + r.Current.ID
@@ -130,11 +155,22 @@ func containerStatus(v view, c *corev1.Container, old []corev1.ContainerStatus, 
 	return s
 }
 
+// mountStatuses tells of a container's volumes.
+func mountStatuses(c *corev1.Container) []corev1.VolumeMountStatus {
+	var out []corev1.VolumeMountStatus
+	for _, m := range c.VolumeMounts {
+		s := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+		if m.ReadOnly {
+			mode := corev1.RecursiveReadOnlyDisabled
+			s.RecursiveReadOnly = &mode
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
 func containerState(v view, c *corev1.Container, init bool) corev1.ContainerState {
 	r := v.Records[c.Name]
-	waiting := func(reason, message string) corev1.ContainerState {
-		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
-	}
 	switch {
 	case r.Current.running():
 		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stamp(r.Current.StartedAt)}}
@@ -153,11 +189,22 @@ func containerState(v view, c *corev1.Container, init bool) corev1.ContainerStat
 			ExitCode: 137, Reason: "ContainerStatusUnknown",
 			Message: "The container could not be located when the pod was terminated",
 		}}
+	}
+	return waitingState(v, c)
+}
+
+// waitingState is the state of a container that has not run in this sandbox.
+func waitingState(v view, c *corev1.Container) corev1.ContainerState {
+	r := v.Records[c.Name]
+	waiting := func(reason, message string) corev1.ContainerState {
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}}
+	}
+	switch {
 	case v.Refused != "":
 		return waiting(reasonUnsupported, v.Refused)
 	case r.Wait.Reason != "":
 		return corev1.ContainerState{Waiting: &r.Wait}
-	case init, !v.initDone():
+	case len(v.Pod.Spec.InitContainers) > 0: // also once they are done, as upstream says
 		return waiting("PodInitializing", "")
 	}
 	return waiting("ContainerCreating", "")
@@ -308,9 +355,10 @@ func containersReadyReason(v view, s corev1.PodStatus) (reason, message string) 
 			names = append(names, c.Name)
 		}
 	}
-	for _, c := range s.ContainerStatuses {
-		if !c.Ready {
-			names = append(names, c.Name)
+	for i := range v.Pod.Spec.Containers { // in the Pod's order
+		name := v.Pod.Spec.Containers[i].Name
+		if slices.ContainsFunc(s.ContainerStatuses, func(c corev1.ContainerStatus) bool { return c.Name == name && !c.Ready }) {
+			names = append(names, name)
 		}
 	}
 	if len(names) == 0 {

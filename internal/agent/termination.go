@@ -334,6 +334,9 @@ func (w *worker) killAll(ctx context.Context) {
 			mains.Go(w.guarded(func() { w.kill(ctx, c.Name, "", nil, nil) }))
 		}
 	}
+	for i := range pod.Spec.EphemeralContainers {
+		mains.Go(w.guarded(func() { w.kill(ctx, pod.Spec.EphemeralContainers[i].Name, "", nil, nil) }))
+	}
 	first := make(chan struct{})
 	all.Go(func() {
 		mains.Wait()

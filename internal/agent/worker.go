@@ -6,6 +6,7 @@ import (
 
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,9 +22,7 @@ type worker struct {
 	log    *zap.Logger
 	wake   chan struct{}
 	status *statusWriter
-	// reference and initNames are for events.
-	reference corev1.ObjectReference
-	initNames []string
+	reference corev1.ObjectReference // for events
 	// pulls is used by steps alone, of which there is one at a time.
 	pulls map[string]pullState
 	// leftovers are containers that were made and never started.
@@ -31,6 +30,8 @@ type worker struct {
 	// probes is used by the loop alone.
 	probes   map[probeKey]context.CancelFunc
 	probesWG sync.WaitGroup
+	// spec is of the newest Pod, for events, which may be sent with and without mu.
+	spec atomic.Pointer[corev1.PodSpec]
 
 	mu      sync.Mutex
 	pod     *corev1.Pod
@@ -66,12 +67,11 @@ func (a *Agent) newWorker(pod *corev1.Pod, left []ContainerState) *worker {
 		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name,
 		UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 	}
-	for i := range pod.Spec.InitContainers {
-		w.initNames = append(w.initNames, pod.Spec.InitContainers[i].Name)
-	}
 	w.status = newStatusWriter(a.Client, pod, w.log)
 	w.refused = a.unsupported(pod)
+	w.spec.Store(&pod.Spec)
 	w.adopt(left)
+	w.refuseEphemeral()
 	if terminal(pod) {
 		w.ending = &ending{Reason: pod.Status.Reason, Message: pod.Status.Message}
 	}
@@ -90,6 +90,8 @@ func (w *worker) set(pod *corev1.Pod) {
 	w.mu.Lock()
 	old := w.pod
 	w.pod = pod
+	w.spec.Store(&pod.Spec)
+	w.refuseEphemeral()
 	if graceOf(pod) < graceOf(old) {
 		close(w.hurry)
 		w.hurry = make(chan struct{})
@@ -98,9 +100,6 @@ func (w *worker) set(pod *corev1.Pod) {
 	w.status.seen(pod)
 	if !maps.Equal(old.Labels, pod.Labels) || !maps.Equal(old.Annotations, pod.Annotations) {
 		w.volumes.Update(pod)
-	}
-	if n := len(pod.Spec.EphemeralContainers); n > len(old.Spec.EphemeralContainers) {
-		w.eventPod(corev1.EventTypeWarning, reasonUnsupported, "spec.ephemeralContainers: not implemented by this node; the container is not started")
 	}
 	w.poke()
 }
@@ -356,7 +355,7 @@ func (w *worker) announce(v view, c *corev1.Container, init bool) {
 	w.mu.Unlock()
 }
 
-// findContainer returns a container of the Pod, init or main, or nil.
+// findContainer returns a container of the Pod, of whatever kind, or nil.
 func findContainer(pod *corev1.Pod, name string) *corev1.Container {
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
@@ -364,6 +363,9 @@ func findContainer(pod *corev1.Pod, name string) *corev1.Container {
 				return &list[i]
 			}
 		}
+	}
+	if e := ephemeral(&pod.Spec, name); e != nil {
+		return asContainer(e)
 	}
 	return nil
 }
