@@ -27,6 +27,13 @@ const (
 // Create stores a new object. The Request's Name may be empty; if it is not, it
 // must be the object's.
 func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
+	forgetSystem(obj)
+	return a.insert(ctx, req, obj)
+}
+
+// insert is Create of an object that may be deleted already: what a change makes of
+// nothing keeps even that.
+func (a *API) insert(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
 	if err := identify(&req, obj); err != nil {
 		return nil, err
 	}
@@ -34,7 +41,6 @@ func (a *API) Create(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 	rev, err := sentRevision(obj)
 	versioned := err == nil && rev != 0
 	obj.SetResourceVersion("")
-	forgetSystem(obj)
 	singleOwners(&req, obj, "")
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
 	// A Service is given addresses on the way to its commit; if that loses a

@@ -216,7 +216,7 @@ func decodePatched(req *Request, doc []byte, next runtime.Object) (strict []erro
 		have.Kind = want.Kind
 	}
 	if have.Version == "" && (have.Group == "" || have.Group == want.Group) {
-		have.Group, have.Version = want.Group, want.Version
+		return decodeUnversioned(doc, have.Kind, want)
 	}
 	if *have != want {
 		other, err := kind.Scheme().New(*have)
@@ -226,6 +226,21 @@ func decodePatched(req *Request, doc []byte, next runtime.Object) (strict []erro
 		return nil, fmt.Errorf("converting (%s) to (%s): unknown conversion", reflect.TypeOf(other).Elem(), InternalName(want))
 	}
 	return kjson.UnmarshalStrict(doc, next)
+}
+
+// decodeUnversioned reads, as upstream does, what has no version as upstream's own Go
+// type, whose metadata has no name in JSON: fields are unknown, and the object, which
+// stays empty, has no name.
+func decodeUnversioned(doc []byte, kindName string, want schema.GroupVersionKind) (strict []error, err error) {
+	have := want.GroupVersion().WithKind(kindName)
+	if have != want && kind.Scheme().Recognizes(have) {
+		return nil, fmt.Errorf("converting (%s) to (%s): unknown conversion", InternalName(have), InternalName(want))
+	}
+	var top struct {
+		metav1.TypeMeta
+		metav1.ObjectMeta
+	}
+	return kjson.UnmarshalStrict(doc, &top)
 }
 
 // InternalName is what upstream calls a kind's own Go type, which errors name.

@@ -278,10 +278,16 @@ func TestPatchKeepsTheType(t *testing.T) {
 		_, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, data)
 		wantStatus(t, err, metav1.StatusReasonInvalid, want)
 	}
-	if _, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"kind":null,"apiVersion":null}`); err != nil {
-		t.Errorf("without a type: %v", err)
+	if _, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"kind":null}`); err != nil {
+		t.Errorf("without a kind: %v", err)
 	}
-	_, err := c.patch(kind.ConfigMap, "cm", types.JSONPatchType, `{}`)
+	for _, none := range []string{`null`, `""`, `"/"`} {
+		_, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"apiVersion":`+none+`}`)
+		wantStatus(t, err, metav1.StatusReasonBadRequest, "the name of the object (cm based on URL) was undeterminable: name must be provided")
+	}
+	_, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"apiVersion":"","kind":"Pod"}`)
+	wantStatus(t, err, metav1.StatusReasonInvalid, "converting (core.Pod) to (core.ConfigMap): unknown conversion")
+	_, err = c.patch(kind.ConfigMap, "cm", types.JSONPatchType, `{}`)
 	wantStatus(t, err, metav1.StatusReasonBadRequest, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
 	_, err = c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"metadata":{"uid":"another"}}`)
 	wantStatus(t, err, metav1.StatusReasonInvalid, "metadata.uid: Invalid value")

@@ -107,7 +107,7 @@ func (a *API) createInstead(ctx context.Context, req Request, obj kind.Object) (
 	if !req.DryRun {
 		obj.SetResourceVersion("")
 	}
-	return a.Create(ctx, req, obj)
+	return a.insert(ctx, req, obj)
 }
 
 // checkIdentity makes the object's type that of the request and checks that

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -209,4 +210,29 @@ func TestStatusAndSpecAreApart(t *testing.T) {
 	req.Subresource = "unknown"
 	_, err = c.Modify(ctx, req, func(kind.Object) error { return nil })
 	wantStatus(t, err, metav1.StatusReasonNotFound, "")
+}
+
+// What a PUT or an apply makes of nothing keeps that it is deleted, as upstream's does,
+// which forgets it for a POST only.
+func TestCreateInsteadKeepsDeletion(t *testing.T) {
+	c := newCluster(t)
+	deleted := metav1.NewTime(time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC))
+	obj := &corev1.Endpoints{ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: "default", DeletionTimestamp: &deleted}} //nolint:staticcheck // which a PUT creates
+	out, created, err := c.Put(context.Background(), to(kind.Endpoints, "default", "e"), obj)
+	if err != nil || !created || !out.GetDeletionTimestamp().Equal(&deleted) {
+		t.Errorf("PUT: created %v, %v, %+v", created, err, out)
+	}
+	text := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, deletionTimestamp: 2020-01-02T03:04:05Z}\n"
+	out, created, err = c.Apply(context.Background(), to(kind.ConfigMap, "default", "c"), api.Patch{Data: []byte(text)})
+	if err != nil || !created || !out.GetDeletionTimestamp().Equal(&deleted) {
+		t.Errorf("apply: created %v, %v, %+v", created, err, out)
+	}
+	if _, gone := c.delete(kind.ConfigMap, "default", "c", metav1.DeleteOptions{}); !gone {
+		t.Error("what was deleted when it was made cannot be deleted")
+	}
+	posted := configMap("p")
+	posted.DeletionTimestamp = &deleted
+	if c.create(kind.ConfigMap, posted).GetDeletionTimestamp() != nil {
+		t.Error("a POST makes something that is deleted")
+	}
 }
