@@ -96,7 +96,10 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 		config.Pod.PIDNS, err = w.processes(pod, c)
 	}
 	if err != nil {
-		return waitError{"CreateContainerConfigError", err}
+		if errors.As(err, new(waitError)) {
+			return err
+		}
+		return waitError{Reason: "CreateContainerConfigError", Err: err}
 	}
 	if err := w.clear(ctx, pod, c, old); err != nil {
 		return err
