@@ -28,7 +28,11 @@ type Difference struct {
 // compare says how two answers to a request differ.
 func compare(r Request, upstream, skiff Answer, k *knowledge) []Difference {
 	if (upstream.Err == nil) != (skiff.Err == nil) {
-		return []Difference{{"the connection broke", fmt.Sprint(upstream.Err), fmt.Sprint(skiff.Err)}}
+		who := "upstream"
+		if skiff.Err != nil {
+			who = "skiff"
+		}
+		return []Difference{{who + " broke the connection", fmt.Sprint(upstream.Err), fmt.Sprint(skiff.Err)}}
 	}
 	var list []Difference
 	u, s := decode(upstream), decode(skiff)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -264,9 +265,9 @@ func patchStrategic(req *Request, patch Patch) (patcher, error) {
 			return apierrors.NewInternalError(err)
 		}
 		changes := runtime.DeepCopyJSON(document) // the merge eats it
-		merged, err := strategicpatch.StrategicMergeMapPatch(original, changes, next)
+		merged, err := mergeStrategically(original, changes, next)
 		if err != nil {
-			return strategicError(err)
+			return err
 		}
 		text := fmt.Sprintf("%+v", changes) // what the merge has left of them, as upstream
 		validate := patch.FieldValidation != metav1.FieldValidationIgnore
@@ -280,6 +281,24 @@ func patchStrategic(req *Request, patch Patch) (patcher, error) {
 		}
 		return patch.complain(req, text, strict)
 	}, nil
+}
+
+// mergeStrategically is the library's merge, which panics over an object where the key
+// of a list's item should be.
+func mergeStrategically(original, changes strategicpatch.JSONMap, of runtime.Object) (merged strategicpatch.JSONMap, err error) {
+	defer func() {
+		switch problem := recover().(type) {
+		case nil:
+		case goruntime.Error:
+			err = apierrors.NewBadRequest(fmt.Sprintf("apply the strategic merge patch: %v: name the items of its lists by plain values", problem))
+		default:
+			panic(problem)
+		}
+	}()
+	if merged, err = strategicpatch.StrategicMergeMapPatch(original, changes, of); err != nil {
+		return nil, strategicError(err)
+	}
+	return merged, nil
 }
 
 // complain warns of unknown and duplicate fields, or refuses them, as the

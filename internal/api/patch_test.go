@@ -98,6 +98,7 @@ func TestPatchRefuses(t *testing.T) {
 		"revision":    {api.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"resourceVersion":"1"}}`)}, "cm", metav1.StatusReasonConflict, "the object has been modified", 409},
 		"missing":     {api.Patch{Type: types.MergePatchType, Data: []byte(`{}`)}, "none", metav1.StatusReasonNotFound, `configmaps "none" not found`, 404},
 		"format":      {api.Patch{Type: "text/plain", Data: []byte(`{}`)}, "cm", metav1.StatusReasonUnsupportedMediaType, "", 415},
+		"list's key":  {api.Patch{Type: types.StrategicMergePatchType, Data: []byte(`{"metadata":{"$setElementOrder/ownerReferences":[{"uid":{}}],"ownerReferences":[{"uid":{}}]}}`)}, "cm", metav1.StatusReasonBadRequest, "name the items of its lists by plain values", 400},
 		"unknown":     {api.Patch{Type: types.MergePatchType, Data: []byte(`{"date":{}}`), FieldValidation: strict}, "cm", metav1.StatusReasonInvalid, `unknown field "date"`, 422},
 		"unknown too": {api.Patch{Type: types.StrategicMergePatchType, Data: []byte(`{"date":{}}`), FieldValidation: strict}, "cm", metav1.StatusReasonInvalid, `unknown field "date"`, 422},
 	}

@@ -72,11 +72,17 @@ func pathName(name string, prefix bool) []string {
 // newMetaErrors are a kind's own rules for the metadata of a whole object. What
 // old, which may be nil, has too is not looked at again.
 func newMetaErrors(obj, old Object, name validation.ValidateNameFunc) field.ErrorList {
-	if old != nil && keepsIdentity(obj, old) && obj.GetGenerateName() == old.GetGenerateName() && len(changedMetaErrors(obj, old)) == 0 {
+	if old != nil && keepsIdentity(obj, old) && fitsName(obj.GetGenerateName(), name) && len(changedMetaErrors(obj, old)) == 0 {
 		return standardFinalizerErrors(obj)
 	}
 	errs := validation.ValidateObjectMetaAccessor(obj, obj.GetNamespace() != "", name, metaPath())
 	return append(errs, standardFinalizerErrors(obj)...)
+}
+
+// fitsName is about a generateName: through a part of an object, where its kind is not
+// asked, it can become what no whole object may have.
+func fitsName(generateName string, name validation.ValidateNameFunc) bool {
+	return generateName == "" || len(name(generateName, true)) == 0
 }
 
 // metaUpdateErrors are a kind's own rules for a change of metadata.

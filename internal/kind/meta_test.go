@@ -99,6 +99,8 @@ func TestMetaUpdate(t *testing.T) {
 	old := metav1.ObjectMeta{Name: "a", Namespace: "b", UID: "u", ResourceVersion: "7", Generation: 2, CreationTimestamp: now, Labels: map[string]string{"a": "b"}}
 	dying := old
 	dying.DeletionTimestamp = &now
+	prefixed := old // as only a part's rules let it become
+	prefixed.GenerateName = "AB-"
 	const version = `metadata.resourceVersion: Invalid value: "": must be specified for an update`
 	cases := []struct {
 		name   string
@@ -117,6 +119,7 @@ func TestMetaUpdate(t *testing.T) {
 		{"grace by hand", old, func(m *metav1.ObjectMeta) { m.DeletionGracePeriodSeconds = ptr(int64(3)) }, twice(`metadata.deletionGracePeriodSeconds: Invalid value: 3: field is immutable`)},
 		{"label", old, func(m *metav1.ObjectMeta) { m.Labels = map[string]string{"a": "-"} }, append(twice(`metadata.labels: Invalid value: "-": `+labelRule), twice(`metadata.labels: Invalid value: "-": `+labelRule)...)},
 		{"prefix", old, func(m *metav1.ObjectMeta) { m.GenerateName = "AB-" }, []string{`metadata.generateName: Invalid value: "AB-": ` + nameRule}},
+		{"prefix of before", prefixed, func(*metav1.ObjectMeta) {}, []string{`metadata.generateName: Invalid value: "AB-": ` + nameRule}},
 		{"short finalizer", old, func(m *metav1.ObjectMeta) { m.Finalizers = []string{"mine"} }, twice(
 			`metadata.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified`)},
 		{"finalizer while deleted", dying, func(m *metav1.ObjectMeta) { m.Finalizers = []string{"x/y"} }, twice(

@@ -39,6 +39,8 @@ var Node = &Kind{
 	Warnings: func(obj, _ Object) []string { return nodeWarnings(obj.(*corev1.Node)) },
 	Lazy:     nodeOnlyBeats,
 
+	Canonicalize: func(obj Object) { canonicalNode(obj.(*corev1.Node)) },
+
 	Subresources: []Subresource{
 		{
 			Name:  "proxy",
@@ -79,17 +81,27 @@ func defaultNode(n *corev1.Node) {
 			list[name] = quantity
 		}
 	}
-	for i := range n.Status.Images { // no names are the same as an empty list of them, as they are stored
-		if image := &n.Status.Images[i]; len(image.Names) == 0 {
-			image.Names = nil
-		}
-	}
 	s := &n.Spec
 	if s.PodCIDR != "" && (len(s.PodCIDRs) == 0 || s.PodCIDRs[0] != s.PodCIDR) {
 		s.PodCIDRs = []string{s.PodCIDR}
 	}
 	if len(s.PodCIDRs) > 0 {
 		s.PodCIDR = s.PodCIDRs[0]
+	}
+}
+
+// canonicalNode: what is stored does not tell an empty list from none.
+func canonicalNode(n *corev1.Node) {
+	for i := range n.Status.Images {
+		if image := &n.Status.Images[i]; len(image.Names) == 0 {
+			image.Names = nil
+		}
+	}
+	if len(n.Status.Allocatable) == 0 {
+		n.Status.Allocatable = nil
+		if len(n.Status.Capacity) > 0 {
+			n.Status.Allocatable = n.Status.Capacity.DeepCopy()
+		}
 	}
 }
 

@@ -27,6 +27,20 @@ func node(change ...func(*corev1.Node)) *corev1.Node {
 	return n
 }
 
+func TestCanonicalNode(t *testing.T) {
+	n := node(func(n *corev1.Node) {
+		n.Status.Images = []corev1.ContainerImage{{Names: []string{}, SizeBytes: 1}, {Names: []string{"a"}}}
+		n.Status.Allocatable = corev1.ResourceList{}
+	})
+	Node.Canonicalize(n)
+	if n.Status.Images[0].Names != nil || len(n.Status.Images[1].Names) != 1 {
+		t.Errorf("images %+v", n.Status.Images)
+	}
+	if d := cmp.Diff(n.Status.Capacity, n.Status.Allocatable); d != "" {
+		t.Error("nothing allocatable is all of it:", d)
+	}
+}
+
 func TestNodeDefaults(t *testing.T) {
 	n := node(func(n *corev1.Node) {
 		n.Status.Capacity["memory"] = resource.MustParse("1100u")
@@ -47,11 +61,7 @@ func TestNodeDefaults(t *testing.T) {
 		t.Error("podCIDR did not win:", d)
 	}
 	n = &corev1.Node{Spec: corev1.NodeSpec{PodCIDRs: []string{"10.42.1.0/24"}}}
-	n.Status.Images = []corev1.ContainerImage{{Names: []string{}, SizeBytes: 1}, {Names: []string{"a"}}}
 	Node.Default(n)
-	if n.Status.Images[0].Names != nil || len(n.Status.Images[1].Names) != 1 {
-		t.Errorf("images %+v", n.Status.Images)
-	}
 	if n.Spec.PodCIDR != "10.42.1.0/24" || n.Status.Allocatable != nil {
 		t.Errorf("%+v", n)
 	}
