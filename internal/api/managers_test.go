@@ -224,11 +224,12 @@ func TestPartsOfNothing(t *testing.T) {
 	req.Subresource = "status"
 	head := "apiVersion: v1\nkind: Service\nmetadata: "
 	for yaml, want := range map[string]string{
-		"apiVersion: v1\nkind: Pod\nmetadata: {name: s}\n": "invalid object type: /v1, Kind=Pod",
-		head + "{name: s}\nstatus: {a: b}\n":               ".status.a: field not declared in schema",
-		head + "{name: t}\n":                               "the name of the object (t) does not match the name on the URL (s)",
-		head + "{name: s, uid: u}\n":                       "uid mismatch: the provided object specified uid u, and no existing object was found",
-		head + "{name: s}\n":                               `services "s" not found`,
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: s}\n":                 "invalid object type: /v1, Kind=Pod",
+		head + "{name: s}\nstatus: {a: b}\n":                               ".status.a: field not declared in schema",
+		head + "{name: t}\n":                                               "the name of the object (t) does not match the name on the URL (s)",
+		head + "{name: s, uid: u}\n":                                       "uid mismatch: the provided object specified uid u, and no existing object was found",
+		head + "{name: s}\nspec: {clusterIP: None, ports: [{port: 80}]}\n": "spec.clusterIPs: Required value",
+		head + "{name: s}\nspec: {ports: [{port: 80}]}\n":                  `services "s" not found`,
 	} {
 		_, _, err := c.Apply(context.Background(), req, api.Patch{Type: types.ApplyYAMLPatchType, Data: []byte(yaml)})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -237,7 +238,7 @@ func TestPartsOfNothing(t *testing.T) {
 	}
 	_, err := c.Update(context.Background(), req, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s", UID: "u"}})
 	wantStatus(t, err, metav1.StatusReasonConflict, "Precondition failed: UID in precondition: u, UID in object meta: ")
-	_, err = c.Update(context.Background(), req, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s"}})
+	_, err = c.Update(context.Background(), req, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: service("s").Spec})
 	wantStatus(t, err, metav1.StatusReasonNotFound, `services "s" not found`)
 }
 

@@ -92,12 +92,9 @@ func (a *API) createMissing(ctx context.Context, req Request, obj kind.Object) (
 
 // createInstead creates what was meant to change an object that is not there, unless
 // it was to change a part of it: upstream makes a Service of what is sent as its
-// status, one without addresses, which nobody can want. The revision that was meant
-// does not count, but must be one.
+// status, one without addresses, which nobody can want. Here that is only looked at.
+// The revision that was meant does not count, but must be one.
 func (a *API) createInstead(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
-	if req.Subresource != "" {
-		return nil, notFound(&req)
-	}
 	if _, err := sentRevision(obj); err != nil {
 		return nil, unknown(err)
 	}
@@ -107,7 +104,13 @@ func (a *API) createInstead(ctx context.Context, req Request, obj kind.Object) (
 	if !req.DryRun {
 		obj.SetResourceVersion("")
 	}
-	return a.insert(ctx, req, obj)
+	part := req.Subresource != ""
+	req.DryRun = req.DryRun || part
+	out, err := a.insert(ctx, req, obj)
+	if part && err == nil {
+		return nil, notFound(&req)
+	}
+	return out, err
 }
 
 // checkIdentity makes the object's type that of the request and checks that
