@@ -114,7 +114,7 @@ func (a *API) deleteOnce(ctx context.Context, req *Request, old kind.Object, opt
 	if req.DryRun && obj == nil && len(old.GetFinalizers()) > 0 {
 		// The finalizers are the collector's, which this deletion does without. Upstream
 		// would delete the object in a second step, of which it dry-runs the first only.
-		return req.Kind.New(), true, nil
+		return empty(req.Kind), true, nil
 	}
 	out, err := a.purge(ctx, req, old, obj)
 	return out, err == nil, err

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -168,10 +169,23 @@ func (w *Watch) nextInitial() (Event, bool) {
 }
 
 func (w *Watch) bookmark(rev store.Revision) Event {
-	obj := w.selected.kind.New()
+	obj := empty(w.selected.kind)
 	obj.GetObjectKind().SetGroupVersionKind(w.selected.kind.GVK())
 	obj.SetResourceVersion(strconv.FormatInt(int64(rev), 10))
 	return Event{Type: watch.Bookmark, Object: obj, Revision: rev}
+}
+
+// empty is an object without anything, as upstream's own types have it, some of whose
+// numbers cannot be left out.
+func empty(k *kind.Kind) kind.Object {
+	obj := k.New()
+	switch o := obj.(type) {
+	case *appsv1.Deployment:
+		o.Spec.Replicas = new(int32)
+	case *appsv1.ReplicaSet:
+		o.Spec.Replicas = new(int32)
+	}
+	return obj
 }
 
 func (w *Watch) poll() (Event, bool, error) {

@@ -2,7 +2,9 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -220,5 +222,18 @@ func binding(pod, node string) *corev1.Binding {
 	return &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: pod},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
+	}
+}
+
+// A bookmark's object is empty as upstream's own types are: what they cannot leave out
+// is there.
+func TestBookmarkIsEmpty(t *testing.T) {
+	c := newCluster(t)
+	for _, k := range []*kind.Kind{kind.Deployment, kind.ReplicaSet} {
+		w := c.watch(k, metav1.ListOptions{SendInitialEvents: new(true), ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan, AllowWatchBookmarks: true})
+		data, err := json.Marshal(expect(t, w, watch.Bookmark, "").Object)
+		if err != nil || !strings.Contains(string(data), `"spec":{"replicas":0,`) {
+			t.Errorf("%s: %s, %v", k.Kind, data, err)
+		}
 	}
 }
