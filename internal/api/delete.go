@@ -196,7 +196,7 @@ func (a *API) deletionGrace(k *kind.Kind, obj kind.Object, options *metav1.Delet
 		raiseGeneration(obj)
 		return grace, false
 	}
-	if current == nil {
+	if current == nil || *current == 0 {
 		return 0, false
 	}
 	if options.GracePeriodSeconds == nil || *options.GracePeriodSeconds >= *current {

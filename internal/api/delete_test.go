@@ -204,8 +204,10 @@ func TestDeletePodAtOnce(t *testing.T) {
 	if gone || *obj.GetDeletionGracePeriodSeconds() != 0 {
 		t.Fatalf("gone %v with a finalizer, grace %d", gone, *obj.GetDeletionGracePeriodSeconds())
 	}
-	if obj, _ = c.delete(kind.Pod, "default", "held", propagate(metav1.DeletePropagationOrphan)); len(obj.GetFinalizers()) != 1 {
-		t.Errorf("finalizers %v after another deletion of a Pod that has no grace left", obj.GetFinalizers())
+	for _, policy := range []metav1.DeletionPropagation{metav1.DeletePropagationOrphan, metav1.DeletePropagationForeground} {
+		if obj, _ = c.delete(kind.Pod, "default", "held", propagate(policy)); len(obj.GetFinalizers()) != 2 {
+			t.Errorf("finalizers %v after another deletion, %s, of a Pod that has no grace left", obj.GetFinalizers(), policy)
+		}
 	}
 	release()
 	c.isGone(kind.Pod, "default", "held")
