@@ -306,6 +306,30 @@ func TestScaleIsOnRecord(t *testing.T) {
 	wantStatus(t, err, metav1.StatusReasonBadRequest, "the name of the object (e) does not match the name on the URL (d)")
 }
 
+// A Scale has its own metadata, of which nothing is kept.
+func TestScalesOfOwnersThatComeTwice(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.Deployment, deployment("d", 1))
+	req := c.as("scaler", kind.Deployment, "d")
+	var warnings []string
+	req.Warn = func(text string) { warnings = append(warnings, text) }
+	owner := `{"apiVersion":"v1","kind":"K","name":"n","uid":"u"}`
+	patch := api.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"ownerReferences":[` + owner + `,` + owner + `]}}`)}
+	if _, err := c.PatchScale(context.Background(), req, patch); err != nil {
+		t.Fatal(err)
+	}
+	one := metav1.OwnerReference{APIVersion: "v1", Kind: "K", Name: "n", UID: "u"}
+	scale := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Name: "d", OwnerReferences: []metav1.OwnerReference{one, one}}}
+	if _, err := c.UpdateScale(context.Background(), req, scale); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"duplicate entries after mutating admission happens; ", "duplicate entries; "} {
+		if len(warnings) != 2 || !strings.Contains(warnings[i], want) {
+			t.Errorf("warnings %q, want %q", warnings, want)
+		}
+	}
+}
+
 // To who speaks of an object in another group, the fields that are owned in the
 // first one are nobody's, as upstream has it.
 func TestRecordsOfOtherGroups(t *testing.T) {

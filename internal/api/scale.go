@@ -27,6 +27,10 @@ func (a *API) Scale(_ context.Context, req Request) (*autoscalingv1.Scale, error
 
 // UpdateScale sets the number of replicas.
 func (a *API) UpdateScale(ctx context.Context, req Request, scale *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
+	if err := checkIdentity(req.ofScale(), scale); err != nil {
+		return nil, err
+	}
+	singleOwners(&req, scale, "")
 	return a.rescale(ctx, req, func(part *Request, current *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
 		if uid := scale.UID; uid != "" && uid != current.UID {
 			return nil, wrongUID(&req, req.Name, uid, current.UID)
@@ -104,7 +108,11 @@ func (a *API) rescale(ctx context.Context, req Request, next func(part *Request,
 		if err != nil {
 			return nil, err
 		}
-		if err := checkScale(&part, scale); err != nil {
+		if err := checkIdentity(&part, scale); err != nil {
+			return nil, err
+		}
+		singleOwners(&part, scale, " after mutating admission happens")
+		if err := validateScale(scale); err != nil {
 			return nil, err
 		}
 		if uid := scale.UID; uid != "" && uid != old.GetUID() {
@@ -128,14 +136,6 @@ func (a *API) rescale(ctx context.Context, req Request, next func(part *Request,
 		return nil, err
 	}
 	return scaleOf(out)
-}
-
-// checkScale says what is wrong with the Scale of an object.
-func checkScale(part *Request, scale *autoscalingv1.Scale) error {
-	if err := checkIdentity(part, scale); err != nil {
-		return err
-	}
-	return validateScale(scale)
 }
 
 func validateScale(scale *autoscalingv1.Scale) error {
