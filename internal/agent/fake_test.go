@@ -259,6 +259,7 @@ type fakeNetwork struct {
 	mu       sync.Mutex
 	attached map[string]string
 	former   []netip.Addr // of the Pod attached last
+	exposed  []string
 	retained []string
 	onAttach func()
 }
@@ -272,6 +273,15 @@ func (f *fakeNetwork) Attach(_ context.Context, uid, ns string, former []netip.A
 	f.attached[uid] = ns
 	f.former = former
 	return []netip.Addr{netip.MustParseAddr("10.42.0.9")}, nil
+}
+
+func (f *fakeNetwork) Expose(uid string, ports []corev1.ContainerPort) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range ports {
+		f.exposed = append(f.exposed, fmt.Sprintf("%s %s:%d>%d/%s", uid, p.HostIP, p.HostPort, p.ContainerPort, p.Protocol))
+	}
+	return nil
 }
 
 func (f *fakeNetwork) Detach(_ context.Context, uid string) error {

@@ -23,7 +23,6 @@ func (a *Agent) unsupported(pod *corev1.Pod) string {
 // unsupportedContainer is the same for one container of the Pod.
 func (a *Agent) unsupportedContainer(at string, pod *corev1.Pod, container *corev1.Container) string {
 	c := fieldCheck{seLinux: fileExists("/sys/fs/selinux/enforce"), appArmor: fileExists("/sys/module/apparmor/parameters/enabled")}
-	c.hostNetwork = pod.Spec.HostNetwork
 	c.container(at, container)
 	if len(c.found) == 0 {
 		return ""
@@ -39,7 +38,6 @@ func fileExists(path string) bool {
 // fieldCheck collects fields that are not implemented.
 type fieldCheck struct {
 	seLinux, appArmor bool // the kernel has it
-	hostNetwork       bool
 	found             []string
 }
 
@@ -52,7 +50,6 @@ func (c *fieldCheck) refuse(bad bool, path, why string) {
 const notImplemented = "not implemented by this node"
 
 func (c *fieldCheck) pod(s *corev1.PodSpec) {
-	c.hostNetwork = s.HostNetwork
 	c.refuse(isTrue(s.ShareProcessNamespace), "spec.shareProcessNamespace", notImplemented)
 	c.refuse(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers", "user namespaces are not implemented by this node")
 	c.refuse(s.RuntimeClassName != nil && *s.RuntimeClassName != "", "spec.runtimeClassName", notImplemented)
@@ -100,10 +97,6 @@ func (c *fieldCheck) container(at string, s *corev1.Container) {
 	c.refuse(len(s.VolumeDevices) > 0, at+".volumeDevices", notImplemented)
 	c.refuse(len(s.RestartPolicyRules) > 0, at+".restartPolicyRules", notImplemented)
 	c.resources(at+".resources", &s.Resources)
-	for i, p := range s.Ports {
-		// On the host's network the port is the host's by itself.
-		c.refuse(p.HostPort != 0 && !c.hostNetwork, fmt.Sprintf("%s.ports[%d].hostPort", at, i), notImplemented)
-	}
 	for i := range s.Env {
 		if from := s.Env[i].ValueFrom; from != nil {
 			c.refuse(from.FileKeyRef != nil, fmt.Sprintf("%s.env[%d].valueFrom.fileKeyRef", at, i), notImplemented)

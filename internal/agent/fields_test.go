@@ -89,9 +89,9 @@ var fieldClasses = map[string]string{
 
 	"ContainerPort.Name":          "done:TestPortByName",
 	"ContainerPort.ContainerPort": "done:TestPortByName",
-	"ContainerPort.HostPort":      "refused",
-	"ContainerPort.HostIP":        "with hostPort, which is refused",
-	"ContainerPort.Protocol":      "with hostPort, which is refused",
+	"ContainerPort.HostPort":      "done:TestHostPorts",
+	"ContainerPort.HostIP":        "done:TestHostPorts",
+	"ContainerPort.Protocol":      "done:TestHostPorts",
 
 	"SecurityContext.Capabilities":             "done:TestBuild",
 	"SecurityContext.Privileged":               "done:TestBuild",
@@ -284,9 +284,6 @@ func refusedPods() map[string]struct {
 		"PodSpec.ResourceClaims":        {"spec.resourceClaims", func(s *corev1.PodSpec) { s.ResourceClaims = make([]corev1.PodResourceClaim, 1) }},
 		"Container.RestartPolicyRules":  {"spec.containers[0](c).restartPolicyRules", func(s *corev1.PodSpec) { c(s).RestartPolicyRules = make([]corev1.ContainerRestartRule, 1) }},
 		"Container.VolumeDevices":       {"spec.containers[0](c).volumeDevices", func(s *corev1.PodSpec) { c(s).VolumeDevices = make([]corev1.VolumeDevice, 1) }},
-		"ContainerPort.HostPort": {"spec.containers[0](c).ports[0].hostPort", func(s *corev1.PodSpec) {
-			c(s).Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}
-		}},
 		"SecurityContext.WindowsOptions": {"spec.containers[0](c).securityContext.windowsOptions", func(s *corev1.PodSpec) {
 			c(s).SecurityContext = &corev1.SecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{}}
 		}},

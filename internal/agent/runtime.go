@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/netip"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Runtime runs the containers of one node; agent/containerd is the real one.
@@ -70,7 +72,11 @@ type Network interface {
 	// a restart of skiff. One that has none gets those that it had formerly,
 	// if nobody has them now.
 	Attach(ctx context.Context, podUID, netns string, former []netip.Addr) ([]netip.Addr, error)
-	// Detach frees what Attach made. A Pod that is not attached is no error.
+	// Expose has what is sent to these ports of the host go to the attached Pod,
+	// and no others of its former ones.
+	Expose(podUID string, ports []corev1.ContainerPort) error
+	// Detach frees what Attach and Expose made. A Pod that is not attached is no
+	// error.
 	Detach(ctx context.Context, podUID string) error
 	// Retain detaches every Pod that is not in the list and that no Attach has
 	// been asked for since the start.

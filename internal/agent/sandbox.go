@@ -113,6 +113,9 @@ func (a *Agent) setUpNamespaces(ctx context.Context, pod *corev1.Pod) ([]netip.A
 	if len(ips) == 0 {
 		return nil, errors.New("attach to the network: the Pod got no address")
 	}
+	if err := a.Network.Expose(uid, hostPorts(pod)); err != nil {
+		return nil, fmt.Errorf("attach to the network: %w", err)
+	}
 	return ips, nil
 }
 

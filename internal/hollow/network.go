@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // addresses gives Pods addresses of the node's ranges, which lead nowhere.
@@ -61,6 +63,9 @@ func (a *addresses) Attach(ctx context.Context, uid, _ string, former []netip.Ad
 	a.pods[uid] = given
 	return given, nil
 }
+
+// Expose implements agent.Network.
+func (a *addresses) Expose(string, []corev1.ContainerPort) error { return nil }
 
 // pick returns a free address of a range: a former one, or the next in turn. The
 // first two are the network's and the node's.

@@ -277,6 +277,25 @@ func TestHairpin(t *testing.T) {
 	}
 }
 
+// A Pod that asks for its own host port is answered by itself, and must not see
+// itself asking.
+func TestHostPortHairpin(t *testing.T) {
+	netnstest.Outside(t)
+	n := newNode(t)
+	client, ip := n.attach(t, "a")
+	ports := []corev1.ContainerPort{{ContainerPort: 8080, HostPort: 9090}, {ContainerPort: 8080, HostPort: 9090, Protocol: corev1.ProtocolUDP}}
+	if err := n.pods.Expose("uid-a", ports); err != nil {
+		t.Fatal(err)
+	}
+	n.apply(t, svc("web", "10.43.0.80"), slice("web", ip))
+	n.listed(t, "10.43.0.80 . tcp . 80 : goto n1")
+	for _, network := range []string{"tcp", "udp"} {
+		if name, sees := ask(t, client, network, "192.0.2.1:9090"); name != "a" || sees != "10.42.0.1" {
+			t.Errorf("%s: %s saw %s", network, name, sees)
+		}
+	}
+}
+
 func TestEveryEndpointGetsItsShare(t *testing.T) {
 	n := newNode(t)
 	client, _ := n.attach(t, "client")

@@ -56,6 +56,14 @@ func ToNot(p netip.Prefix) []expr.Any {
 	return match(p, headerOf(familyOf(p.Addr())).dst, expr.CmpOpNeq)
 }
 
+// FromLinks matches packets that came in by a link whose name begins so.
+func FromLinks(prefix string) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: []byte(prefix)},
+	}
+}
+
 func familyOf(a netip.Addr) Family {
 	if a.Is4() {
 		return IPv4

@@ -2,10 +2,11 @@
 // the node's share of the Pod range, a host route instead of a bridge, and
 // what leaves the cluster masqueraded.
 //
-// Network is the agent's view: Attach, Detach, Retain. The kernel is the only
-// record: the host's end of a Pod's link carries the Pod's UID as its alias
-// and its routes are the Pod's addresses, so that a new process finds what the
-// last one left, and nothing is written to disk. Whatever it makes on the
+// Network is the agent's view: Attach, Expose, Detach, Retain. The kernel is the
+// only record: the host's end of a Pod's link carries the Pod's UID as its alias,
+// its routes are the Pod's addresses, and maps of the nftables table lead host
+// ports to these, so that a new process finds what the last one left, and nothing
+// is written to disk. Whatever it makes on the
 // host is named after config.Host, and Cleanup finds it by that alone.
 //
 // Inside a Pod the gateway is a fixed link-local address with a permanent
@@ -54,6 +55,8 @@ type Network struct {
 	// former are those of pods that were attached before New and that nobody
 	// has asked for since.
 	former map[string]bool
+	// exposed are the Pods' host ports.
+	exposed map[string][]hostPort
 }
 
 // New reads from the kernel which Pods are attached and, if cfg has the node's
@@ -67,6 +70,9 @@ func New(cfg Config) (*Network, error) {
 	n.pods = pods
 	for uid := range pods {
 		n.former[uid] = true
+	}
+	if err := n.readHostPorts(); err != nil {
+		return nil, err
 	}
 	if len(cfg.PodCIDRs) > 0 {
 		if err := n.SetPodCIDRs(cfg.PodCIDRs); err != nil {
@@ -143,6 +149,9 @@ func (n *Network) Detach(_ context.Context, podUID string) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.changeHostPorts(podUID, nil); err != nil {
+		return fmt.Errorf("detach pod %s: %w", podUID, err)
+	}
 	delete(n.pods, podUID)
 	delete(n.former, podUID)
 	for _, p := range n.pools {

@@ -422,6 +422,34 @@ func TestRules(t *testing.T) {
 	newNetwork(t, cfg)
 	got := netnstest.NFT(t, "list", "table", "ip", cfg.Host.Table)
 	want := `table ip TABLE {
+	map hostport {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+	}
+
+	map port-hostport {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+	}
+
+	chain hostports-in {
+		type nat hook prerouting priority dstnat - 1; policy accept;
+		jump hostports
+	}
+
+	chain hostports-out {
+		type nat hook output priority -101; policy accept;
+		jump hostports
+	}
+
+	chain hostports {
+		dnat ip to ip daddr . meta l4proto . th dport map @hostport
+		fib daddr type local dnat ip to meta l4proto . th dport map @port-hostport
+	}
+
+	chain loopback {
+		type filter hook prerouting priority raw; policy accept;
+		iifname "LINKS*" ip daddr 127.0.0.0/8 drop
+	}
+
 	chain masquerade {
 		meta mark set meta mark & 0xffffbfff
 		ip daddr 10.42.0.0/16 snat to 10.42.0.1 fully-random
@@ -432,11 +460,12 @@ func TestRules(t *testing.T) {
 		type nat hook postrouting priority srcnat; policy accept;
 		meta mark & 0x00004000 != 0x00000000 goto masquerade
 		ip saddr 10.42.0.0/24 ip daddr != 10.42.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random
+		ip saddr 127.0.0.0/8 ip daddr 10.42.0.0/16 snat to 10.42.0.1 fully-random
 		ip saddr != 10.42.0.0/16 ip daddr 10.42.0.0/16 ip daddr != 10.42.0.0/24 snat to 10.42.0.1 fully-random
 	}
 }
 `
-	if got = strings.ReplaceAll(got, cfg.Host.Table, "TABLE"); got != want {
+	if got = strings.NewReplacer(cfg.Host.Table, "TABLE", `"`+cfg.Host.LinkPrefix, `"LINKS`).Replace(got); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

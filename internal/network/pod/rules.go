@@ -11,14 +11,17 @@ import (
 	"github.com/skiff-sh/skiff/internal/nft"
 )
 
-// applyRules puts the chain that translates sources into the node's table.
+// applyRules puts the chains that translate sources, and those of host ports, into
+// the node's table.
 func (n *Network) applyRules(pools []*pool) error {
 	for _, p := range pools {
 		conn, err := nft.Open(tableFamily(p.prefix.Addr()), n.cfg.Host.Table)
 		if err != nil {
 			return err
 		}
-		err = conn.Apply(nft.Change{NewChains: n.chains(p)})
+		change := n.hostPortRules(tableFamily(p.prefix.Addr()))
+		change.NewChains = append(change.NewChains, n.chains(p)...)
+		err = conn.Apply(change)
 		conn.Close()
 		if err != nil {
 			return err
@@ -66,6 +69,9 @@ func (n *Network) chains(p *pool) []nft.Chain {
 	out = append(out, nft.ToNot(multicast(gw))...)
 	post.Rules = append(post.Rules, nft.Rule(out, nft.Masquerade()))
 	for _, c := range clusters {
+		if gw.Is4() {
+			post.Rules = append(post.Rules, nft.Rule(nft.From(loopback), nft.To(c), nft.SNAT(gw)))
+		}
 		post.Rules = append(post.Rules, nft.Rule(foreign, nft.To(c), nft.ToNot(p.prefix), nft.SNAT(gw)))
 	}
 	return []nft.Chain{masquerade, post}

@@ -1,8 +1,6 @@
 package service
 
 import (
-	"encoding/binary"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -189,45 +187,6 @@ func (l layout) endpoint(port bool, i int, affinity time.Duration) nft.Change {
 	chain.Rules = append(chain.Rules, nft.Rule(load(port, l.family), nft.DNAT(l.family, ep.Name)))
 	change.NewChains = []nft.Chain{chain}
 	return change
-}
-
-// encode is a key as the table's sets have it: every field fills up to 4
-// bytes.
-func (k Key) encode() []byte {
-	var b []byte
-	if k.Addr.IsValid() {
-		b = append(b, k.Addr.AsSlice()...)
-	}
-	b = append(b, k.Proto, 0, 0, 0)
-	return append(binary.BigEndian.AppendUint16(b, k.Port), 0, 0)
-}
-
-func decodeKey(b []byte, port bool) (Key, error) {
-	var k Key
-	if !port {
-		a, ok := netip.AddrFromSlice(b[:max(len(b)-8, 0)])
-		if !ok {
-			return k, fmt.Errorf("a key of %d bytes", len(b))
-		}
-		k.Addr, b = a, b[len(b)-8:]
-	}
-	if len(b) != 8 {
-		return k, fmt.Errorf("a key of %d bytes", len(b))
-	}
-	k.Proto, k.Port = b[0], binary.BigEndian.Uint16(b[4:])
-	return k, nil
-}
-
-func encodeEndpoint(e netip.AddrPort) []byte {
-	return append(binary.BigEndian.AppendUint16(e.Addr().AsSlice(), e.Port()), 0, 0)
-}
-
-func decodeEndpoint(b []byte) (netip.AddrPort, error) {
-	a, ok := netip.AddrFromSlice(b[:max(len(b)-4, 0)])
-	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("an endpoint of %d bytes", len(b))
-	}
-	return netip.AddrPortFrom(a, binary.BigEndian.Uint16(b[len(b)-4:])), nil
 }
 
 // indexOf reads the number in the name of an endpoint map, as in "port-ep3".

@@ -149,10 +149,10 @@ func (e *edit) verdict(s nft.Set, k Key, have *string, want string) {
 		return
 	}
 	if *have != "" {
-		e.note(e.del, s, nft.Element{Key: k.encode()})
+		e.note(e.del, s, nft.Element{Key: k.Encode()})
 	}
 	if want != "" {
-		e.note(e.add, s, nft.Element{Key: k.encode(), Chain: want})
+		e.note(e.add, s, nft.Element{Key: k.Encode(), Chain: want})
 	}
 	*have = want
 }
@@ -171,10 +171,10 @@ func (e *edit) moveSlots(k Key, have, want []netip.AddrPort) {
 			continue
 		}
 		if h.IsValid() {
-			e.note(e.del, e.m.layout.ep(port, i), nft.Element{Key: k.encode()})
+			e.note(e.del, e.m.layout.ep(port, i), nft.Element{Key: k.Encode()})
 		}
 		if w.IsValid() {
-			e.note(e.add, e.m.layout.ep(port, i), nft.Element{Key: k.encode(), Value: encodeEndpoint(w)})
+			e.note(e.add, e.m.layout.ep(port, i), nft.Element{Key: k.Encode(), Value: nft.EncodeEndpoint(w)})
 		}
 	}
 }
@@ -299,7 +299,7 @@ func adopt(f nft.Family, from source) (*mirror, error) {
 func (m *mirror) adopt(port bool, maps map[int]nft.Set, elements map[string][]nft.Element) error {
 	each := func(set string, do func(*entry, nft.Element) error) error {
 		for _, el := range elements[set] {
-			k, err := decodeKey(el.Key, port)
+			k, err := nft.DecodePlace(el.Key, port)
 			if err != nil {
 				return fmt.Errorf("set %s: %w", set, err)
 			}
@@ -322,7 +322,7 @@ func (m *mirror) adopt(port bool, maps map[int]nft.Set, elements map[string][]nf
 	}
 	for i, s := range maps {
 		err := each(s.Name, func(e *entry, el nft.Element) error {
-			ap, err := decodeEndpoint(el.Value)
+			ap, err := nft.DecodeEndpoint(el.Value)
 			for len(e.slots) <= i {
 				e.slots = append(e.slots, netip.AddrPort{})
 			}

@@ -91,7 +91,7 @@ func (tb *table) apply(t *testing.T, c nft.Change) {
 func (tb *table) resolve(t *testing.T, f Frontend) []netip.AddrPort {
 	t.Helper()
 	port := !f.Key.Addr.IsValid()
-	el, has := tb.sets[layout{nft.IPv4}.svc(port).Name][string(f.Key.encode())]
+	el, has := tb.sets[layout{nft.IPv4}.svc(port).Name][string(f.Key.Encode())]
 	if !has {
 		return nil
 	}
@@ -100,11 +100,11 @@ func (tb *table) resolve(t *testing.T, f Frontend) []netip.AddrPort {
 	}
 	var out []netip.AddrPort
 	for i := range f.Endpoints {
-		e, has := tb.sets[layout{nft.IPv4}.ep(port, i).Name][string(f.Key.encode())]
+		e, has := tb.sets[layout{nft.IPv4}.ep(port, i).Name][string(f.Key.Encode())]
 		if !has {
 			t.Fatalf("no endpoint %d of %d", i, len(f.Endpoints))
 		}
-		ap, err := decodeEndpoint(e.Value)
+		ap, err := nft.DecodeEndpoint(e.Value)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func TestRandomChangesLeadWhereTheyShould(t *testing.T) {
 	for step := range 3000 {
 		e := m.edit()
 		for range 1 + r.IntN(3) {
-			k := Key{netip.AddrFrom4([4]byte{10, 43, 0, byte(r.IntN(6))}), 6, uint16(80 + r.IntN(2))}
+			k := Key{Addr: netip.AddrFrom4([4]byte{10, 43, 0, byte(r.IntN(6))}), Proto: 6, Port: uint16(80 + r.IntN(2))}
 			if r.IntN(5) == 0 {
 				e.remove(k)
 				delete(want, k)
@@ -162,7 +162,7 @@ func TestRandomChangesLeadWhereTheyShould(t *testing.T) {
 
 func TestOneEndpointIsOneElement(t *testing.T) {
 	m := newMirror(nft.IPv4)
-	key := Key{netip.MustParseAddr("10.43.0.80"), 6, 80}
+	key := Key{Addr: netip.MustParseAddr("10.43.0.80"), Proto: 6, Port: 80}
 	e := m.edit()
 	e.put(Frontend{Key: key, Endpoints: addrPorts(1, 2, 3)})
 	e.done()

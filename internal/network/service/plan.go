@@ -9,15 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/skiff-sh/skiff/internal/nft"
 )
 
 // Key is where a Service is found: an address, protocol and port, or protocol
 // and port on every address of the node if Addr is the zero value.
-type Key struct {
-	Addr  netip.Addr
-	Proto uint8
-	Port  uint16
-}
+type Key = nft.Place
 
 // Frontend is one place where a Service is found and what shall happen there.
 type Frontend struct {
@@ -46,7 +44,7 @@ func Plan(svc *corev1.Service, eps []*discoveryv1.EndpointSlice, sc Scope) []Fro
 	var out []Frontend
 	add := func(addr netip.Addr, proto uint8, port int32, e []netip.AddrPort, local, external bool) {
 		out = append(out, Frontend{
-			Key:       Key{addr, proto, uint16(port)},
+			Key:       Key{Addr: addr, Proto: proto, Port: uint16(port)},
 			Endpoints: e, Drop: local, Masquerade: external && !local, Affinity: affinity(svc),
 		})
 	}

@@ -65,7 +65,7 @@ func movedTo(key []byte, moved map[Key]int, v6 bool) (to int, is bool) {
 	if v6 {
 		source = 16
 	}
-	k, err := decodeKey(key[min(source, len(key)):], false)
+	k, err := nft.DecodePlace(key[min(source, len(key)):], false)
 	if err != nil {
 		return 0, false
 	}
@@ -91,7 +91,7 @@ func (u udpTo) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	if !ok || !ok2 {
 		return false
 	}
-	k := Key{dst.Unmap(), unix.IPPROTO_UDP, f.Forward.DstPort}
+	k := Key{Addr: dst.Unmap(), Proto: unix.IPPROTO_UDP, Port: f.Forward.DstPort}
 	to := netip.AddrPortFrom(src.Unmap(), f.Reverse.SrcPort)
 	if u[stale{k, to}] {
 		return true
