@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -328,7 +329,7 @@ func TestContainerResources(t *testing.T) {
 		{requirements("", "", "5m", ""), Resources{CPUShares: 5, CPUQuota: 1000, CPUPeriod: 100000, OOMScoreAdj: 999}, corev1.PodQOSBurstable},
 	} {
 		pod := webPod(func(p *corev1.Pod) { p.Spec.Containers[0].Resources = test.r })
-		if got := containerResources(pod, &pod.Spec.Containers[0], total); got != test.want {
+		if got := containerResources(pod, &pod.Spec.Containers[0], total); !reflect.DeepEqual(got, test.want) {
 			t.Errorf("got %+v, want %+v", got, test.want)
 		}
 		if got := qosClass(pod); got != test.qos {
@@ -343,12 +344,12 @@ func TestPodCgroup(t *testing.T) {
 		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "d", Resources: requirements("100m", "", "300m", "")})
 	})
 	want := cgroup.Pod{UID: string(pod.UID), Class: cgroup.Burstable, CPUShares: 204, CPUQuota: 50000, CPUPeriod: 100000}
-	if got := podCgroup(pod); got != want {
+	if got := podCgroup(pod); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	pod.Spec.Resources = ptr(requirements("1", "1Gi", "1", "1Gi"))
 	want = cgroup.Pod{UID: string(pod.UID), Class: cgroup.Guaranteed, CPUShares: 1024, CPUQuota: 100000, CPUPeriod: 100000, MemoryLimit: 1 << 30}
-	if got := podCgroup(pod); got != want {
+	if got := podCgroup(pod); !reflect.DeepEqual(got, want) {
 		t.Errorf("with the Pod's own: got %+v, want %+v", got, want)
 	}
 }

@@ -31,7 +31,7 @@ func (a *Agent) build(ctx context.Context, pod *corev1.Pod, box sandbox, c *core
 	if pod.Spec.HostNetwork {
 		hostname, _ = os.Hostname()
 	}
-	env, err := a.podEnv(ctx, pod, c)
+	env, err := a.podEnv(ctx, pod, box, c)
 	if err != nil {
 		return Container{}, err
 	}
@@ -82,7 +82,7 @@ func isInit(pod *corev1.Pod, c *corev1.Container) bool {
 
 // podEnv builds a container's variables from a Pod as the API shows it, with
 // the addresses it has by now.
-func (a *Agent) podEnv(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (map[string]string, error) {
+func (a *Agent) podEnv(ctx context.Context, pod *corev1.Pod, box sandbox, c *corev1.Container) (map[string]string, error) {
 	select {
 	case <-a.servicesSynced():
 	case <-ctx.Done():
@@ -92,7 +92,7 @@ func (a *Agent) podEnv(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	if err != nil {
 		return nil, err
 	}
-	e := environment{Pod: pod, Container: c, Services: services, Objects: a.objects, Limits: a.machine.allocatable()}
+	e := environment{Pod: pod, Container: c, Services: services, Objects: a.objects, Limits: a.machine.allocatable(), Volumes: box.Volumes}
 	return e.build(ctx)
 }
 
@@ -147,6 +147,10 @@ func isFixed(pod *corev1.Pod, name string) bool {
 	}) || isImage(pod, name)
 }
 
+func isHostPath(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name && v.HostPath != nil })
+}
+
 func isImage(pod *corev1.Pod, name string) bool {
 	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == name && v.Image != nil })
 }
@@ -156,11 +160,24 @@ func isImage(pod *corev1.Pod, name string) bool {
 func (a *Agent) mounts(pod *corev1.Pod, box sandbox, c *corev1.Container, attempt int, lookup func(string) (string, bool)) ([]Mount, error) {
 	var out []Mount
 	for i, m := range c.VolumeMounts {
+		mode := propagation(m.MountPropagation)
+		if mode != "private" && !isHostPath(pod, m.Name) {
+			if err := a.volumes.Share(box.Volumes[m.Name]); err != nil {
+				return nil, err
+			}
+		}
 		source, err := a.mountSource(pod, box, c, i, lookup)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Mount{Source: source, Target: absolute(m.MountPath), ReadOnly: m.ReadOnly || isFixed(pod, m.Name), Propagation: propagation(m.MountPropagation)})
+		recursive, err := recursivelyReadOnly(m, a.machine.RecursiveReadOnly)
+		if err != nil {
+			return nil, fmt.Errorf("failed to resolve recursive read-only mode: %w", err)
+		}
+		out = append(out, Mount{
+			Source: source, Target: absolute(m.MountPath), ReadOnly: m.ReadOnly || isFixed(pod, m.Name),
+			Recursive: recursive, Propagation: mode,
+		})
 	}
 	dir := a.podDir(string(pod.UID))
 	add := func(source, target string, readOnly bool) {

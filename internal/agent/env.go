@@ -32,6 +32,7 @@ type environment struct {
 	Services  map[string]string
 	Objects   objects
 	Limits    corev1.ResourceList // the node's allocatable: limits where there are none
+	Volumes   map[string]string   // the Pod's, by name: where each is on the host
 
 	values map[string]string
 	// named holds only what env lists: $(NAME) refers to these and to Services.
@@ -130,6 +131,8 @@ func (e *environment) value(ctx context.Context, v corev1.EnvVar) (value string,
 			return "", false, fmt.Errorf("couldn't find key %v in Secret %v/%v", ref.Key, e.Pod.Namespace, ref.Name)
 		}
 		return string(data), ok, nil
+	case from.FileKeyRef != nil:
+		return e.fileKey(from.FileKeyRef)
 	}
 	return "", false, fmt.Errorf("environment variable %s has a source that is not supported", v.Name)
 }

@@ -97,16 +97,6 @@ func (c *fieldCheck) container(at string, s *corev1.Container) {
 	c.refuse(len(s.VolumeDevices) > 0, at+".volumeDevices", notImplemented)
 	c.refuse(len(s.RestartPolicyRules) > 0, at+".restartPolicyRules", notImplemented)
 	c.resources(at+".resources", &s.Resources)
-	for i := range s.Env {
-		if from := s.Env[i].ValueFrom; from != nil {
-			c.refuse(from.FileKeyRef != nil, fmt.Sprintf("%s.env[%d].valueFrom.fileKeyRef", at, i), notImplemented)
-		}
-	}
-	for i := range s.VolumeMounts {
-		mode := s.VolumeMounts[i].RecursiveReadOnly
-		c.refuse(mode != nil && *mode == corev1.RecursiveReadOnlyEnabled,
-			fmt.Sprintf("%s.volumeMounts[%d].recursiveReadOnly", at, i), notImplemented)
-	}
 	sec := s.SecurityContext
 	if sec == nil {
 		return
@@ -124,6 +114,9 @@ func (c *fieldCheck) resources(at string, r *corev1.ResourceRequirements) {
 			switch name {
 			case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
 			default:
+				if strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
+					continue
+				}
 				c.refuse(!q.IsZero(), at, fmt.Sprintf("resource %q is %s", name, notImplemented))
 			}
 		}
@@ -132,17 +125,14 @@ func (c *fieldCheck) resources(at string, r *corev1.ResourceRequirements) {
 
 func (c *fieldCheck) volume(at string, s *corev1.VolumeSource) {
 	switch {
-	case s.EmptyDir != nil:
-		medium := s.EmptyDir.Medium
-		c.refuse(medium != corev1.StorageMediumDefault && medium != corev1.StorageMediumMemory, at+".emptyDir.medium",
-			fmt.Sprintf("%q is %s", medium, notImplemented))
 	case s.Projected != nil:
 		for i, p := range s.Projected.Sources {
 			source := fmt.Sprintf("%s.projected.sources[%d]", at, i)
-			c.refuse(p.ClusterTrustBundle != nil, source+".clusterTrustBundle", notImplemented)
-			c.refuse(p.PodCertificate != nil, source+".podCertificate", notImplemented)
+			const off = "Kubernetes 1.36 does not have it on by default, and this cluster not its kinds"
+			c.refuse(p.ClusterTrustBundle != nil, source+".clusterTrustBundle", off)
+			c.refuse(p.PodCertificate != nil, source+".podCertificate", off)
 		}
-	case s.HostPath != nil, s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil, s.Image != nil:
+	case s.EmptyDir != nil, s.HostPath != nil, s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil, s.Image != nil:
 	case *s == corev1.VolumeSource{}: // the API's default: an emptyDir
 	default:
 		c.refuse(true, at+"."+volumeKind(s), notImplemented)

@@ -180,7 +180,7 @@ var fieldClasses = map[string]string{
 
 	"VolumeMount.Name":              "done:TestMounts",
 	"VolumeMount.ReadOnly":          "done:TestMounts",
-	"VolumeMount.RecursiveReadOnly": "refused",
+	"VolumeMount.RecursiveReadOnly": "done:TestRecursiveReadOnly",
 	"VolumeMount.MountPath":         "done:TestMounts",
 	"VolumeMount.SubPath":           "done:TestSubPath",
 	"VolumeMount.MountPropagation":  "done:TestMounts",
@@ -190,9 +190,9 @@ var fieldClasses = map[string]string{
 	"EnvVarSource.ResourceFieldRef": "done:TestEnvironment",
 	"EnvVarSource.ConfigMapKeyRef":  "done:TestEnvironment",
 	"EnvVarSource.SecretKeyRef":     "done:TestEnvironment",
-	"EnvVarSource.FileKeyRef":       "refused",
+	"EnvVarSource.FileKeyRef":       "done:TestFileKeys",
 
-	"EmptyDirVolumeSource.Medium":    "done:TestVolumesMount",
+	"EmptyDirVolumeSource.Medium":    "done:TestHugePagesVolume",
 	"EmptyDirVolumeSource.SizeLimit": "done:TestVolumesMount",
 
 	"ResourceRequirements.Limits":   "done:TestContainerResources",
@@ -305,15 +305,7 @@ func refusedPods() map[string]struct {
 		"VolumeProjection.PodCertificate": {"spec.volumes[0](v).projected.sources[0].podCertificate", func(s *corev1.PodSpec) {
 			s.Volumes = projected(corev1.VolumeProjection{PodCertificate: &corev1.PodCertificateProjection{}})
 		}},
-		"VolumeMount.RecursiveReadOnly": {"spec.containers[0](c).volumeMounts[0].recursiveReadOnly", func(s *corev1.PodSpec) {
-			c(s).VolumeMounts = []corev1.VolumeMount{{RecursiveReadOnly: &enabled}}
-		}},
-		"EnvVarSource.FileKeyRef": {"spec.containers[0](c).env[0].valueFrom.fileKeyRef", func(s *corev1.PodSpec) {
-			c(s).Env = []corev1.EnvVar{{ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{}}}}
-		}},
-		"EmptyDirVolumeSource.Medium": {"spec.volumes[0](v).emptyDir.medium", func(s *corev1.PodSpec) {
-			s.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumHugePages}}}}
-		}},
+
 		"ResourceRequirements.Claims": {"spec.containers[0](c).resources.claims", func(s *corev1.PodSpec) { c(s).Resources.Claims = make([]corev1.ResourceClaim, 1) }},
 		"ResourceRequirements.Limits": {"spec.containers[0](c).resources", func(s *corev1.PodSpec) {
 			c(s).Resources.Limits = corev1.ResourceList{"example.com/gpu": resource.MustParse("1")}

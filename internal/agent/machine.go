@@ -28,6 +28,8 @@ type Machine interface {
 type Description struct {
 	Info     corev1.NodeSystemInfo
 	Capacity corev1.ResourceList
+	// RecursiveReadOnly says that the kernel makes whole trees of mounts read-only.
+	RecursiveReadOnly bool
 }
 
 // Pressure is what a machine is short of.
@@ -48,7 +50,7 @@ const (
 
 // Describe implements Machine.
 func (h hostMachine) Describe() (Description, error) {
-	var m Description
+	m := Description{RecursiveReadOnly: canMountRecursively()}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return m, fmt.Errorf("uname: %w", err)

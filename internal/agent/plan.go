@@ -23,6 +23,8 @@ type view struct {
 	Stopped bool    // all containers have ended, and none will start again
 	Ended   bool    // … and everything else is taken down
 	Deleted bool    // … and the API was told so
+
+	RecursiveReadOnly bool // see Description
 }
 
 // ending is the node's own reason to end a Pod.

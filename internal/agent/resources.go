@@ -40,6 +40,7 @@ func containerResources(pod *corev1.Pod, c *corev1.Container, memTotal int64) Re
 		CPUShares:   cpuShares(request),
 		MemoryLimit: c.Resources.Limits.Memory().Value(),
 		OOMScoreAdj: oomScore(pod, c, memTotal),
+		HugePages:   containerHugePages(pod, c),
 	}
 	if quota := cpuQuota(limit); quota > 0 {
 		r.CPUQuota, r.CPUPeriod = quota, quotaPeriod
@@ -102,7 +103,7 @@ func qosClass(pod *corev1.Pod) corev1.PodQOSClass {
 func podCgroup(pod *corev1.Pod) cgroup.Pod {
 	requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
 	limits := resourcehelper.PodLimits(pod, resourcehelper.PodResourcesOptions{})
-	p := cgroup.Pod{UID: string(pod.UID), CPUShares: cpuShares(requests.Cpu().MilliValue())}
+	p := cgroup.Pod{UID: string(pod.UID), CPUShares: cpuShares(requests.Cpu().MilliValue()), HugePages: hugePages(requests)}
 	switch qosClass(pod) {
 	case corev1.PodQOSGuaranteed:
 		p.Class = cgroup.Guaranteed

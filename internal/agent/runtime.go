@@ -130,6 +130,7 @@ type PodRef struct {
 type Mount struct {
 	Source, Target string
 	ReadOnly       bool
+	Recursive      bool     // what is mounted inside a read-only one is read-only too
 	Propagation    string   // "private", "rslave", "rshared"
 	Options        []string // of a tmpfs
 }
@@ -159,6 +160,7 @@ type Resources struct {
 	MemoryLimit int64 // bytes
 	PidsLimit   int64
 	OOMScoreAdj int
+	HugePages   map[int64]int64 // bytes by the size of a page; none of others
 }
 
 // RunError is why a container could not run that could be described: its

@@ -127,7 +127,7 @@ func containerStatus(v view, c *corev1.Container, old []corev1.ContainerStatus, 
 	started := r.Current.running() && r.Started
 	s := corev1.ContainerStatus{
 		Name: c.Name, Image: c.Image, RestartCount: r.restarts(), Started: &started,
-		Ready: started && r.Ready, VolumeMounts: mountStatuses(c),
+		Ready: started && r.Ready, VolumeMounts: mountStatuses(c, v.RecursiveReadOnly),
 	}
 	if r.Current != nil {
 		s.ContainerID = "containerd://" + r.Current.ID
@@ -156,12 +156,15 @@ func containerStatus(v view, c *corev1.Container, old []corev1.ContainerStatus, 
 }
 
 // mountStatuses tells of a container's volumes.
-func mountStatuses(c *corev1.Container) []corev1.VolumeMountStatus {
+func mountStatuses(c *corev1.Container, recursive bool) []corev1.VolumeMountStatus {
 	var out []corev1.VolumeMountStatus
 	for _, m := range c.VolumeMounts {
 		s := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
 		if m.ReadOnly {
 			mode := corev1.RecursiveReadOnlyDisabled
+			if all, err := recursivelyReadOnly(m, recursive); err == nil && all {
+				mode = corev1.RecursiveReadOnlyEnabled
+			}
 			s.RecursiveReadOnly = &mode
 		}
 		out = append(out, s)

@@ -125,7 +125,7 @@ func (w *worker) view(now time.Time) view {
 	}
 	v := view{
 		Pod: w.withStart(), Now: now, Clock: w.Time.Theirs(now), Active: w.activeSince(now), Refused: w.refused, Box: w.standing(), Ending: w.ending,
-		Gone: w.gone, Stopped: w.stopped, Ended: w.ended, Deleted: w.deleted,
+		Gone: w.gone, Stopped: w.stopped, Ended: w.ended, Deleted: w.deleted, RecursiveReadOnly: w.machine.RecursiveReadOnly,
 		Records: make(map[string]record, len(w.records)),
 	}
 	for name, r := range w.records {

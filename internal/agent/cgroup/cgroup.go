@@ -41,7 +41,8 @@ type Pod struct {
 	CPUShares   uint64
 	CPUQuota    int64 // microseconds per period
 	CPUPeriod   uint64
-	MemoryLimit int64 // bytes
+	MemoryLimit int64           // bytes
+	HugePages   map[int64]int64 // bytes by the size of a page; the others are not to be used
 }
 
 // Tree is the cgroups of one node. Its methods are safe for concurrent use.
@@ -49,6 +50,7 @@ type Tree struct {
 	root    string
 	unified string            // mount point of cgroup v2 where it has the controllers
 	v1      map[string]string // mount point by controller
+	pages   []int64           // sizes of huge pages
 	extra   []string          // mount points where the runtime alone makes cgroups: it joins every hierarchy
 
 	mu   sync.Mutex
@@ -66,7 +68,7 @@ func Open(root string) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read mounts: %w", err)
 	}
-	t := &Tree{root: root, v1: map[string]string{}, pods: map[string]Pod{}}
+	t := &Tree{root: root, v1: map[string]string{}, pods: map[string]Pod{}, pages: PageSizes()}
 	for _, m := range mounts {
 		switch m.FSType {
 		case "cgroup":
@@ -117,6 +119,9 @@ func (t *Tree) Create(p Pod) error {
 		return err
 	}
 	if err := t.setMemory(dir, p); err != nil {
+		return err
+	}
+	if err := t.setHugePages(dir, p); err != nil {
 		return err
 	}
 	t.mu.Lock()

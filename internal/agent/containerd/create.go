@@ -49,6 +49,9 @@ func (r *Runtime) Create(ctx context.Context, c agent.Container) (err error) {
 	if !validID.MatchString(c.ID) || !validID.MatchString(c.Pod.UID) {
 		return fmt.Errorf("create container %q of Pod %q: expected letters, digits, dots and dashes", c.ID, c.Pod.UID)
 	}
+	if err := checkPropagation(c.Mounts, mount.Lookup); err != nil {
+		return err
+	}
 	ctx = r.scope(ctx)
 	e, err := r.reserve(c)
 	if err != nil {

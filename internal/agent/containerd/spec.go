@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skiff-sh/skiff/internal/agent"
+	"github.com/skiff-sh/skiff/internal/agent/cgroup"
 )
 
 // defaultPath is PATH for images that set none.
@@ -25,6 +26,7 @@ type machine struct {
 	swapLimit      bool // the kernel can limit swap
 	oomScoreAdj    int  // the lowest value this process may give
 	processors     int
+	hugePages      []int64 // sizes, in bytes, where cgroups limit them
 }
 
 func inspectMachine() machine {
@@ -36,6 +38,9 @@ func inspectMachine() machine {
 	} else if _, err := os.Stat("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"); err == nil {
 		m.swapLimit = true
 	}
+	if limitsHugePages() {
+		m.hugePages = cgroup.PageSizes()
+	}
 	const sysResource = 24 // its number in capability.h
 	if m.capabilities&(1<<sysResource) == 0 {
 		if data, err := os.ReadFile("/proc/self/oom_score_adj"); err == nil {
@@ -43,6 +48,16 @@ func inspectMachine() machine {
 		}
 	}
 	return m
+}
+
+// limitsHugePages says whether the kernel's cgroups have the controller, in
+// either version.
+func limitsHugePages() bool {
+	if _, err := os.Stat("/sys/fs/cgroup/hugetlb"); err == nil {
+		return true
+	}
+	data, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil && slices.Contains(strings.Fields(string(data)), "hugetlb")
 }
 
 // newSpec translates a container into the OCI runtime specification.
@@ -156,6 +171,11 @@ func specResources(r agent.Resources, m machine) *specs.LinuxResources {
 		if m.swapLimit { // the limit includes swap: a container has none
 			out.Memory.Swap = &r.MemoryLimit
 		}
+	}
+	for _, size := range m.hugePages {
+		out.HugepageLimits = append(out.HugepageLimits, specs.LinuxHugepageLimit{
+			Pagesize: cgroup.PageName(size), Limit: uint64(r.HugePages[size]),
+		})
 	}
 	if r.PidsLimit != 0 {
 		out.Pids = &specs.LinuxPids{Limit: &r.PidsLimit}

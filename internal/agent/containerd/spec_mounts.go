@@ -54,7 +54,10 @@ func standardMounts(c agent.Container, m machine) []specs.Mount {
 
 func specMount(m agent.Mount) specs.Mount {
 	access := "rw"
-	if m.ReadOnly {
+	switch {
+	case m.ReadOnly && m.Recursive:
+		access = "rro"
+	case m.ReadOnly:
 		access = "ro"
 	}
 	if m.Source == "tmpfs" {

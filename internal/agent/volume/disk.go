@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -18,6 +19,8 @@ type Disk interface {
 	write(dir string, files map[string]file, group *int64) error
 	// bind mounts a part of a volume at target, if there is anything to mount.
 	bind(target string, s SubPath) error
+	// share lets what is mounted in a volume be seen by all who have mounted it.
+	share(dir string) error
 	// remove unmounts all below dir and deletes it.
 	remove(dir string) error
 }
@@ -29,6 +32,7 @@ type Nowhere struct{}
 func (Nowhere) prepare(string, *corev1.Pod, *corev1.Volume) error { return nil }
 func (Nowhere) write(string, map[string]file, *int64) error       { return nil }
 func (Nowhere) bind(string, SubPath) error                        { return nil }
+func (Nowhere) share(string) error                                { return nil }
 func (Nowhere) remove(dir string) error                           { return os.RemoveAll(dir) }
 
 // kernel is the machine's own.
@@ -68,26 +72,29 @@ func makeDir(dir string) error {
 // mountTmpfs mounts a tmpfs unless one is there. Kernels before 6.4 do not know
 // the option that is wished for.
 func mountTmpfs(dir, options, wish string) error {
-	if err := makeDir(dir); err != nil {
-		return err
-	}
-	if there, err := mountinfo.Mounted(dir); err != nil {
-		return fmt.Errorf("look for a mount at %s: %w", dir, err)
-	} else if there {
-		return nil
-	}
-	const flags = unix.MS_NOSUID | unix.MS_NODEV
-	err := error(unix.EINVAL)
 	if wish != "" {
-		err = unix.Mount("tmpfs", dir, "tmpfs", flags, options+","+wish)
+		_, err := mountMemory(dir, "tmpfs", options+","+wish)
+		if !errors.Is(err, unix.EINVAL) {
+			return err
+		}
 	}
-	if err == unix.EINVAL {
-		err = unix.Mount("tmpfs", dir, "tmpfs", flags, options)
+	_, err := mountMemory(dir, "tmpfs", options)
+	return err
+}
+
+// mountMemory mounts a file system in memory unless something is mounted there
+// already; fresh is whether it did.
+func mountMemory(dir, kind, options string) (fresh bool, err error) {
+	if there, err := Mounted(dir); err != nil || there {
+		return false, err
 	}
-	if err != nil {
-		return fmt.Errorf("mount tmpfs at %s: %w", dir, err)
+	if err := makeDir(dir); err != nil {
+		return false, err
 	}
-	return nil
+	if err := unix.Mount(kind, dir, kind, unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		return false, fmt.Errorf("mount %s at %s: %w", kind, dir, err)
+	}
+	return true, nil
 }
 
 // removeTree unmounts all below dir, the innermost first, and deletes it.

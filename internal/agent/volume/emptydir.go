@@ -13,21 +13,14 @@ import (
 // readyFile marks, beside an emptyDir, that its group has been set.
 func readyFile(dir string) string { return dir + ".ready" }
 
-// setUpEmptyDir makes an emptyDir: a directory, or a tmpfs. What a Pod has put
-// into it stays.
+// setUpEmptyDir makes an emptyDir: a directory, or a file system in memory. What
+// a Pod has put into it stays.
 func setUpEmptyDir(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource) error {
-	if s != nil && s.Medium == corev1.StorageMediumMemory {
-		options := "mode=777"
-		if s.SizeLimit != nil && s.SizeLimit.Value() > 0 {
-			options += fmt.Sprintf(",size=%d", s.SizeLimit.Value())
-		}
-		if err := mountTmpfs(dir, options, ""); err != nil {
-			return err
-		}
-	} else if err := os.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("make emptyDir: %w", err)
+	fresh, err := makeMedium(dir, pod, s)
+	if err != nil {
+		return err
 	}
-	if _, err := os.Stat(readyFile(dir)); err == nil {
+	if _, err := os.Stat(readyFile(dir)); err == nil && !fresh {
 		return nil
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
@@ -42,6 +35,31 @@ func setUpEmptyDir(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource) 
 		}
 	}
 	return os.WriteFile(readyFile(dir), nil, 0o600)
+}
+
+// makeMedium makes an emptyDir's directory and mounts what its medium asks for;
+// fresh is whether it mounted something.
+func makeMedium(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource) (fresh bool, err error) {
+	switch {
+	case s == nil || s.Medium == corev1.StorageMediumDefault:
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return false, fmt.Errorf("make emptyDir: %w", err)
+		}
+		return false, nil
+	case s.Medium == corev1.StorageMediumMemory:
+		options := "mode=777"
+		if s.SizeLimit != nil && s.SizeLimit.Value() > 0 {
+			options += fmt.Sprintf(",size=%d", s.SizeLimit.Value())
+		}
+		return mountMemory(dir, "tmpfs", options)
+	case isHugePages(s.Medium):
+		size, err := pageSize(s.Medium, pod)
+		if err != nil {
+			return false, err
+		}
+		return mountMemory(dir, "hugetlbfs", fmt.Sprintf("pagesize=%d", size))
+	}
+	return false, fmt.Errorf("unknown storage medium %q", s.Medium)
 }
 
 // checkHostPath makes or checks what the volume's type says is there.
