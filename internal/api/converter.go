@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
@@ -130,7 +131,7 @@ func (c *converter) ConvertFieldLabel(_ runtimeschema.GroupVersionKind, label, v
 func (c *converter) ObjectToTyped(in runtime.Object, options ...typed.ValidationOptions) (*typed.TypedValue, error) {
 	u, ok := in.(*unstructured.Unstructured)
 	switch {
-	case !ok && c.checked:
+	case !ok && (c.checked || hasTemplateRecord(in)):
 		return c.types.TypedChecked(in, options...)
 	case !ok:
 		return c.types.Typed(in)
@@ -140,6 +141,24 @@ func (c *converter) ObjectToTyped(in runtime.Object, options ...typed.Validation
 		return nil, c.noVersion(u.GroupVersionKind().GroupVersion())
 	}
 	return c.types.TypedAs(like, u, options...)
+}
+
+// hasTemplateRecord reports whether an object's template has a record of its own.
+// Clients may fill it with anything; its Go type says nothing of that.
+func hasTemplateRecord(in runtime.Object) bool {
+	if v, ok := in.(*versioned); ok {
+		in = v.Object
+	}
+	spec := reflect.ValueOf(in).Elem().FieldByName("Spec")
+	if spec.Kind() != reflect.Struct {
+		return false
+	}
+	template := spec.FieldByName("Template")
+	if template.Kind() != reflect.Struct {
+		return false
+	}
+	t, ok := template.Addr().Interface().(metav1.Object)
+	return ok && len(t.GetManagedFields()) > 0
 }
 
 // TypedToObject is part of managedfields.TypeConverter.

@@ -216,6 +216,19 @@ func TestApplyToItemsWithoutKeys(t *testing.T) {
 		`failed to convert new object (default/sa; /v1, Kind=ServiceAccount) to smd typed: .secrets: element 0: associative list with keys has an element that omits all key fields ["name"]`)
 }
 
+// The record of a template is a field like others, and must be one of fields.
+func TestRecordsInTemplates(t *testing.T) {
+	c := newCluster(t)
+	for name, fields := range map[string]string{"good": `{"f:a":{}}`, "bad": `1`} {
+		d := deployment(name, 1)
+		d.Spec.Template.ManagedFields = []metav1.ManagedFieldsEntry{{FieldsV1: metav1.NewFieldsV1(fields)}}
+		c.create(kind.Deployment, d)
+		if entries := len(c.get(kind.Deployment, "default", name).GetManagedFields()); entries != map[string]int{"good": 1, "bad": 0}[name] {
+			t.Errorf("%s: %d entries", name, entries)
+		}
+	}
+}
+
 // A part of an object that is not there is refused for what is wrong with it first,
 // where the whole would be created.
 func TestPartsOfNothing(t *testing.T) {
