@@ -32,10 +32,9 @@ func creates(sc *scenario) {
 			continue
 		}
 		rule := m.String()
-		if sc.chance(12) {
-			second := one(sc, sc.resource.mutations...)
-			if again, _, ok := second.mutate(object, sc.sampler); ok {
-				object, rule = again, rule+" and "+second.String()
+		for _, other := range sc.company(m) {
+			if again, _, ok := other.mutate(object, sc.sampler); ok {
+				object, rule = again, rule+" and "+other.String()
 			}
 		}
 		sc.postMutated(object, short, rule)

@@ -59,6 +59,15 @@ func (sc *scenario) change(m Mutation, part string) {
 	if u == nil || s == nil {
 		return
 	}
+	rule := m.String()
+	for _, other := range sc.company(m) {
+		if part == "" && other.Field.Path[0] == "status" || part != "" && !belongs(other.Field.Path, part) {
+			continue // nobody would look at it
+		}
+		if nu, ns := other.repeat(u, sc.sampler, seed), other.repeat(s, sc.sampler, seed); nu != nil && ns != nil {
+			u, s, rule = nu, ns, rule+" and "+other.String()
+		}
+	}
 	query := url.Values{}
 	if sc.chance(55) {
 		query.Set("dryRun", "All")
@@ -70,7 +79,7 @@ func (sc *scenario) change(m Mutation, part string) {
 		query.Set("fieldManager", one(sc, "one", "two"))
 	}
 	way := one(sc, "update", "update", "json", "merge", "strategic", "apply")
-	r := Request{Path: sc.object("a"), Object: "a", Rule: m.String(), Method: "PATCH", Verb: "patch " + way}
+	r := Request{Path: sc.object("a"), Object: "a", Rule: rule, Method: "PATCH", Verb: "patch " + way}
 	if part != "" {
 		r.Path += "/" + part
 		r.Verb += " " + part

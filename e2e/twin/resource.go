@@ -145,7 +145,7 @@ func furnish(all []*Resource, schemas *Schemas, seed uint64) error {
 			pools.gather("", b)
 		}
 		r.fields = schemas.fields(schemas.kinds[r.Kind])
-		r.mutations = shuffled(mutations(r.fields), seed)
+		r.mutations = ranked(mutations(r.fields), seed)
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func newBodies(objects []map[string]any, schemas *Schemas, seed uint64) []body {
 		if s == nil {
 			s = &Schema{}
 		}
-		list = append(list, body{o, shuffled(mutations(schemas.fields(s)), seed)})
+		list = append(list, body{o, ranked(mutations(schemas.fields(s)), seed)})
 	}
 	return list
 }

@@ -264,3 +264,37 @@ func setDefaults(o *object) {
 		}
 	}
 }
+
+// TestRanked: most of what is tried first is what rules are about, nothing is left out,
+// and the order is the seed's.
+func TestRanked(t *testing.T) {
+	var list []Mutation
+	for _, path := range [][]string{{"spec", "name"}, {"metadata", "name"}} {
+		for _, v := range oddTexts {
+			list = append(list, Mutation{Field: Field{Path: path, Class: "string"}, Rule: v.name, value: v.value})
+		}
+	}
+	order := ranked(list, 1)
+	if len(order) != len(list) {
+		t.Fatalf("%d of %d", len(order), len(list))
+	}
+	telling := 0
+	for _, m := range order[:21] {
+		if m.telling() {
+			telling++
+		}
+	}
+	if telling != 14 {
+		t.Errorf("%d of the first 21 are telling", telling)
+	}
+	for i, m := range ranked(list, 1) {
+		if m.String() != order[i].String() {
+			t.Fatalf("%d: %s and %s with one seed", i, m, order[i])
+		}
+	}
+	for _, m := range order {
+		if m.telling() && (m.Field.Path[0] == "metadata" || m.Rule == "number" || m.Rule == "list") {
+			t.Errorf("%s is telling", m)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"slices"
+	"strings"
+)
+
+// tellingValues are the odd values, by what is odd about them, that most rules are
+// about: those behind which the type is still the field's. The others are tried too,
+// in their turn.
+var tellingValues = []string{
+	"empty", "zero", "negative", "one", "two", "101", "65536", "max int32", "true", "false",
+	"upper case", "64 long", "254 long", "unknown", "name", "other name", "domain", "path", "digits", "IPv4", "IPv6", "CIDR",
+	"fraction", "Ki", "milli", "half", "0%", "100%", "time", "bad key", "bad value", "long key", "prefixed key",
+	"missing", "plausible", "duplicated", "reversed", "one more", "one less", "another member",
+}
+
+// telling says whether a mutation is one of those that rules are about, of a field
+// that is not every kind's.
+func (m *Mutation) telling() bool {
+	known := slices.Contains(tellingValues, m.Rule) || strings.HasPrefix(m.Rule, "enum ")
+	return known && m.keepsType() && m.Field.Path[0] != "metadata" && m.Field.Path[0] != "apiVersion" && m.Field.Path[0] != "kind"
+}
+
+// keepsType says whether what is put is of the field's type: else nothing but that is
+// told of the whole object.
+func (m *Mutation) keepsType() bool {
+	return m.value == nil && m.Rule != "null" || fits(m.Field.Class, m.value)
+}
+
+// ranked returns the mutations in an order that a seed gives: two telling ones, one
+// of all others, and so on, since there are many more than there are requests.
+func ranked(list []Mutation, seed uint64) []Mutation {
+	list = shuffled(list, seed)
+	var telling, others, order []Mutation
+	for _, m := range list {
+		if m.telling() {
+			telling = append(telling, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	for len(telling) > 0 && len(others) > 0 {
+		n := min(2, len(telling))
+		order = append(order, telling[:n]...)
+		order = append(order, others[0])
+		telling, others = telling[n:], others[1:]
+	}
+	return append(append(order, telling...), others...)
+}
+
+// company draws telling mutations to go with another one that keeps the type. Rules
+// are told all at once, so that a request can be about several.
+func (sc *scenario) company(m Mutation) []Mutation {
+	if !m.keepsType() || !sc.chance(50) {
+		return nil
+	}
+	var list []Mutation
+	for range 2 + sc.random.IntN(4) {
+		other := one(sc, sc.resource.mutations...)
+		for range 20 {
+			if other.telling() && !other.Field.within(m.Field) && !m.Field.within(other.Field) {
+				list = append(list, other)
+				break
+			}
+			other = one(sc, sc.resource.mutations...)
+		}
+	}
+	return list
+}
+
+// within says whether a field is another one, or a part of it.
+func (f Field) within(other Field) bool {
+	return len(f.Path) >= len(other.Path) && slices.Equal(f.Path[:len(other.Path)], other.Path)
+}
