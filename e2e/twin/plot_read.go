@@ -10,6 +10,9 @@ func lives(sc *scenario) {
 	sc.create(sc.base("a"), "a", "", "valid object")
 	sc.create(sc.base("a"), "a", "", "a second time")
 	sc.get("a", "", "plain")
+	for _, name := range furniture[sc.resource.Resource] {
+		sc.ask(Request{Method: "GET", Path: sc.collection() + "/" + name, Headers: jsonHeaders(), Verb: "get", Rule: "what every cluster has"})
+	}
 	for range 4 {
 		m := one(sc, sc.resource.mutations...)
 		if sc.objects["a"] == nil {
@@ -49,6 +52,12 @@ func lives(sc *scenario) {
 	sc.delete("a", "", nil, "a second time")
 	sc.ask(Request{Method: "PUT", Path: sc.object("new"), Headers: jsonHeaders(), Body: render(sc.base("new")), Verb: "update", Rule: "what is not there", Object: "new"})
 	sc.ask(Request{Method: "PATCH", Path: sc.object("gone"), Headers: map[string]string{"Content-Type": "application/merge-patch+json"}, Body: []byte(`{}`), Verb: "patch merge", Rule: "what is not there"})
+}
+
+// furniture are the objects that a server makes itself before it is ready.
+var furniture = map[string][]string{
+	"namespaces":      {"default", "kube-system", "kube-public", "kube-node-lease"},
+	"priorityclasses": {"system-node-critical", "system-cluster-critical"},
 }
 
 // inhabit makes something in a namespace.
