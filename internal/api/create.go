@@ -41,6 +41,9 @@ func (a *API) insert(ctx context.Context, req Request, obj kind.Object) (kind.Ob
 	rev, err := sentRevision(obj)
 	versioned := err == nil && rev != 0
 	obj.SetResourceVersion("")
+	if !req.DryRun {
+		obj.SetSelfLink("")
+	}
 	singleOwners(&req, obj, "")
 	generate := obj.GetName() == "" && obj.GetGenerateName() != ""
 	// A Service is given addresses on the way to its commit; if that loses a

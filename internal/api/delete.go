@@ -160,7 +160,8 @@ func (a *API) planDelete(k *kind.Kind, old kind.Object, options metav1.DeleteOpt
 	}
 	obj := old.DeepCopyObject().(kind.Object)
 	grace := int64(0)
-	if k.DeletionGrace != nil {
+	graceful := k.DeletionGrace != nil && !ended(old)
+	if graceful {
 		var pending bool
 		if grace, pending = a.deletionGrace(k, obj, &options); pending {
 			return nil, keep
@@ -177,13 +178,19 @@ func (a *API) planDelete(k *kind.Kind, old kind.Object, options metav1.DeleteOpt
 	case len(obj.GetFinalizers()) > 0:
 		markDeleted(obj, a.now())
 		return obj, mark
-	case k.DeletionGrace != nil:
+	case graceful:
 		return obj, purge
 	}
 	return nil, purge
 }
 
-// deletionGrace sets the deletion timestamp for a kind that ends gracefully and
+// ended reports whether an object is deleted already and has no grace left.
+func ended(obj kind.Object) bool {
+	grace := obj.GetDeletionGracePeriodSeconds()
+	return obj.GetDeletionTimestamp() != nil && (grace == nil || *grace == 0)
+}
+
+// deletionGrace sets the deletion timestamp of an object that is to end gracefully and
 // returns the seconds until then. pending: it already has a deadline that is
 // not to be shortened.
 func (a *API) deletionGrace(k *kind.Kind, obj kind.Object, options *metav1.DeleteOptions) (grace int64, pending bool) {
@@ -195,9 +202,6 @@ func (a *API) deletionGrace(k *kind.Kind, obj kind.Object, options *metav1.Delet
 		obj.SetDeletionGracePeriodSeconds(&grace)
 		raiseGeneration(obj)
 		return grace, false
-	}
-	if current == nil || *current == 0 {
-		return 0, false
 	}
 	if options.GracePeriodSeconds == nil || *options.GracePeriodSeconds >= *current {
 		return 0, true

@@ -337,3 +337,17 @@ func TestDeleteDryRunWithoutFinalizers(t *testing.T) {
 	}
 	c.get(kind.ConfigMap, "default", "a")
 }
+
+// A Pod that was without grace already is gone as it was last stored.
+func TestDeletePodForTheSecondTime(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.Pod, pod("p"))
+	if _, gone := c.delete(kind.Pod, "default", "p", propagate(metav1.DeletePropagationOrphan)); gone {
+		t.Fatal("gone with a finalizer")
+	}
+	obj, gone := c.delete(kind.Pod, "default", "p", propagate(metav1.DeletePropagationBackground))
+	if !gone || !slices.Equal(obj.GetFinalizers(), []string{metav1.FinalizerOrphanDependents}) {
+		t.Errorf("gone %v, finalizers %v", gone, obj.GetFinalizers())
+	}
+	c.isGone(kind.Pod, "default", "p")
+}

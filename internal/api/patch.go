@@ -247,7 +247,7 @@ func decodeUnversioned(doc []byte, kindName string, want schema.GroupVersionKind
 // InternalName is what upstream calls a kind's own Go type, which errors name.
 func InternalName(gvk schema.GroupVersionKind) string {
 	pkg, _, _ := strings.Cut(gvk.Group, ".")
-	if pkg == "" || gvk.Kind == "Event" {
+	if pkg == "" || pkg == "events" {
 		pkg = "core"
 	}
 	return pkg + "." + gvk.Kind

@@ -71,14 +71,16 @@ func (a *API) Modify(ctx context.Context, req Request, change func(obj kind.Obje
 // createOnUpdate lists the kinds that a PUT creates.
 func createOnUpdate(k *kind.Kind) bool {
 	switch k {
-	case kind.Endpoints, kind.Event, kind.Lease, kind.Service:
+	case kind.Endpoints, kind.Event, kind.Lease, kind.RuntimeClass, kind.Service:
 		return true
 	}
 	return false
 }
 
 // unconditionalUpdate reports whether a PUT may leave resourceVersion out.
-func unconditionalUpdate(k *kind.Kind) bool { return k != kind.Lease }
+func unconditionalUpdate(k *kind.Kind) bool {
+	return k != kind.Lease && k != kind.RuntimeClass
+}
 
 func (a *API) createMissing(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
 	if err := nameable(req.Name); err != nil {
@@ -192,7 +194,7 @@ func (a *API) replace(ctx context.Context, req *Request, obj, old kind.Object) (
 		return nil, err
 	}
 	prepareUpdate(req, obj, old)
-	keepMeta(obj, old)
+	keepMeta(req, obj, old)
 	if req.Warn == nil && same(obj, old) {
 		return old, nil
 	}
@@ -276,11 +278,13 @@ func prepareUpdate(req *Request, obj, old kind.Object) {
 }
 
 // keepMeta carries over the metadata that no update changes.
-func keepMeta(obj, old kind.Object) {
+func keepMeta(req *Request, obj, old kind.Object) {
 	if obj.GetUID() == "" {
 		obj.SetUID(old.GetUID())
 	}
-	obj.SetSelfLink("")
+	if !req.DryRun { // upstream drops it when it stores
+		obj.SetSelfLink("")
+	}
 	obj.SetCreationTimestamp(old.GetCreationTimestamp())
 	if old.GetDeletionTimestamp() != nil {
 		obj.SetDeletionTimestamp(old.GetDeletionTimestamp())

@@ -236,3 +236,19 @@ func TestCreateInsteadKeepsDeletion(t *testing.T) {
 		t.Error("a POST makes something that is deleted")
 	}
 }
+
+// A selfLink is dropped by what stores: a dry run gives it back.
+func TestSelfLink(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.ConfigMap, configMap("a"))
+	for _, dry := range []bool{true, false} {
+		req := to(kind.ConfigMap, "default", "a")
+		req.DryRun = dry
+		cm := configMap("a")
+		cm.SelfLink = "/x"
+		out, err := c.Update(context.Background(), req, cm)
+		if err != nil || (out.GetSelfLink() != "") != dry {
+			t.Errorf("dry run %v: %q, %v", dry, out.GetSelfLink(), err)
+		}
+	}
+}

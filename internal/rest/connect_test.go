@@ -113,3 +113,20 @@ func TestForwardedPortsComeFirst(t *testing.T) {
 		t.Errorf("answer %d %s", w.Code, w.Body)
 	}
 }
+
+// Of many wrong options of a log, it is always the same that is told of.
+func TestWrongLogOptionsInOrder(t *testing.T) {
+	for query, want := range map[string]string{
+		"tailLines=true&sinceTime=5":             "cannot parse \"5\"",
+		"tailLines=a&sinceTime=5&sinceSeconds=b": "parsing \"b\"",
+		"limitBytes=c&tailLines=a":               "parsing \"a\"",
+	} {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseLogOptions(values); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", query, err, want)
+		}
+	}
+}

@@ -94,3 +94,14 @@ func TestEmptyLists(t *testing.T) {
 		}
 	}
 }
+
+// Events have one Go type of upstream's own, in whatever group they are asked for.
+func TestListsThatAreNoObject(t *testing.T) {
+	h := newTestHandler(Config{})
+	for gv, want := range map[groupVersion]string{{version: "v1"}: "(*core.EventList)", {"events.k8s.io", "v1"}: "(*core.EventList)"} {
+		err := h.appendListView(nil, h.groups[gv].resources["events"], metav1.ListMeta{}, nil, form{view: viewPartial}, metav1.IncludeMetadata)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", gv.group, err)
+		}
+	}
+}

@@ -132,28 +132,37 @@ func parseLogOptions(query url.Values) (*corev1.PodLogOptions, error) {
 		Previous:   queryBool(query, "previous"),
 		Timestamps: queryBool(query, "timestamps"),
 	}
-	for name, target := range map[string]**int64{
-		"sinceSeconds": &o.SinceSeconds, "tailLines": &o.TailLines, "limitBytes": &o.LimitBytes,
+	for _, read := range []error{ // the first is told of
+		readNumber(query, "sinceSeconds", &o.SinceSeconds), readTime(query, "sinceTime", &o.SinceTime),
+		readNumber(query, "tailLines", &o.TailLines), readNumber(query, "limitBytes", &o.LimitBytes),
 	} {
-		if !query.Has(name) {
-			continue
-		}
-		n, err := strconv.ParseInt(query.Get(name), 10, 64)
-		if err != nil {
-			return nil, errors.NewBadRequest(err.Error())
-		}
-		*target = &n
-	}
-	if query.Has("sinceTime") {
-		o.SinceTime = &metav1.Time{}
-		if err := o.SinceTime.UnmarshalQueryParameter(query.Get("sinceTime")); err != nil {
-			return nil, errors.NewBadRequest(err.Error())
+		if read != nil {
+			return nil, errors.NewBadRequest(read.Error())
 		}
 	}
 	if stream := query.Get("stream"); query.Has("stream") {
 		o.Stream = &stream
 	}
 	return o, nil
+}
+
+// readNumber reads a number, if there is one.
+func readNumber(query url.Values, name string, into **int64) error {
+	if !query.Has(name) {
+		return nil
+	}
+	n, err := strconv.ParseInt(query.Get(name), 10, 64)
+	*into = &n
+	return err
+}
+
+// readTime reads a time, if there is one.
+func readTime(query url.Values, name string, into **metav1.Time) error {
+	if !query.Has(name) {
+		return nil
+	}
+	*into = &metav1.Time{}
+	return (*into).UnmarshalQueryParameter(query.Get(name))
 }
 
 // validateLogOptions returns upstream's field errors.
