@@ -124,6 +124,10 @@ func compareFailures(u, s any, k *knowledge) []Difference {
 		cs[i] = k.names.plain(cs[i])
 	}
 	missing, extra := without(cu, cs), without(cs, cu)
+	if slices.ContainsFunc(missing, func(cause string) bool { return strings.Contains(cause, ": IPAddress.networking.k8s.io ") }) {
+		// Upstream stops there, so that all that skiff finds is one difference.
+		return []Difference{{"upstream tells of an IPAddress that it cannot make", strings.Join(missing, "\n"), strings.Join(extra, "\n")}}
+	}
 	if len(missing)+len(extra) > 0 {
 		return []Difference{{"causes: " + shorten(contrastLines(missing, extra), 500), strings.Join(missing, "\n"), strings.Join(extra, "\n")}}
 	}

@@ -151,6 +151,7 @@ func concerned(file string) []string {
 		"namespace":                 {"namespaces"},
 		"node":                      {"nodes"},
 		"priorityclass":             {"priorityclasses.scheduling.k8s.io"},
+		"runtimeclass":              {"runtimeclasses.node.k8s.io"},
 		"replicaset":                {"replicasets.apps"},
 		"secret":                    {"secrets"},
 		"service":                   {"services"},
