@@ -29,6 +29,8 @@ type Node struct {
 	NodeLabels               []Label
 	NodeTaints               []corev1.Taint
 	ContainerRuntimeEndpoint string // "": containerd in our own process
+	PrivateRegistry          string // registries.yaml
+	DisableDefaultRegistry   bool
 	LogLevel                 string
 	LogFormat                string
 }
@@ -73,7 +75,7 @@ func DefaultServer() Server {
 }
 
 func defaultNode() Node {
-	return Node{DataDir: DefaultDataDir, NodeName: hostname(), LogLevel: "info", LogFormat: "console"}
+	return Node{PrivateRegistry: "/etc/skiff/registries.yaml", DataDir: DefaultDataDir, NodeName: hostname(), LogLevel: "info", LogFormat: "console"}
 }
 
 func hostname() string {
@@ -117,6 +119,8 @@ func (n *Node) settings() []Setting {
 		{"node-ip", "addresses of the node (default: of the default route's link)", addressesValue(&n.NodeIPs)},
 		{"node-label", "labels for the node", labelsValue(&n.NodeLabels)},
 		{"node-taint", "taints for the node when it registers", taintsValue(&n.NodeTaints)},
+		{"private-registry", "file that says how registries and their mirrors are reached", pathValue(&n.PrivateRegistry)},
+		{"disable-default-registry-endpoint", "never ask a registry itself that has mirrors", boolValue(&n.DisableDefaultRegistry)},
 		{"container-runtime-endpoint", "socket of a containerd that is there already", stringValue(&n.ContainerRuntimeEndpoint)},
 		{"log-level", "least level that is logged", choiceValue(&n.LogLevel, "debug", "info", "warn", "error")},
 		{"log-format", "form of the log", choiceValue(&n.LogFormat, "console", "json")},

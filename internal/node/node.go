@@ -28,6 +28,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/agent"
 	"github.com/skiff-sh/skiff/internal/agent/containerd"
 	"github.com/skiff-sh/skiff/internal/agent/image"
+	"github.com/skiff-sh/skiff/internal/agent/image/registries"
 	"github.com/skiff-sh/skiff/internal/checkpoint"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/dns"
@@ -145,8 +146,13 @@ func (n *node) openRuntime(ctx context.Context) error {
 		return err
 	}
 	n.closers = append(n.closers, n.runtime.Close)
+	// Who has all images goes on without: only what must be fetched waits for it.
+	if _, err := registries.Read(n.Settings.PrivateRegistry); err != nil {
+		n.Log.Warn("no image can be pulled", zap.Error(err))
+	}
 	n.images = carried{image.New(image.Config{
 		Client: n.runtime.Client(), Namespace: n.runtime.Namespace(), Snapshotter: n.runtime.Snapshotter(),
+		Registries: n.Settings.PrivateRegistry, OnlyMirrors: n.Settings.DisableDefaultRegistry,
 		Log: n.Log.Named("images"), Latest: n.Uplink.Clock.Latest,
 	})}
 	n.closers = append(n.closers, n.images.Close)

@@ -38,7 +38,7 @@ func TestRegistryAndAClockThatIsBehind(t *testing.T) {
 	}
 	roots.AddCert(own)
 	for known, answers := range map[time.Time]bool{began.AddDate(-2, 0, 0): false, began.AddDate(0, 1, 0): true, began.AddDate(2, 0, 0): false} {
-		transport := newTransport(func() time.Time { return known })
+		transport := newTransport(nil, func() time.Time { return known })
 		transport.TLSClientConfig.RootCAs = roots
 		answer, err := (&http.Client{Transport: transport}).Get(server.URL)
 		if (err == nil) != answers {

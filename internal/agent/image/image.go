@@ -38,6 +38,11 @@ type Config struct {
 	// Latest is optional: the latest time known to be past, by which registries'
 	// certificates are judged; nil: this machine's clock.
 	Latest func() time.Time
+	// Registries is the path of registries.yaml (see package registries), which is
+	// read anew for each pull; OnlyMirrors never asks a registry that has mirrors
+	// itself. Both are optional.
+	Registries  string
+	OnlyMirrors bool
 }
 
 // Store is a node's images. It implements agent.Images. All methods are safe

@@ -2,21 +2,20 @@ package image
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	"go.uber.org/zap"
 
 	"github.com/skiff-sh/skiff/internal/agent"
@@ -134,19 +133,23 @@ func (s *Store) attempt(ctx context.Context, p *pull, credentials []agent.Creden
 	return agent.Image{}, errors.Join(errs...)
 }
 
-// pull fetches and unpacks under one lease, so that nothing of a new image is
-// collected before it is whole.
-func (s *Store) pull(ctx context.Context, p *pull, credential agent.Credential) (agent.Image, error) {
+// pull fetches and unpacks under the image's lease, so that nothing of a new image
+// is collected before it is whole.
+func (s *Store) pull(ctx context.Context, p *pull, credential agent.Credential) (_ agent.Image, err error) {
 	name := p.name
-	ctx, done, err := s.config.Client.WithLease(ctx)
+	ctx, done, err := s.lease(ctx, name)
 	if err != nil {
 		return agent.Image{}, err
 	}
-	defer done(context.WithoutCancel(ctx))
+	defer func() { done(err) }()
 	ctx, progress := watchProgress(ctx, &p.received)
 	defer progress.stop()
+	hosts, err := s.hosts(credential, progress)
+	if err != nil {
+		return agent.Image{}, fmt.Errorf("failed to pull image %q: %w", name, err)
+	}
 	pulled, err := s.config.Client.Pull(ctx, name,
-		client.WithResolver(s.resolver(credential, progress)), client.WithMaxConcurrentDownloads(downloads))
+		client.WithResolver(docker.NewResolver(docker.ResolverOptions{Hosts: hosts})), client.WithMaxConcurrentDownloads(downloads))
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -161,46 +164,44 @@ func (s *Store) pull(ctx context.Context, p *pull, credential agent.Credential) 
 	return i, s.unpack(ctx, pulled.Metadata(), i)
 }
 
-// newTransport returns what carries requests to registries. To a machine whose clock
-// is behind, their certificates would not have begun yet.
-func newTransport(latest func() time.Time) *http.Transport {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.IdleConnTimeout = 10 * time.Second // a node seldom pulls twice in a row
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, Time: latest}
-	return transport
+// leaseTime is how long what a pull that failed has fetched waits for the next one.
+const leaseTime = 24 * time.Hour
+
+// lease keeps what is fetched of an image from being collected until done. After an
+// error that is not at once: the next pull goes on where this one was cut.
+func (s *Store) lease(ctx context.Context, name string) (_ context.Context, done func(error), err error) {
+	manager := s.config.Client.LeasesService()
+	l := leases.Lease{ID: "pull-" + digest.FromString(name).Encoded()}
+	// What is there of a pull that was cut goes on.
+	if _, err = manager.Create(ctx, leases.WithID(l.ID), leases.WithExpiration(leaseTime)); err != nil && !errdefs.IsAlreadyExists(err) {
+		return ctx, nil, fmt.Errorf("pull image %q: %w", name, err)
+	}
+	return leases.WithLease(ctx, l.ID), func(err error) {
+		ctx := context.WithoutCancel(ctx)
+		switch {
+		case errdefs.IsFailedPrecondition(err): // what came is not what was asked for
+			err = s.forgetPart(ctx, l)
+		case err != nil:
+			return
+		}
+		if err = errors.Join(err, manager.Delete(ctx, l)); err != nil && !errdefs.IsNotFound(err) {
+			s.config.Log.Warn("cannot end the lease of a pull; it ends by itself within a day", zap.String("image", name), zap.Error(err))
+		}
+	}, nil
 }
 
-// resolver speaks to registries: over HTTPS, or HTTP on this machine.
-func (s *Store) resolver(credential agent.Credential, progress *progress) remotes.Resolver {
-	plain := &http.Client{Transport: progress.count(newTransport(s.config.Latest))}
-	options := []docker.AuthorizerOpt{docker.WithAuthClient(plain)}
-	if credential != (agent.Credential{}) {
-		options = append(options, docker.WithAuthCreds(func(host string) (string, string, error) {
-			if !sameRegistry(credential.Registry, host) {
-				return "", "", nil
-			}
-			if credential.Token != "" {
-				return "", credential.Token, nil
-			}
-			return credential.Username, credential.Password, nil
-		}))
+// forgetPart has nobody go on with what was fetched in part under a lease.
+func (s *Store) forgetPart(ctx context.Context, l leases.Lease) error {
+	held, err := s.config.Client.LeasesService().ListResources(ctx, l)
+	for _, r := range held {
+		if r.Type != "ingests" {
+			continue
+		}
+		if e := s.config.Client.ContentStore().Abort(ctx, r.ID); e != nil && !errdefs.IsNotFound(e) {
+			err = errors.Join(err, e)
+		}
 	}
-	return docker.NewResolver(docker.ResolverOptions{Hosts: docker.ConfigureDefaultRegistries(
-		docker.WithClient(plain),
-		docker.WithAuthorizer(docker.NewDockerAuthorizer(options...)),
-		docker.WithPlainHTTP(docker.MatchLocalhost),
-	)})
-}
-
-// sameRegistry accepts what people write in a pull secret: a host, with scheme
-// and path or not, and Docker Hub's several names. Empty is any.
-func sameRegistry(registry, host string) bool {
-	registry = strings.TrimPrefix(strings.TrimPrefix(registry, "https://"), "http://")
-	registry, _, _ = strings.Cut(registry, "/")
-	hub := func(name string) bool {
-		return name == "docker.io" || name == "index.docker.io" || name == "registry-1.docker.io"
-	}
-	return registry == "" || registry == host || hub(registry) && hub(host)
+	return err
 }
 
 // explain keeps an error's text and adds what it means and what to do.
