@@ -49,25 +49,44 @@ func ranked(list []Mutation, seed uint64) []Mutation {
 	return append(append(order, telling...), others...)
 }
 
-// company draws telling mutations to go with another one that keeps the type. Rules
-// are told all at once, so that a request can be about several.
+// company draws telling mutations to go with another one that keeps the type, more of
+// its neighbours than of all: rules are told all at once, so that a request can be
+// about several, and many rules are about two fields side by side.
 func (sc *scenario) company(m Mutation) []Mutation {
 	if !m.keepsType() || !sc.chance(50) {
 		return nil
 	}
+	beside := sc.resource.telling[m.Field.beside()]
 	var list []Mutation
 	for range 2 + sc.random.IntN(4) {
-		other := one(sc, sc.resource.mutations...)
-		for range 20 {
-			if other.telling() && !other.Field.within(m.Field) && !m.Field.within(other.Field) {
-				list = append(list, other)
-				break
-			}
-			other = one(sc, sc.resource.mutations...)
+		from := sc.resource.telling[""]
+		if len(beside) > 0 && sc.chance(60) {
+			from = beside
+		}
+		if len(from) == 0 {
+			return nil
+		}
+		if other := one(sc, from...); !other.Field.within(m.Field) && !m.Field.within(other.Field) {
+			list = append(list, other)
 		}
 	}
 	return list
 }
+
+// tellingBy lists telling mutations by where their fields are, and all of them as "".
+func tellingBy(list []Mutation) map[string][]Mutation {
+	places := map[string][]Mutation{}
+	for _, m := range list {
+		if m.telling() {
+			places[""] = append(places[""], m)
+			places[m.Field.beside()] = append(places[m.Field.beside()], m)
+		}
+	}
+	return places
+}
+
+// beside is the place that a field shares with others.
+func (f Field) beside() string { return pathString(f.Path[:len(f.Path)-1]) + "." }
 
 // within says whether a field is another one, or a part of it.
 func (f Field) within(other Field) bool {

@@ -30,6 +30,7 @@ type Resource struct {
 	pools     Pools
 	fields    []Field
 	mutations []Mutation // in the seed's order
+	telling   map[string][]Mutation
 }
 
 // Part is a subresource.
@@ -146,6 +147,7 @@ func furnish(all []*Resource, schemas *Schemas, seed uint64) error {
 		}
 		r.fields = schemas.fields(schemas.kinds[r.Kind])
 		r.mutations = ranked(mutations(r.fields), seed)
+		r.telling = tellingBy(r.mutations)
 	}
 	return nil
 }
