@@ -28,13 +28,24 @@ import (
 )
 
 func main() {
+	switch os.Args[0] {
+	case pauseSetUp:
+		end(becomePause())
+	case pauseName:
+		end(pauseUntilAlone())
+	}
 	runc := flag.String("runc", "", "path of runc")
 	root := flag.String("root", "", "runc's state directory")
 	flag.Parse()
-	if err := run(*runc, *root); err != nil {
+	end(run(*runc, *root))
+}
+
+func end(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "skiff-shim:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
 func run(runcPath, runcRoot string) error {

@@ -52,15 +52,21 @@ func (r *reaper) reap() {
 
 // start runs a program and returns where its end is told.
 func (r *reaper) start(path string, args []string, attr *syscall.ProcAttr) (<-chan syscall.WaitStatus, error) {
+	_, c, err := r.startPID(path, args, attr)
+	return c, err
+}
+
+// startPID is start, and returns the process number too.
+func (r *reaper) startPID(path string, args []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pid, err := syscall.ForkExec(path, args, attr)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	c := make(chan syscall.WaitStatus, 1)
 	r.waiters[pid] = c
-	return c, nil
+	return pid, c, nil
 }
 
 // expect keeps ends of unknown children until release, for claim.

@@ -21,6 +21,7 @@ import (
 // has streams goes over the stream socket.
 type service struct {
 	runc     *runc
+	pause    pause
 	shutdown chan struct{} // closed by Shutdown
 	once     sync.Once
 
@@ -36,7 +37,7 @@ type slot struct {
 }
 
 func newService(r *runc) *service {
-	return &service{runc: r, shutdown: make(chan struct{}), containers: map[string]*slot{}, refused: map[string]bool{}}
+	return &service{runc: r, pause: pause{reaper: r.reaper}, shutdown: make(chan struct{}), containers: map[string]*slot{}, refused: map[string]bool{}}
 }
 
 // get returns a container; it waits for one that is being created, since who
@@ -62,6 +63,11 @@ func (s *service) Create(_ context.Context, r *task.CreateTaskRequest) (*task.Cr
 	}
 	if len(r.Rootfs) > 0 || r.Checkpoint != "" {
 		return nil, status.Error(codes.InvalidArgument, "rootfs, checkpoint: expected a mounted root file system")
+	}
+	if io.SharePID {
+		if err := s.pause.ensure(); err != nil {
+			return nil, status.Errorf(codes.Internal, "%v", err)
+		}
 	}
 	reserved, err := s.reserve(r.ID)
 	if err != nil {

@@ -21,6 +21,7 @@ const (
 	StreamSocket = "stream" // a Request, then frames
 	PIDFile      = "pid"    // of the shim
 	ShimLog      = "log"    // what the shim itself has to say
+	PIDNamespace = "pidns"  // leads to the shared process namespace, where there is one
 )
 
 // Names of files in a container's bundle.
@@ -80,6 +81,8 @@ type CreateIO struct {
 	Log       string `json:"log"`
 	Stdin     bool   `json:"stdin,omitempty"`
 	StdinOnce bool   `json:"stdinOnce,omitempty"`
+	// SharePID asks for the process that holds PIDNamespace, which the spec names.
+	SharePID bool `json:"sharePID,omitempty"`
 }
 
 // WriteFrame writes a kind, a length and the bytes in one write.

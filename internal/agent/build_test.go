@@ -433,6 +433,10 @@ func TestHostNamespaces(t *testing.T) {
 	if ref := a.podRef(pod); ref.NetNS != "" || ref.UTSNS != "" || ref.IPCNS != "" || ref.PIDNS != "host" {
 		t.Errorf("got %+v", ref)
 	}
+	pod = webPod(func(p *corev1.Pod) { p.Spec.ShareProcessNamespace = ptr(true) })
+	if ref := a.podRef(pod); ref.PIDNS != SharedPIDs {
+		t.Errorf("got %+v", ref)
+	}
 	if ref := a.podRef(webPod()); ref.NetNS == "" || ref.UTSNS == "" || ref.IPCNS == "" || ref.PIDNS != "" {
 		t.Errorf("got %+v", ref)
 	}

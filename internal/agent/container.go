@@ -109,8 +109,11 @@ func (a *Agent) podRef(pod *corev1.Pod) PodRef {
 	if pod.Spec.HostIPC {
 		ref.IPCNS = ""
 	}
-	if pod.Spec.HostPID {
+	switch {
+	case pod.Spec.HostPID:
 		ref.PIDNS = "host"
+	case isTrue(pod.Spec.ShareProcessNamespace):
+		ref.PIDNS = SharedPIDs
 	}
 	return ref
 }

@@ -50,7 +50,6 @@ func (c *fieldCheck) refuse(bad bool, path, why string) {
 const notImplemented = "not implemented by this node"
 
 func (c *fieldCheck) pod(s *corev1.PodSpec) {
-	c.refuse(isTrue(s.ShareProcessNamespace), "spec.shareProcessNamespace", notImplemented)
 	c.refuse(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers", "user namespaces are not implemented by this node")
 	c.refuse(s.RuntimeClassName != nil && *s.RuntimeClassName != "", "spec.runtimeClassName", notImplemented)
 	c.refuse(len(s.ResourceClaims) > 0, "spec.resourceClaims", notImplemented)

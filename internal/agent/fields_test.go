@@ -34,7 +34,7 @@ var fieldClasses = map[string]string{
 	"PodSpec.HostNetwork":                   "done:TestHostNamespaces",
 	"PodSpec.HostPID":                       "done:TestHostNamespaces",
 	"PodSpec.HostIPC":                       "done:TestHostNamespaces",
-	"PodSpec.ShareProcessNamespace":         "refused",
+	"PodSpec.ShareProcessNamespace":         "done:TestHostNamespaces",
 	"PodSpec.SecurityContext":               "a struct: see PodSecurityContext",
 	"PodSpec.ImagePullSecrets":              "done:TestPullCredentials",
 	"PodSpec.Hostname":                      "done:TestHostsFile",
@@ -277,7 +277,6 @@ func refusedPods() map[string]struct {
 		set  func(*corev1.PodSpec)
 	}
 	out := map[string]refusal{
-		"PodSpec.ShareProcessNamespace": {"spec.shareProcessNamespace", func(s *corev1.PodSpec) { s.ShareProcessNamespace = &yes }},
 		"PodSpec.RuntimeClassName":      {"spec.runtimeClassName", func(s *corev1.PodSpec) { s.RuntimeClassName = &name }},
 		"PodSpec.OS":                    {"spec.os.name", func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} }},
 		"PodSpec.HostUsers":             {"spec.hostUsers", func(s *corev1.PodSpec) { s.HostUsers = &no }},

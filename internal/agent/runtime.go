@@ -122,9 +122,13 @@ type PodRef struct {
 	UID, Namespace, Name string
 	NetNS                string // path of the pinned namespace, "" for the host's
 	IPCNS, UTSNS         string // paths of pinned namespaces, "" for the host's
-	PIDNS                string // "" private, "host", or a path
+	PIDNS                string // "" private, "host", SharedPIDs, or a path
 	CgroupParent         string // relative to the cgroup root of each controller
 }
+
+// SharedPIDs is the PIDNS of containers that share one process namespace, in which
+// process 1 is the runtime's and reaps.
+const SharedPIDs = "pod"
 
 // Mount is a bind mount, or a tmpfs when Source is "tmpfs".
 type Mount struct {

@@ -70,10 +70,14 @@ func (r *Runtime) Create(ctx context.Context, c agent.Container) (err error) {
 	if err != nil {
 		return err
 	}
+	share := c.Pod.PIDNS == agent.SharedPIDs
+	if share {
+		c.Pod.PIDNS = filepath.Join(r.podDir(c.Pod.UID), PIDNamespace)
+	}
 	if err := r.prepare(ctx, c, e); err != nil {
 		return err
 	}
-	return r.createTask(ctx, c, p, e)
+	return r.createTask(ctx, c, share, p, e)
 }
 
 // reserve takes the ID. The entry is returned locked, so that a Remove waits.
@@ -160,8 +164,8 @@ func (emptySpec) GetTypeUrl() string { return specTypeURL }
 func (emptySpec) GetValue() []byte { return []byte("{}") }
 
 // createTask lets the shim create the container.
-func (r *Runtime) createTask(ctx context.Context, c agent.Container, p *pod, e *entry) error {
-	streams, err := json.Marshal(CreateIO{Log: c.LogPath, Stdin: c.Stdin, StdinOnce: c.StdinOnce})
+func (r *Runtime) createTask(ctx context.Context, c agent.Container, share bool, p *pod, e *entry) error {
+	streams, err := json.Marshal(CreateIO{Log: c.LogPath, Stdin: c.Stdin, StdinOnce: c.StdinOnce, SharePID: share})
 	if err != nil {
 		return err
 	}
