@@ -59,9 +59,6 @@ func (a *API) applyTo(req *Request, old kind.Object, wanted *unstructured.Unstru
 
 // applyNew makes an object that is not there.
 func (a *API) applyNew(ctx context.Context, req Request, wanted *unstructured.Unstructured, patch Patch) (kind.Object, error) {
-	if err := nameable(req.Name); err != nil {
-		return nil, err
-	}
 	obj, err := a.applyTo(&req, nil, wanted, patch)
 	if err != nil {
 		return nil, err
@@ -82,6 +79,9 @@ func decodeApply(req *Request, patch Patch) (*unstructured.Unstructured, error) 
 		return nil, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "PatchOptions"}, "", field.ErrorList{
 			field.Required(field.NewPath("fieldManager"), "is required for apply patch"),
 		})
+	}
+	if err := nameable(req.Name); err != nil {
+		return nil, err
 	}
 	wanted := &unstructured.Unstructured{Object: map[string]any{}}
 	if err := yaml.Unmarshal(patch.Data, &wanted.Object); err != nil {

@@ -97,8 +97,9 @@ func TestRevisionsToCome(t *testing.T) {
 			t.Errorf("%s %+v: again after %d s, want %d", test.kind.Kind, test.options, got, test.seconds)
 		}
 	}
-	wantStatus(t, c.Reached(kind.Event, "-1"), metav1.StatusReasonBadRequest, "invalid resource version: resourceVersion: Invalid value")
-	wantStatus(t, c.Reached(kind.Pod, "-1"), "", "resourceVersion: Invalid value")
+	wantStatus(t, c.Reached(to(kind.Event, "default", "e"), "-1"), metav1.StatusReasonBadRequest, "invalid resource version: resourceVersion: Invalid value")
+	wantStatus(t, c.Reached(to(kind.Pod, "default", "p"), "-1"), "", "resourceVersion: Invalid value")
+	wantStatus(t, c.Reached(to(kind.Pod, "default", ".."), "-1"), metav1.StatusReasonBadRequest, "Name parameter invalid")
 }
 
 // A name that can be none is told to be, whatever is to be done.

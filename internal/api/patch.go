@@ -56,6 +56,9 @@ func (a *API) Patch(ctx context.Context, req Request, patch Patch) (kind.Object,
 		out, _, err := a.Apply(ctx, req, patch)
 		return out, err
 	}
+	if err := a.exists(&req); err != nil {
+		return nil, err
+	}
 	apply, err := decodePatch(&req, patch)
 	if err != nil {
 		return nil, err
@@ -68,6 +71,14 @@ func (a *API) Patch(ctx context.Context, req Request, patch Patch) (kind.Object,
 		}
 		return stored(&req, next), nil
 	})
+}
+
+// exists refuses a patch of what is not there before it is read.
+func (a *API) exists(req *Request) error {
+	if _, ok := a.state.Get(req.Kind, req.namespace(), req.Name); !ok {
+		return notFound(req)
+	}
+	return nil
 }
 
 // faceOf returns the object as the request's face shows it, to be read only,

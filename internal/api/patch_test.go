@@ -316,3 +316,20 @@ func TestPatchesAreReadStrictly(t *testing.T) {
 		wantStatus(t, err, metav1.StatusReasonInvalid, "strict decoding error: "+want)
 	}
 }
+
+// A patch of what is not there, or cannot be, is not read at all.
+func TestPatchNothing(t *testing.T) {
+	c := newCluster(t)
+	for name, want := range map[string]metav1.StatusReason{"none": metav1.StatusReasonNotFound, "..": metav1.StatusReasonBadRequest} {
+		_, err := c.patch(kind.ConfigMap, name, types.MergePatchType, `{"metadata":`)
+		text := "not found"
+		if want == metav1.StatusReasonBadRequest {
+			text = "Name parameter invalid"
+		}
+		wantStatus(t, err, want, text)
+		_, err = c.PatchScale(context.Background(), to(kind.Deployment, "default", name), api.Patch{Type: types.MergePatchType, Data: []byte("{")})
+		wantStatus(t, err, want, text)
+	}
+	_, _, err := c.Apply(context.Background(), to(kind.ConfigMap, "default", ".."), api.Patch{Data: []byte("a: b: c")})
+	wantStatus(t, err, metav1.StatusReasonBadRequest, "Name parameter invalid")
+}

@@ -46,15 +46,18 @@ func parseRevision(text string) (store.Revision, error) {
 // Reached refuses a resourceVersion, of an object that a client wants to get, that
 // there is not yet. Upstream takes what is none for a fault of its own where it reads
 // from its cache.
-func (a *API) Reached(k *kind.Kind, text string) error {
+func (a *API) Reached(req Request, text string) error {
+	if err := nameable(req.Name); err != nil {
+		return err
+	}
 	rev, err := parseRevision(text)
 	switch {
-	case err != nil && !cached(k):
+	case err != nil && !cached(req.Kind):
 		return badRevision(err)
 	case err != nil:
 		return unknown(err)
 	}
-	return a.notBefore(cached(k), rev)
+	return a.notBefore(cached(req.Kind), rev)
 }
 
 // cached tells the kinds that upstream's server reads from its cache.

@@ -45,6 +45,9 @@ func (a *API) PatchScale(ctx context.Context, req Request, patch Patch) (*autosc
 	if patch.Type == types.ApplyYAMLPatchType {
 		return a.applyScale(ctx, req, patch)
 	}
+	if err := a.exists(&req); err != nil {
+		return nil, err
+	}
 	apply, err := decodePatch(req.ofScale(), patch)
 	if err != nil {
 		return nil, err
@@ -59,6 +62,9 @@ func (a *API) PatchScale(ctx context.Context, req Request, patch Patch) (*autosc
 }
 
 func (a *API) applyScale(ctx context.Context, req Request, patch Patch) (*autoscalingv1.Scale, error) {
+	if err := a.exists(&req); err != nil {
+		return nil, err
+	}
 	wanted, err := decodeApply(&req, patch)
 	if err != nil {
 		return nil, err

@@ -54,7 +54,7 @@ func (a *API) Watch(_ context.Context, req Request, options ListOptions) (*Watch
 	}
 	w := &Watch{selected: s, bookmarks: options.AllowWatchBookmarks}
 	if options.SendInitialEvents != nil && *options.SendInitialEvents {
-		if err := a.notBefore(cached(req.Kind), rev); err != nil {
+		if err := a.notBefore(true, rev); err != nil {
 			return nil, err
 		}
 		w.list(a.state)

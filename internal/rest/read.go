@@ -20,7 +20,7 @@ func (h *Handler) get(w http.ResponseWriter, q *request) error {
 	if q.query != nil {
 		options, err := q.getOptions()
 		if err == nil {
-			err = h.API.Reached(q.res.kind, options.ResourceVersion)
+			err = h.API.Reached(q.api(), options.ResourceVersion)
 		}
 		if err != nil {
 			return err
