@@ -32,7 +32,7 @@ build/openapi-gen --output-dir $definitions \
 	--output-file zz_generated.go --go-header-file build/openapi-header --report-filename /dev/null \
 	$api/core/v1 $api/apps/v1 $api/authentication/v1 $api/authorization/v1 \
 	$api/autoscaling/v1 $api/certificates/v1 $api/coordination/v1 $api/discovery/v1 $api/events/v1 \
-	$api/policy/v1 $api/scheduling/v1 \
+	$api/node/v1 $api/policy/v1 $api/scheduling/v1 \
 	$machinery/apis/meta/v1 $machinery/api/resource $machinery/util/intstr \
 	$machinery/runtime $machinery/version
 

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,6 +43,7 @@ var samples = map[schema.GroupVersionResource]runtime.Object{
 	kind.EndpointSlice.Resource:  &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4},
 	kind.Lease.Resource:          &coordinationv1.Lease{},
 	kind.PriorityClass.Resource:  &schedulingv1.PriorityClass{Value: 7},
+	kind.RuntimeClass.Resource:   &nodev1.RuntimeClass{Handler: "runc"},
 	kind.Deployment.Resource: &appsv1.Deployment{Spec: appsv1.DeploymentSpec{
 		Selector: &metav1.LabelSelector{MatchLabels: podTemplate.Labels}, Template: podTemplate,
 	}},

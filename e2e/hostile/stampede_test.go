@@ -16,6 +16,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -52,6 +53,7 @@ var samples = map[*kind.Kind]runtime.Object{
 	kind.EndpointSlice: &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4},
 	kind.Lease:         &coordinationv1.Lease{},
 	kind.PriorityClass: &schedulingv1.PriorityClass{Value: 7},
+	kind.RuntimeClass:  &nodev1.RuntimeClass{Handler: "runc"},
 	kind.Event:         &corev1.Event{InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "p"}, Reason: "R", Type: "Normal"},
 	kind.Deployment:    &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: template.Labels}, Template: template}},
 	kind.ReplicaSet:    &appsv1.ReplicaSet{Spec: appsv1.ReplicaSetSpec{Selector: &metav1.LabelSelector{MatchLabels: template.Labels}, Template: template}},

@@ -135,6 +135,7 @@ func New(s *state.State) Chain {
 		taintNewNodes(),
 		priority(s),
 		defaultTolerations(),
+		runtimeClass(s),
 		certificateApproval(),
 		certificateSigning(),
 		certificateSubjectRestriction(),

@@ -10,6 +10,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +46,8 @@ func world(t *testing.T, objects ...kind.Object) *state.State {
 			k = kind.Node
 		case *schedulingv1.PriorityClass:
 			k = kind.PriorityClass
+		case *nodev1.RuntimeClass:
+			k = kind.RuntimeClass
 		}
 		if _, err := s.Commit(context.Background(), state.Write{Kind: k, Action: store.Put, Object: obj}); err != nil {
 			t.Fatal(err)

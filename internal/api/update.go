@@ -71,14 +71,16 @@ func (a *API) Modify(ctx context.Context, req Request, change func(obj kind.Obje
 // createOnUpdate lists the kinds that a PUT creates.
 func createOnUpdate(k *kind.Kind) bool {
 	switch k {
-	case kind.Endpoints, kind.Event, kind.Lease, kind.Service:
+	case kind.Endpoints, kind.Event, kind.Lease, kind.RuntimeClass, kind.Service:
 		return true
 	}
 	return false
 }
 
 // unconditionalUpdate reports whether a PUT may leave resourceVersion out.
-func unconditionalUpdate(k *kind.Kind) bool { return k != kind.Lease }
+func unconditionalUpdate(k *kind.Kind) bool {
+	return k != kind.Lease && k != kind.RuntimeClass
+}
 
 func (a *API) createMissing(ctx context.Context, req Request, obj kind.Object) (kind.Object, error) {
 	if err := nameable(req.Name); err != nil {

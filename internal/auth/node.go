@@ -45,6 +45,7 @@ var nodeRules = []rule{
 	{"", "events", []string{"create", "patch", "update"}},
 	{"events.k8s.io", "events", []string{"create", "patch", "update"}},
 	{"certificates.k8s.io", "certificatesigningrequests", []string{"create", "get", "list", "watch"}},
+	{"node.k8s.io", "runtimeclasses", []string{"get", "list", "watch"}},
 	{"authentication.k8s.io", "tokenreviews", []string{"create"}},
 	{"authorization.k8s.io", "subjectaccessreviews", []string{"create"}},
 	{"authorization.k8s.io", "localsubjectaccessreviews", []string{"create"}},

@@ -89,6 +89,7 @@ func TestNodeMay(t *testing.T) {
 		"list /namespaces", "get /namespaces ns ns",
 		"create /events ns", "patch /events ns e", "create events.k8s.io/events ns", "update events.k8s.io/events ns e",
 		"create certificates.k8s.io/certificatesigningrequests", "get certificates.k8s.io/certificatesigningrequests - c",
+		"get node.k8s.io/runtimeclasses - c", "list node.k8s.io/runtimeclasses", "watch node.k8s.io/runtimeclasses",
 		"list certificates.k8s.io/certificatesigningrequests", "watch certificates.k8s.io/certificatesigningrequests - - metadata.name=c",
 		"create authentication.k8s.io/tokenreviews", "create authorization.k8s.io/subjectaccessreviews",
 	} {

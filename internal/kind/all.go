@@ -18,4 +18,5 @@ var All = []*Kind{
 	Lease,
 	EndpointSlice,
 	PriorityClass,
+	RuntimeClass,
 }

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	nodev1 "k8s.io/api/node/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +33,7 @@ var groups = runtime.NewSchemeBuilder(
 	coordinationv1.AddToScheme,
 	discoveryv1.AddToScheme,
 	eventsv1.AddToScheme,
+	nodev1.AddToScheme,
 	policyv1.AddToScheme,
 	schedulingv1.AddToScheme,
 	metav1.AddMetaToScheme,

@@ -61,6 +61,8 @@ func requests(pod *corev1.Pod) (asked, counted resources) {
 		counted.cpu += orUsual(list, corev1.ResourceCPU, usualCPU)
 		counted.memory += orUsual(list, corev1.ResourceMemory, usualMemory)
 	}
+	counted.cpu += pod.Spec.Overhead.Cpu().MilliValue()
+	counted.memory += pod.Spec.Overhead.Memory().Value()
 	counted.cpu, counted.memory = max(counted.cpu, asked.cpu), max(counted.memory, asked.memory)
 	return asked, counted
 }
