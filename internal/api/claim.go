@@ -88,7 +88,7 @@ func (c *claims) nextPort() int32 {
 	if len(claimed) == 0 {
 		return 32769 // upstream's first
 	}
-	return int32(slices.Max(claimed)) + 1
+	return int32(max(0, slices.Max(claimed))) + 1
 }
 
 // pick claims any free name. Numbers below offset are kept for those who ask

@@ -227,6 +227,11 @@ func TestServiceDryRun(t *testing.T) {
 	}
 	_, err = c.Create(context.Background(), req, service("web", clusterIP("10.44.0.1")))
 	wantStatus(t, err, metav1.StatusReasonInvalid, "the provided IP (10.44.0.1) is not in the valid range. The range of valid IPs is 10.43.0.0/16")
+	_, err = c.Create(context.Background(), req, service("web", onPort(-1), ofType(corev1.ServiceTypeLoadBalancer), func(s *corev1.Service) {
+		s.Spec.ExternalTrafficPolicy = "Local"
+		s.Spec.Ports[0].Protocol = "X"
+	}))
+	wantStatus(t, err, metav1.StatusReasonInvalid, "is invalid: spec.ports[0].protocol: Unsupported value") // and nothing else
 	if _, err := c.Create(context.Background(), req, service("web", onPort(101))); err != nil {
 		t.Errorf("a dry run with a port out of range: %v", err)
 	}
