@@ -10,7 +10,7 @@
 // its server's network. A Verdict compares what came of it with the List. The
 // invariant: however it ends, an interrupt included, nothing of the cluster is
 // left. It leaves out only specs that
-// would end the suite itself (see deadly), and tries none twice.
+// would spoil the others (see deadly), and tries none twice.
 package main
 
 import (

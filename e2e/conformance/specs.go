@@ -12,9 +12,10 @@ import (
 // Passes is what the list says of a spec that waits for nothing.
 const Passes = "passes"
 
-// deadly ends the word for what a spec waits for if the spec fails, without it, in a
-// goroutine of its own: that ends the suite's process, and with it every report.
-// Such specs are not run.
+// deadly ends the word for what a spec waits for if the spec, without it, spoils the
+// others: one fails in a goroutine of its own, which ends the suite's process and with
+// it every report, another leaves a Pod that the next ones wait for in vain. Such
+// specs are not run.
 const deadly = "!"
 
 // List says of every conformance spec whether it passes or what it waits for.
