@@ -292,3 +292,23 @@ func TestPanicsBesideAStepAreRecovered(t *testing.T) {
 		}
 	})
 }
+
+// The end of a Pod's only container is the Pod's, which must not undo a start that
+// has happened.
+func TestEndBeforeTheStartIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.runtime.endsFirst = true
+		b.start()
+		defer func() { b.stop() }()
+		pod := webPod()
+		pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+		b.create(pod)
+		pass(5 * time.Second)
+		s := b.pod().Status
+		if e := s.ContainerStatuses[0].State.Terminated; s.Phase != corev1.PodSucceeded || e == nil || e.Reason != "Completed" || e.ExitCode != 0 {
+			t.Errorf("status is %+v", s)
+		}
+		b.wantEvent("Started Container started")
+	})
+}

@@ -35,6 +35,7 @@ type fakeRuntime struct {
 	calls      []string // "create a/0", "start a/0", "kill a/0 15", …
 	followers  []func(ContainerState)
 	startErr   error
+	endsFirst  bool          // a container's end is told a second before its start is answered
 	ahead      time.Duration // of the clock that ends are told by
 	// onSignal is asked what a signal does; true ends the container.
 	onSignal func(name string, signal int) bool
@@ -64,7 +65,7 @@ func (f *fakeRuntime) Create(_ context.Context, c Container) error {
 	return nil
 }
 
-func (f *fakeRuntime) Start(_ context.Context, id string) error {
+func (f *fakeRuntime) Start(ctx context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.containers[id]
@@ -73,7 +74,13 @@ func (f *fakeRuntime) Start(_ context.Context, id string) error {
 		return f.startErr
 	}
 	c.state.Phase, c.state.StartedAt, c.state.PID = ContainerRunning, time.Now(), 4711
-	return nil
+	if f.endsFirst {
+		f.mu.Unlock()
+		f.end(id, 0)
+		time.Sleep(time.Second)
+		f.mu.Lock()
+	}
+	return ctx.Err()
 }
 
 func (f *fakeRuntime) Kill(_ context.Context, id string, signal int) error {

@@ -130,7 +130,7 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	w.mu.Unlock()
 
 	if err == nil {
-		err = w.Runtime.Start(ctx, config.ID)
+		err = w.startTask(ctx, config.ID)
 	}
 	if err != nil {
 		w.setRun(c.Name, config.ID, func(r *record) {
@@ -145,6 +145,17 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	}
 	w.Logs.Add(config.ID, config.LogPath)
 	return w.started(ctx, pod, c, config.ID)
+}
+
+// startPatience bounds the start of a container that is made.
+const startPatience = time.Minute
+
+// startTask starts the made container's process. That is not left half done: a short one
+// may have ended, and with it the Pod, before its start has been answered.
+func (w *worker) startTask(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
+	defer cancel()
+	return w.Runtime.Start(ctx, id)
 }
 
 // started notes the running process and runs the postStart hook: until that

@@ -44,14 +44,11 @@ func Tail(path string, lines, size int64, w io.Writer) error {
 		return fmt.Errorf("open log: %w", err)
 	}
 	defer f.Close()
-	at, err := tailOffset(f, lines)
+	begin, end, err := span(f, &lines)
 	if err != nil {
 		return err
 	}
-	if _, err := f.Seek(at, io.SeekStart); err != nil {
-		return fmt.Errorf("seek in log: %w", err)
-	}
-	raw, err := io.ReadAll(f)
+	raw, err := io.ReadAll(io.NewSectionReader(f, begin, end-begin))
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
@@ -69,11 +66,7 @@ func Tail(path string, lines, size int64, w io.Writer) error {
 }
 
 // tailOffset finds where the last n lines begin, reading from the end.
-func tailOffset(f *os.File, n int64) (int64, error) {
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return 0, fmt.Errorf("seek in log: %w", err)
-	}
+func tailOffset(f io.ReaderAt, end, n int64) (int64, error) {
 	if n <= 0 {
 		return end, nil
 	}

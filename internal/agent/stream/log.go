@@ -42,16 +42,22 @@ func Copy(ctx context.Context, path string, o LogOptions, done <-chan struct{}, 
 		}
 		defer changes.Close()
 	}
-	if o.Tail != nil {
-		at, err := tailOffset(f, *o.Tail)
-		if err != nil {
-			return err
-		}
-		if _, err := f.Seek(at, io.SeekStart); err != nil {
-			return fmt.Errorf("seek in log: %w", err)
-		}
+	begin, end, err := span(f, o.Tail)
+	if err != nil {
+		return err
 	}
 	c := copier{options: o, w: w}
+	if !o.Follow {
+		// What comes while this is read is not of the last lines that were asked for.
+		if err := c.readAll(io.NewSectionReader(f, begin, end-begin)); err != nil && !errors.Is(err, errLimit) {
+			return err
+		}
+		flush()
+		return nil
+	}
+	if _, err := f.Seek(begin, io.SeekStart); err != nil {
+		return fmt.Errorf("seek in log: %w", err)
+	}
 	for {
 		// Whether it is over must be known before reading on: what was written
 		// before the end is then read for sure.
@@ -63,9 +69,6 @@ func Copy(ctx context.Context, path string, o LogOptions, done <-chan struct{}, 
 			return err
 		}
 		flush()
-		if !o.Follow {
-			return nil
-		}
 		if next := reopened(path, f); next != nil {
 			// The writer turned to a new file after its last line in this one.
 			if err := c.readAll(f); err != nil && !errors.Is(err, errLimit) {
@@ -86,6 +89,19 @@ func Copy(ctx context.Context, path string, o LogOptions, done <-chan struct{}, 
 		case <-changes.C:
 		}
 	}
+}
+
+// span is where the last lines that are asked for begin, or all, and where they end.
+func span(f *os.File, tail *int64) (begin, end int64, err error) {
+	now, err := f.Stat()
+	if err != nil {
+		return 0, 0, fmt.Errorf("read log: %w", err)
+	}
+	end = now.Size()
+	if tail != nil {
+		begin, err = tailOffset(f, end, *tail)
+	}
+	return begin, end, err
 }
 
 func closed(ch <-chan struct{}) bool {
@@ -126,7 +142,7 @@ type copier struct {
 	inLine  bool   // the last line written was partial
 }
 
-func (c *copier) readAll(f *os.File) error {
+func (c *copier) readAll(f io.Reader) error {
 	r := bufio.NewReaderSize(f, 64<<10)
 	for {
 		raw, err := r.ReadSlice('\n')

@@ -54,6 +54,33 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// busyReader is one during whose reading a line comes.
+type busyReader struct {
+	bytes.Buffer
+	t    *testing.T
+	path string
+}
+
+func (b *busyReader) Write(p []byte) (int, error) {
+	f, err := os.OpenFile(b.path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("2026-01-01T00:00:09Z stdout F late\n"); err != nil {
+		b.t.Fatal(err)
+	}
+	return b.Buffer.Write(p)
+}
+
+func TestLinesThatComeMeanwhile(t *testing.T) {
+	path := writeLog(t, sample)
+	b := &busyReader{t: t, path: path}
+	if err := Copy(t.Context(), path, LogOptions{Tail: ptr(int64(1))}, nil, b, func() {}); err != nil || b.String() != "four\n" {
+		t.Errorf("the last line: %q, %v", b.String(), err)
+	}
+}
+
 func TestTailOfLongLog(t *testing.T) {
 	var b strings.Builder
 	for i := range 3000 {
