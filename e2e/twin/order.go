@@ -85,6 +85,29 @@ func tellingBy(list []Mutation) map[string][]Mutation {
 	return places
 }
 
+// changeable are the fields of a kind that may change where most may not: rules of
+// their own say how.
+var changeable = map[string][]string{
+	"pods": {
+		"spec.activeDeadlineSeconds", "spec.tolerations", "spec.schedulingGates", "spec.terminationGracePeriodSeconds",
+		"spec.containers[].image", "spec.initContainers[].image", "spec.nodeSelector",
+	},
+}
+
+// changing are the telling mutations of a kind's changeable fields.
+func changing(list []Mutation, resource string) []Mutation {
+	var changing []Mutation
+	for _, m := range list {
+		inside := func(path string) bool {
+			return strings.HasPrefix(m.Field.String()+".", path+".") || strings.HasPrefix(m.Field.String(), path+"[")
+		}
+		if m.telling() && slices.ContainsFunc(changeable[resource], inside) {
+			changing = append(changing, m)
+		}
+	}
+	return changing
+}
+
 // beside is the place that a field shares with others.
 func (f Field) beside() string { return pathString(f.Path[:len(f.Path)-1]) + "." }
 

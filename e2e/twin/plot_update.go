@@ -17,6 +17,9 @@ func updates(sc *scenario) {
 		return
 	}
 	for _, m := range sc.next(sc.resource.mutations) {
+		if list := sc.resource.changeable; len(list) > 0 && sc.chance(40) {
+			m = one(sc, list...)
+		}
 		sc.change(m, sc.target(m))
 		if sc.objects["a"] == nil {
 			return

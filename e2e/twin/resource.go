@@ -31,6 +31,8 @@ type Resource struct {
 	fields    []Field
 	mutations []Mutation // in the seed's order
 	telling   map[string][]Mutation
+
+	changeable []Mutation // where most fields are not
 }
 
 // Part is a subresource.
@@ -148,6 +150,7 @@ func furnish(all []*Resource, schemas *Schemas, seed uint64) error {
 		r.fields = schemas.fields(schemas.kinds[r.Kind])
 		r.mutations = ranked(mutations(r.fields), seed)
 		r.telling = tellingBy(r.mutations)
+		r.changeable = changing(r.mutations, r.Name())
 	}
 	return nil
 }

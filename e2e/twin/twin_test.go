@@ -265,6 +265,19 @@ func setDefaults(o *object) {
 	}
 }
 
+func TestChanging(t *testing.T) {
+	path := func(path ...string) Mutation {
+		return Mutation{Field: Field{Path: path, Class: "string"}, Rule: "missing"}
+	}
+	list := []Mutation{path("spec", "tolerations", "[]", "key"), path("spec", "tolerations"), path("spec", "tolerationsToo"), path("spec", "containers", "[]", "image"), path("spec", "containers")}
+	if got := changing(list, "pods"); len(got) != 3 || got[2].String() != "spec.containers[].image missing" {
+		t.Errorf("%v", got)
+	}
+	if got := changing(list, "services"); got != nil {
+		t.Errorf("of another kind: %v", got)
+	}
+}
+
 // TestRanked: most of what is tried first is what rules are about, nothing is left out,
 // and the order is the seed's.
 func TestRanked(t *testing.T) {
