@@ -62,14 +62,14 @@ func checkDeleteOptions(options *metav1.DeleteOptions) error {
 }
 
 // DeleteAnswer is what a client is told about a deletion: the object where it
-// still exists or where its kind answers with the object, else a Status. An object
-// without a name is an answer that says nothing of it.
+// still exists or where its kind answers with the object, else a Status. A dry
+// run's object without a name is an answer that says nothing of it.
 func DeleteAnswer(req Request, obj kind.Object, gone bool) runtime.Object {
 	switch req.Kind {
 	case kind.Pod, kind.Service, kind.ServiceAccount:
 		return obj
 	}
-	if !gone || obj.GetName() == "" {
+	if !gone || req.DryRun && obj.GetName() == "" {
 		return obj
 	}
 	resource := req.resource()

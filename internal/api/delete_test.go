@@ -336,6 +336,10 @@ func TestDeleteDryRunWithoutFinalizers(t *testing.T) {
 		t.Errorf("gone %v, %+v, %v", gone, obj, err)
 	}
 	c.get(kind.ConfigMap, "default", "a")
+	req.DryRun = false // as who documents the answer asks
+	if _, ok := api.DeleteAnswer(req, kind.ConfigMap.New(), true).(*metav1.Status); !ok {
+		t.Error("a deletion is not answered with a Status")
+	}
 }
 
 // A Pod that was without grace already is gone as it was last stored.
