@@ -69,6 +69,8 @@ func (w *worker) adoptStatus(s *corev1.ContainerStatus) {
 			r.Last = runFromStatus(s.Name, int(s.RestartCount)-1, t)
 		}
 		switch {
+		case s.State.Waiting != nil && r.Last != nil && r.Last.Reason == reasonRestartAll:
+			// It waits to begin anew with all others.
 		case s.State.Waiting != nil && r.Last != nil:
 			// It waited for its next attempt.
 			r.Current, r.Last = runFromStatus(s.Name, int(s.RestartCount), s.LastTerminationState.Terminated), nil

@@ -94,7 +94,6 @@ func (c *fieldCheck) appArmorProfile(at string, p *corev1.AppArmorProfile) {
 
 func (c *fieldCheck) container(at string, s *corev1.Container) {
 	c.refuse(len(s.VolumeDevices) > 0, at+".volumeDevices", notImplemented)
-	c.refuse(len(s.RestartPolicyRules) > 0, at+".restartPolicyRules", notImplemented)
 	c.resources(at+".resources", &s.Resources)
 	sec := s.SecurityContext
 	if sec == nil {

@@ -72,7 +72,7 @@ var fieldClasses = map[string]string{
 	"Container.Resources":                "done:TestContainerResources",
 	"Container.ResizePolicy":             "the resize subresource is not served, so nothing is resized",
 	"Container.RestartPolicy":            "done:TestInitContainersRunInOrder",
-	"Container.RestartPolicyRules":       "refused",
+	"Container.RestartPolicyRules":       "done:TestRestartRules",
 	"Container.VolumeMounts":             "a struct: see VolumeMount",
 	"Container.VolumeDevices":            "refused",
 	"Container.LivenessProbe":            "done:TestLivenessRestarts",
@@ -269,8 +269,7 @@ func refusedPods() map[string]struct {
 	path string
 	set  func(*corev1.PodSpec)
 } {
-	yes, no, name := true, false, "x"
-	enabled := corev1.RecursiveReadOnlyEnabled
+	no, name := false, "x"
 	c := func(s *corev1.PodSpec) *corev1.Container { return &s.Containers[0] }
 	type refusal = struct {
 		path string
@@ -281,7 +280,6 @@ func refusedPods() map[string]struct {
 		"PodSpec.OS":                    {"spec.os.name", func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} }},
 		"PodSpec.HostUsers":             {"spec.hostUsers", func(s *corev1.PodSpec) { s.HostUsers = &no }},
 		"PodSpec.ResourceClaims":        {"spec.resourceClaims", func(s *corev1.PodSpec) { s.ResourceClaims = make([]corev1.PodResourceClaim, 1) }},
-		"Container.RestartPolicyRules":  {"spec.containers[0](c).restartPolicyRules", func(s *corev1.PodSpec) { c(s).RestartPolicyRules = make([]corev1.ContainerRestartRule, 1) }},
 		"Container.VolumeDevices":       {"spec.containers[0](c).volumeDevices", func(s *corev1.PodSpec) { c(s).VolumeDevices = make([]corev1.VolumeDevice, 1) }},
 		"SecurityContext.WindowsOptions": {"spec.containers[0](c).securityContext.windowsOptions", func(s *corev1.PodSpec) {
 			c(s).SecurityContext = &corev1.SecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{}}

@@ -30,10 +30,11 @@ type view struct {
 // ending is the node's own reason to end a Pod.
 type ending struct{ Reason, Message string }
 
-// plan is the next step for a Pod. At most one of End, Sandbox, Kill and Start
-// is set; all empty means that there is nothing to do before WakeAt.
+// plan is the next step for a Pod. At most one of End, Reset, Sandbox, Kill and
+// Start is set; all empty means that there is nothing to do before WakeAt.
 type plan struct {
 	End     bool   // stop all containers and take everything down
+	Reset   bool   // end all containers and begin anew
 	Sandbox bool   // make namespaces, cgroup, network and volumes
 	Kill    string // this running container, for what its record says
 	Start   string // this container
@@ -41,7 +42,7 @@ type plan struct {
 	WakeAt time.Time
 }
 
-func (p plan) idle() bool { return !p.End && !p.Sandbox && p.Kill == "" && p.Start == "" }
+func (p plan) idle() bool { return !p.End && !p.Reset && !p.Sandbox && p.Kill == "" && p.Start == "" }
 
 // decide makes the plan for what it sees. It is pure.
 func decide(v view) plan {
@@ -66,6 +67,9 @@ func (p *plan) wakeBy(t time.Time) {
 
 // next finds the first thing to do for a Pod that is to run.
 func (v view) next() plan {
+	if v.restartsAll() {
+		return plan{Reset: true}
+	}
 	for name, r := range v.Records {
 		if r.Current.running() && r.Condemned != "" || r.Current.outdated(findContainer(v.Pod, name)) {
 			return plan{Kill: name}
@@ -163,6 +167,9 @@ func (p *plan) startAt(v view, name string, at time.Time) bool {
 // finished says whether every container has ended for good, or an init
 // container has failed for good.
 func finished(v view) bool {
+	if v.restartsAll() {
+		return false
+	}
 	for i := range v.Pod.Spec.InitContainers {
 		c := &v.Pod.Spec.InitContainers[i]
 		r := v.Records[c.Name]

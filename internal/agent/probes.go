@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skiff-sh/skiff/internal/agent/probe"
+	"github.com/skiff-sh/skiff/internal/kind"
 )
 
 // probeKey is one probe of one attempt of a container.
@@ -103,10 +104,26 @@ func (w *worker) probed(c *corev1.Container, p *corev1.Probe, key probeKey, repo
 		case key.kind == probe.Startup && ok:
 			r.Started = true
 		case !ok:
-			r.Condemned = fmt.Sprintf("Container %s failed %s probe, will be restarted", c.Name, lowerKind(key.kind))
+			r.Condemned = condemnation(w.pod, c, key.kind)
 			r.Grace = p.TerminationGracePeriodSeconds
 		}
 	})
+}
+
+// condemnation says why a container is killed, and whether it will run again.
+func condemnation(pod *corev1.Pod, c *corev1.Container, k probe.Kind) string {
+	if kind.IsSidecar(c) {
+		return fmt.Sprintf("Init container %s failed %s probe", c.Name, lowerKind(k))
+	}
+	text := fmt.Sprintf("Container %s failed %s probe", c.Name, lowerKind(k))
+	policy := pod.Spec.RestartPolicy
+	if c.RestartPolicy != nil {
+		policy = corev1.RestartPolicy(*c.RestartPolicy)
+	}
+	if policy != corev1.RestartPolicyNever {
+		text += ", will be restarted"
+	}
+	return text
 }
 
 func lowerKind(k probe.Kind) string {

@@ -82,29 +82,3 @@ func endReason(s ContainerState) string {
 	}
 	return "Error"
 }
-
-// startsAgain says whether a container whose latest run has ended gets another.
-func startsAgain(pod *corev1.Pod, c *corev1.Container, init bool, r *run) bool {
-	return r.Replaced || shouldRestart(pod, c, init, r.ExitCode)
-}
-
-// shouldRestart says whether a container that ended starts again by policy.
-func shouldRestart(pod *corev1.Pod, c *corev1.Container, init bool, exitCode int) bool {
-	if c.RestartPolicy != nil {
-		switch *c.RestartPolicy {
-		case corev1.ContainerRestartPolicyAlways:
-			return true
-		case corev1.ContainerRestartPolicyNever:
-			return false
-		case corev1.ContainerRestartPolicyOnFailure:
-			return exitCode != 0
-		}
-	}
-	switch pod.Spec.RestartPolicy {
-	case corev1.RestartPolicyNever:
-		return false
-	case corev1.RestartPolicyOnFailure:
-		return exitCode != 0
-	}
-	return !init || exitCode != 0
-}

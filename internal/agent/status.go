@@ -292,7 +292,7 @@ func failedInit(v view) bool {
 	})
 }
 
-// podConditions brings the node's five conditions up to date.
+// podConditions brings the node's conditions up to date.
 func podConditions(v view, s corev1.PodStatus) []corev1.PodCondition {
 	out := slices.Clone(v.Pod.Status.Conditions)
 	set := func(t corev1.PodConditionType, ok bool, reason, message string) bool {
@@ -322,6 +322,9 @@ func podConditions(v view, s corev1.PodStatus) []corev1.PodCondition {
 	}
 	set(corev1.PodReady, readyReason == "", readyReason, readyMessage)
 	set(corev1.PodScheduled, true, "", "")
+	if c, ok := restartingCondition(v, s.Phase); ok {
+		set(c.Type, c.Status == corev1.ConditionTrue, c.Reason, c.Message)
+	}
 	return out
 }
 
@@ -329,7 +332,7 @@ func initializedReason(v view, s corev1.PodStatus) (reason, message string) {
 	if s.Phase == corev1.PodSucceeded && len(v.Pod.Spec.InitContainers) > 0 {
 		return "PodCompleted", ""
 	}
-	if v.initDone() {
+	if v.initDone() || wasInitialized(v.Pod) {
 		return "", ""
 	}
 	var names []string
@@ -343,6 +346,14 @@ func initializedReason(v view, s corev1.PodStatus) (reason, message string) {
 		}
 	}
 	return "ContainersNotInitialized", fmt.Sprintf("containers with incomplete status: %s", names)
+}
+
+// wasInitialized says whether a Pod whose containers all restart had come past its init
+// containers before: that stays so.
+func wasInitialized(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodInitialized && c.Status == corev1.ConditionTrue
+	})
 }
 
 func containersReadyReason(v view, s corev1.PodStatus) (reason, message string) {

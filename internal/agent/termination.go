@@ -95,7 +95,9 @@ func (w *worker) kill(ctx context.Context, name, message string, grace *int64, t
 		}
 		return begun.Add(time.Duration(seconds) * time.Second)
 	}
-	w.preStop(ctx, pod, c, r.Current.ID, deadline)
+	if time.Now().Before(deadline()) {
+		w.preStop(ctx, pod, c, r.Current.ID, deadline)
+	}
 	if turn != nil {
 		select {
 		case <-turn:
@@ -109,7 +111,7 @@ func (w *worker) kill(ctx context.Context, name, message string, grace *int64, t
 		w.log.Debug("signal container", zap.String("container", name), zap.Error(err))
 	}
 	// After a preStop hook that took it all, the process still gets a moment.
-	least := time.Now().Add(time.Second)
+	least := time.Now().Add(leastGrace(w.deleting()))
 	if w.awaitExit(ctx, exit, func() time.Time {
 		if d := deadline(); d.After(least) {
 			return d
@@ -119,6 +121,20 @@ func (w *worker) kill(ctx context.Context, name, message string, grace *int64, t
 		return
 	}
 	w.killNow(ctx, r.Current, exit)
+}
+
+// leastGrace is what a process gets in any case.
+func leastGrace(deleting bool) time.Duration {
+	if deleting {
+		return time.Second
+	}
+	return minKillGrace * time.Second
+}
+
+func (w *worker) deleting() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pod.DeletionTimestamp != nil
 }
 
 // killNow sends SIGKILL. A container whose end nobody tells of is asked for.

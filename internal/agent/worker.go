@@ -299,6 +299,8 @@ func (w *worker) begin(ctx context.Context, p plan) *step {
 		switch {
 		case p.End:
 			w.end(ctx)
+		case p.Reset:
+			w.reset(ctx)
 		case p.Sandbox:
 			w.prepare(ctx)
 		case p.Kill != "":
