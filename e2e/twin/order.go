@@ -53,12 +53,12 @@ func ranked(list []Mutation, seed uint64) []Mutation {
 // its neighbours than of all: rules are told all at once, so that a request can be
 // about several, and many rules are about two fields side by side.
 func (sc *scenario) company(m Mutation) []Mutation {
-	if !m.keepsType() || !sc.chance(50) {
+	if !m.keepsType() || !sc.chance(65) {
 		return nil
 	}
 	beside := sc.resource.telling[m.Field.beside()]
 	var list []Mutation
-	for range 2 + sc.random.IntN(4) {
+	for range 3 + sc.random.IntN(6) {
 		from := sc.resource.telling[""]
 		if len(beside) > 0 && sc.chance(60) {
 			from = beside

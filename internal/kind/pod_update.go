@@ -53,6 +53,9 @@ func validateRestUpdate(path *field.Path, pod, old *corev1.Pod) field.ErrorList 
 	for i := range rest.InitContainers {
 		rest.InitContainers[i].Image = old.Spec.InitContainers[i].Image
 	}
+	if len(rest.InitContainers) == 0 {
+		rest.InitContainers = nil // an empty list is not shown as a difference
+	}
 	rest.ActiveDeadlineSeconds = old.Spec.ActiveDeadlineSeconds
 	rest.SchedulingGates = old.Spec.SchedulingGates
 	rest.Tolerations = old.Spec.Tolerations

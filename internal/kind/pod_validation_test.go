@@ -346,6 +346,16 @@ func TestPodUpdate(t *testing.T) {
 	}
 }
 
+func TestPodUpdateShowsNoEmptyList(t *testing.T) {
+	old := newPod()
+	pod := old.DeepCopy()
+	pod.Spec.InitContainers, pod.Spec.Subdomain = []corev1.Container{}, "x"
+	errs := Pod.ValidateUpdate(pod, old)
+	if len(errs) != 1 || strings.Contains(errs[0].Detail, "InitContainers\": []") || !strings.Contains(errs[0].Detail, "Subdomain") {
+		t.Errorf("%v", errs)
+	}
+}
+
 func TestEphemeralUpdate(t *testing.T) {
 	debug := func(name string) corev1.EphemeralContainer {
 		return corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, Image: "busybox:1.36"}}
