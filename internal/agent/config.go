@@ -30,6 +30,9 @@ type Config struct {
 	Network Network
 	Ground  // optional
 
+	// Handlers is optional: the names of what can run Pods besides runc.
+	Handlers []string
+
 	ClusterDNS    []netip.Addr
 	ClusterDomain string
 	Labels        map[string]string // optional, of the Node

@@ -63,6 +63,7 @@ func (a *Agent) build(ctx context.Context, pod *corev1.Pod, box sandbox, c *core
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		LogPath: a.logPath(pod, c.Name, attempt),
 	}
+	out.Pod.Handler = box.Handler
 	if out.WorkingDir == "" {
 		out.WorkingDir = image.WorkingDir
 	}

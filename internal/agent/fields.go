@@ -51,7 +51,6 @@ const notImplemented = "not implemented by this node"
 
 func (c *fieldCheck) pod(s *corev1.PodSpec) {
 	c.refuse(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers", "user namespaces are not implemented by this node")
-	c.refuse(s.RuntimeClassName != nil && *s.RuntimeClassName != "", "spec.runtimeClassName", notImplemented)
 	c.refuse(len(s.ResourceClaims) > 0, "spec.resourceClaims", notImplemented)
 	c.refuse(s.OS != nil && s.OS.Name != corev1.Linux, "spec.os.name", "this node runs linux")
 	c.podSecurity(s.SecurityContext, s.HostNetwork, s.HostIPC)

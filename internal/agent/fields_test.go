@@ -47,10 +47,10 @@ var fieldClasses = map[string]string{
 	"PodSpec.Priority":                      "for the scheduler; the node evicts nothing by itself",
 	"PodSpec.DNSConfig":                     "done:TestPodResolver",
 	"PodSpec.ReadinessGates":                "done:TestReadinessGates",
-	"PodSpec.RuntimeClassName":              "refused",
+	"PodSpec.RuntimeClassName":              "done:TestHandler",
 	"PodSpec.EnableServiceLinks":            "done:TestServiceEnv",
 	"PodSpec.PreemptionPolicy":              "for the scheduler",
-	"PodSpec.Overhead":                      "set by admission with a RuntimeClass, which is refused",
+	"PodSpec.Overhead":                      "done:TestOverhead",
 	"PodSpec.TopologySpreadConstraints":     "for the scheduler",
 	"PodSpec.SetHostnameAsFQDN":             "done:TestKernelHostname",
 	"PodSpec.OS":                            "refused",
@@ -269,18 +269,17 @@ func refusedPods() map[string]struct {
 	path string
 	set  func(*corev1.PodSpec)
 } {
-	no, name := false, "x"
+	no := false
 	c := func(s *corev1.PodSpec) *corev1.Container { return &s.Containers[0] }
 	type refusal = struct {
 		path string
 		set  func(*corev1.PodSpec)
 	}
 	out := map[string]refusal{
-		"PodSpec.RuntimeClassName":      {"spec.runtimeClassName", func(s *corev1.PodSpec) { s.RuntimeClassName = &name }},
-		"PodSpec.OS":                    {"spec.os.name", func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} }},
-		"PodSpec.HostUsers":             {"spec.hostUsers", func(s *corev1.PodSpec) { s.HostUsers = &no }},
-		"PodSpec.ResourceClaims":        {"spec.resourceClaims", func(s *corev1.PodSpec) { s.ResourceClaims = make([]corev1.PodResourceClaim, 1) }},
-		"Container.VolumeDevices":       {"spec.containers[0](c).volumeDevices", func(s *corev1.PodSpec) { c(s).VolumeDevices = make([]corev1.VolumeDevice, 1) }},
+		"PodSpec.OS":                   {"spec.os.name", func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} }},
+		"PodSpec.HostUsers":            {"spec.hostUsers", func(s *corev1.PodSpec) { s.HostUsers = &no }},
+		"PodSpec.ResourceClaims":       {"spec.resourceClaims", func(s *corev1.PodSpec) { s.ResourceClaims = make([]corev1.PodResourceClaim, 1) }},
+		"Container.VolumeDevices":      {"spec.containers[0](c).volumeDevices", func(s *corev1.PodSpec) { c(s).VolumeDevices = make([]corev1.VolumeDevice, 1) }},
 		"SecurityContext.WindowsOptions": {"spec.containers[0](c).securityContext.windowsOptions", func(s *corev1.PodSpec) {
 			c(s).SecurityContext = &corev1.SecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{}}
 		}},

@@ -221,6 +221,8 @@ func (a *Agent) nodeStatus(known *corev1.Node) corev1.NodeStatus {
 	s.Capacity = a.machine.Capacity.DeepCopy()
 	s.Allocatable = a.machine.allocatable()
 	s.NodeInfo = a.machine.Info
+	s.RuntimeHandlers = a.runtimeHandlers()
+	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)}
 	s.Addresses = nil
 	for _, ip := range a.nodeIPs() {
 		s.Addresses = append(s.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip.String()})

@@ -124,6 +124,7 @@ type PodRef struct {
 	IPCNS, UTSNS         string // paths of pinned namespaces, "" for the host's
 	PIDNS                string // "" private, "host", SharedPIDs, or a path
 	CgroupParent         string // relative to the cgroup root of each controller
+	Handler              string // what runs the Pod, "" for the default; the Pod's first container decides
 }
 
 // SharedPIDs is the PIDNS of containers that share one process namespace, in which

@@ -23,6 +23,7 @@ type sandbox struct {
 	Stale   bool // taken over from an earlier run of the agent, to be set up again underneath
 	IPs     []netip.Addr
 	Volumes map[string]string // path on the host, by volume
+	Handler string            // what runs the Pod, "" for the default
 	RetryAt time.Time
 }
 
@@ -59,6 +60,10 @@ func (a *Agent) setUp(ctx context.Context, pod *corev1.Pod) (sandbox, error) {
 	if err := os.MkdirAll(a.podDir(uid), 0o750); err != nil {
 		return box, fmt.Errorf("make pod directory: %w", err)
 	}
+	var err error
+	if box.Handler, err = a.runtimeHandler(ctx, pod); err != nil {
+		return box, err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
 		if box.Volumes, err = a.volumes.Mount(ctx, pod); err != nil {
@@ -79,7 +84,7 @@ func (a *Agent) setUp(ctx context.Context, pod *corev1.Pod) (sandbox, error) {
 	if err := a.writeHostFiles(pod, box.IPs); err != nil {
 		return box, err
 	}
-	if err := volume.WriteIfChanged(a.boxMark(uid), nil, 0o600); err != nil {
+	if err := volume.WriteIfChanged(a.boxMark(uid), []byte(box.Handler), 0o600); err != nil {
 		return box, fmt.Errorf("mark sandbox: %w", err)
 	}
 	box.Ready = true

@@ -140,7 +140,7 @@ func (n *node) openRuntime(ctx context.Context) error {
 	}
 	n.runtime, err = containerd.Open(ctx, containerd.Config{
 		Host: n.Host, Address: n.Settings.ContainerRuntimeEndpoint,
-		Runc: runc, Shim: shim, Log: n.Log.Named("runtime"),
+		Runc: runc, Handlers: containerd.FindHandlers(os.Getenv("PATH")), Shim: shim, Log: n.Log.Named("runtime"),
 	})
 	if err != nil {
 		return err
@@ -208,6 +208,7 @@ func (n *node) agentConfig() agent.Config {
 	return agent.Config{
 		Client: n.client, NodeName: n.Settings.NodeName, NodeIPs: n.Addresses, Host: n.Host,
 		Runtime: n.runtime, Images: n.images, Network: n.network, PodCIDRs: n.setPodCIDRs,
+		Handlers:   n.runtime.Handlers(),
 		ClusterDNS: n.ClusterDNS, ClusterDomain: n.ClusterDomain,
 		Labels: n.labels(), Taints: n.Settings.NodeTaints, Version: version.Git(),
 		Informers:   n.informers,

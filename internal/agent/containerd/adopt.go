@@ -156,7 +156,7 @@ func (r *Runtime) end(e *entry, s State) {
 func (r *Runtime) lose(e *entry) {
 	id, bundle := e.state.ID, r.bundle(e.state.Pod.UID, e.state.ID)
 	if _, err := os.Stat(filepath.Join(r.runcDir(), id)); err == nil {
-		if err := r.forceDelete(id); err != nil {
+		if err := r.forceDelete(id, filepath.Dir(bundle)); err != nil {
 			r.config.Log.Error("kill a container without a shim", zap.String("container", id), zap.Error(err))
 		}
 	}

@@ -66,6 +66,9 @@ func (r *Runtime) Create(ctx context.Context, c agent.Container) (err error) {
 			}
 		}
 	}()
+	if err := r.chooseHandler(r.podDir(c.Pod.UID), c.Pod.Handler); err != nil {
+		return err
+	}
 	p, err := r.pod(c.Pod.UID, true)
 	if err != nil {
 		return err

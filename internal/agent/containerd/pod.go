@@ -118,9 +118,14 @@ func (r *Runtime) startShim(dir string) (*pod, error) {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(r.config.Shim, "-runc", r.config.Runc, "-root", r.runcDir())
+	program, err := r.program(dir)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(r.config.Shim, "-runc", program, "-root", r.runcDir())
 	cmd.Dir = dir
-	cmd.Env = []string{"PATH=" + defaultPath} // what skiff was given is not for Pods
+	// What skiff was given is not for Pods; some handlers call runc in turn.
+	cmd.Env = []string{"PATH=" + defaultPath + ":" + filepath.Dir(r.config.Runc)}
 	cmd.ExtraFiles = files
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

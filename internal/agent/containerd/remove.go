@@ -127,7 +127,7 @@ func (r *Runtime) deleteTask(ctx context.Context, podUID, id string) error {
 // and removes its directory.
 func (r *Runtime) removeBundle(id, bundle string) error {
 	if _, err := os.Stat(filepath.Join(r.runcDir(), id)); err == nil {
-		if err := r.forceDelete(id); err != nil {
+		if err := r.forceDelete(id, filepath.Dir(bundle)); err != nil {
 			return err
 		}
 	}
@@ -141,10 +141,14 @@ func (r *Runtime) removeBundle(id, bundle string) error {
 }
 
 // forceDelete is for containers whose shim is gone.
-func (r *Runtime) forceDelete(id string) error {
-	out, err := exec.Command(r.config.Runc, "--root", r.runcDir(), "delete", "--force", id).CombinedOutput()
+func (r *Runtime) forceDelete(id, podDir string) error {
+	program, err := r.program(podDir)
 	if err != nil {
-		return fmt.Errorf("runc delete: %w: %s", err, strings.TrimSpace(string(out)))
+		return err
+	}
+	out, err := exec.Command(program, "--root", r.runcDir(), "delete", "--force", id).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s delete: %w: %s", filepath.Base(program), err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

@@ -26,8 +26,11 @@ type Config struct {
 	Host    config.Host
 	Address string // socket of a containerd daemon; "" for containerd in this process
 	Runc    string // path of the OCI runtime
-	Shim    string // path of skiff-shim
-	Log     *zap.Logger
+	// Handlers is optional: paths of other OCI runtimes, by the names that Pods ask
+	// for them by.
+	Handlers map[string]string
+	Shim     string // path of skiff-shim
+	Log      *zap.Logger
 }
 
 // Runtime runs the containers of one node. It implements agent.Runtime.
