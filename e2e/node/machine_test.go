@@ -37,6 +37,7 @@ type machine struct {
 	dir  string
 	host config.Host
 	args []string // of skiff server, further ones
+	env  []string // of skiff server; nil: the tests' own
 
 	client kubernetes.Interface
 	config *rest.Config
@@ -115,7 +116,7 @@ func (m *machine) launch() error {
 	}
 	defer log.Close()
 	cmd := exec.Command(skiff, append([]string{"server", "--data-dir", m.host.DataDir}, m.args...)...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, m.env
 	if err := m.inside(cmd.Start); err != nil {
 		return err
 	}

@@ -1,7 +1,8 @@
 // Package bootstrap keeps the objects that every client expects to find: the
 // system namespaces and priority classes, the Services default/kubernetes and
 // kube-system/kube-dns with their endpoints, and the ConfigMaps
-// extension-apiserver-authentication and skiff-cluster.
+// extension-apiserver-authentication and skiff-cluster, and RuntimeClasses for
+// what nodes can run Pods by besides runc.
 //
 // Ensure makes them before the API opens; New returns the controller that keeps
 // them. The invariant: what was deleted comes back, and what states a fact
@@ -55,6 +56,11 @@ func New(env controller.Environment, c Config) controller.Runner {
 		Reconcile: func(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 			if key.Namespace == "" && key.Name == c.Node {
 				if err := followNode(ctx, env, c.Node, all); err != nil {
+					return 0, err
+				}
+			}
+			if key.Namespace == "" {
+				if err := offerHandlers(ctx, env, key.Name); err != nil {
 					return 0, err
 				}
 			}
