@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -327,10 +328,15 @@ func (fakeRotator) Run(ctx context.Context) error {
 
 type fakeCgroups struct{}
 
-func (fakeCgroups) Create(cgroup.Pod) error    { return nil }
-func (fakeCgroups) Parent(p cgroup.Pod) string { return "kubepods/pod" + p.UID }
-func (fakeCgroups) Remove(string) error        { return nil }
-func (fakeCgroups) UIDs() ([]string, error)    { return nil, nil }
+func (fakeCgroups) Create(cgroup.Pod) error                        { return nil }
+func (fakeCgroups) Parent(p cgroup.Pod) string                     { return "kubepods/pod" + p.UID }
+func (fakeCgroups) Remove(string) error                            { return nil }
+func (fakeCgroups) Resize(cgroup.Pod, []cgroup.Change) error       { return nil }
+func (fakeCgroups) Usage(cgroup.Pod, string) (cgroup.Usage, error) { return cgroup.Usage{}, nil }
+func (fakeCgroups) Path(p cgroup.Pod, container string) string {
+	return "/kubepods/pod" + p.UID + "/" + container
+}
+func (fakeCgroups) UIDs() ([]string, error) { return nil, nil }
 
 // bench is a node under test: an agent on fakes, with a client whose server is
 // a fake too.
@@ -345,6 +351,7 @@ type bench struct {
 	host     config.Host
 	time     *uplink.Time // nil: this machine's
 	podCIDRs func([]netip.Prefix) error
+	cgroups  Cgroups // nil: fakeCgroups
 	agent    *Agent
 	stop     func()
 }
@@ -383,7 +390,7 @@ func (b *bench) start() {
 		Client: b.server, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
 		Runtime: b.runtime, Images: b.images, Network: b.network,
 		PodCIDRs:   b.podCIDRs,
-		Ground:     Ground{Namespaces: fakeNamespaces{}, Cgroups: fakeCgroups{}, Logs: fakeRotator{}},
+		Ground:     Ground{Namespaces: fakeNamespaces{}, Cgroups: cmp.Or(b.cgroups, Cgroups(fakeCgroups{})), Logs: fakeRotator{}},
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.43.0.10")}, ClusterDomain: "cluster.local",
 		Labels: b.labels, Version: "v1.36.3+skiff1",
 		Informers: informers.NewSharedInformerFactory(b.server, 0), Time: b.time, Log: zaptest.NewLogger(b.T),

@@ -114,7 +114,7 @@ func (c *fieldCheck) resources(at string, r *corev1.ResourceRequirements) {
 				if strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
 					continue
 				}
-				c.refuse(!q.IsZero(), at, fmt.Sprintf("resource %q is %s", name, notImplemented))
+				c.refuse(!q.IsZero() && !isExtended(name), at, fmt.Sprintf("resource %q is %s", name, notImplemented))
 			}
 		}
 	}

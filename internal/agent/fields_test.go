@@ -70,7 +70,7 @@ var fieldClasses = map[string]string{
 	"Container.EnvFrom":                  "done:TestEnvironment",
 	"Container.Env":                      "done:TestEnvironment",
 	"Container.Resources":                "done:TestContainerResources",
-	"Container.ResizePolicy":             "the resize subresource is not served, so nothing is resized",
+	"Container.ResizePolicy":             "done:TestResizeByRestart",
 	"Container.RestartPolicy":            "done:TestInitContainersRunInOrder",
 	"Container.RestartPolicyRules":       "done:TestRestartRules",
 	"Container.VolumeMounts":             "a struct: see VolumeMount",
@@ -304,7 +304,7 @@ func refusedPods() map[string]struct {
 
 		"ResourceRequirements.Claims": {"spec.containers[0](c).resources.claims", func(s *corev1.PodSpec) { c(s).Resources.Claims = make([]corev1.ResourceClaim, 1) }},
 		"ResourceRequirements.Limits": {"spec.containers[0](c).resources", func(s *corev1.PodSpec) {
-			c(s).Resources.Limits = corev1.ResourceList{"example.com/gpu": resource.MustParse("1")}
+			c(s).Resources.Limits = corev1.ResourceList{"kubernetes.io/gpu": resource.MustParse("1")}
 		}},
 	}
 	// Every volume source that is not implemented, by reflection.

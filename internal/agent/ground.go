@@ -44,8 +44,13 @@ type Namespaces interface {
 type Cgroups interface {
 	Create(cgroup.Pod) error
 	Parent(cgroup.Pod) string
+	Resize(cgroup.Pod, []cgroup.Change) error
 	Remove(uid string) error
 	UIDs() ([]string, error)
+	// Usage is what a Pod or one of its containers uses; Path is where its cgroup
+	// is below the hierarchies.
+	Usage(p cgroup.Pod, container string) (cgroup.Usage, error)
+	Path(p cgroup.Pod, container string) string
 }
 
 // Logs keeps logs small; *stream.Rotator is the real one.

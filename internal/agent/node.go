@@ -218,8 +218,8 @@ func (a *Agent) nodeLabels() map[string]string {
 // nodeStatus is what the node says of itself now, over what is known of it.
 func (a *Agent) nodeStatus(known *corev1.Node) corev1.NodeStatus {
 	s := *known.Status.DeepCopy()
-	s.Capacity = a.machine.Capacity.DeepCopy()
-	s.Allocatable = a.machine.allocatable()
+	s.Capacity = capacity(a.machine.Capacity, known.Status.Capacity)
+	s.Allocatable = capacity(a.machine.allocatable(), s.Capacity)
 	s.NodeInfo = a.machine.Info
 	s.RuntimeHandlers = a.runtimeHandlers()
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)}

@@ -24,6 +24,7 @@ type view struct {
 	Ended   bool    // … and everything else is taken down
 	Deleted bool    // … and the API was told so
 
+	Resizes           resizes
 	RecursiveReadOnly bool // see Description
 }
 
@@ -36,13 +37,16 @@ type plan struct {
 	End     bool   // stop all containers and take everything down
 	Reset   bool   // end all containers and begin anew
 	Sandbox bool   // make namespaces, cgroup, network and volumes
+	Resize  bool   // give what runs its resources
 	Kill    string // this running container, for what its record says
 	Start   string // this container
 	// WakeAt is when to decide again without other news; zero is never.
 	WakeAt time.Time
 }
 
-func (p plan) idle() bool { return !p.End && !p.Reset && !p.Sandbox && p.Kill == "" && p.Start == "" }
+func (p plan) idle() bool {
+	return !p.End && !p.Reset && !p.Sandbox && !p.Resize && p.Kill == "" && p.Start == ""
+}
 
 // decide makes the plan for what it sees. It is pure.
 func decide(v view) plan {
@@ -82,6 +86,9 @@ func (v view) next() plan {
 		return plan{Sandbox: true}
 	}
 	var p plan
+	if p.resize(v) {
+		return p
+	}
 	for i := range v.Pod.Spec.EphemeralContainers {
 		if p.debug(v, &v.Pod.Spec.EphemeralContainers[i]) {
 			return p

@@ -115,9 +115,10 @@ func (a *Agent) assign(ctx context.Context, pod *corev1.Pod) {
 	uid := string(pod.UID)
 	if w := a.pods.workers[uid]; w != nil {
 		w.set(pod)
-		return
+	} else {
+		a.hire(ctx, pod)
 	}
-	a.hire(ctx, pod)
+	a.allocate()
 }
 
 // hire makes and starts a worker; a.pods.mu is held.
@@ -126,6 +127,7 @@ func (a *Agent) hire(ctx context.Context, pod *corev1.Pod) *worker {
 	w := a.newWorker(pod, a.pods.left[uid])
 	delete(a.pods.left, uid)
 	a.pods.workers[uid] = w
+	a.admit(w)
 	if w.refused != "" {
 		w.eventPod(corev1.EventTypeWarning, reasonUnsupported, "%s", w.refused)
 	}
@@ -136,6 +138,7 @@ func (a *Agent) hire(ctx context.Context, pod *corev1.Pod) *worker {
 		if a.pods.workers[uid] == w {
 			delete(a.pods.workers, uid)
 		}
+		a.allocate()
 	})
 	return w
 }

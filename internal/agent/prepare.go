@@ -35,6 +35,8 @@ func (w *worker) prepare(ctx context.Context) {
 	}
 	w.boxWait = 0
 	w.box = box
+	w.podMade(pod)
+	w.keepSizes()
 	if fresh {
 		for name, r := range w.records {
 			// What ran in an earlier sandbox is history: init containers run

@@ -19,6 +19,7 @@ type run struct {
 	SeenEnd time.Time
 	// Image is what the Pod said when the run began, "" if that is not known.
 	Image string
+	Given given // its resources
 	// Replaced says that the run was ended for another image to run: that one
 	// starts whatever the restart policy.
 	Replaced bool

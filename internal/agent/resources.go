@@ -31,21 +31,12 @@ func cpuQuota(milli int64) int64 {
 
 // containerResources are the cgroup settings of one container.
 func containerResources(pod *corev1.Pod, c *corev1.Container, memTotal int64) Resources {
-	request := c.Resources.Requests.Cpu().MilliValue()
-	limit := c.Resources.Limits.Cpu().MilliValue()
-	if request == 0 {
-		request = limit
-	}
-	r := Resources{
-		CPUShares:   cpuShares(request),
-		MemoryLimit: c.Resources.Limits.Memory().Value(),
+	l := giveOf(pod, c).Size.limits()
+	return Resources{
+		CPUShares: l.CPUShares, CPUQuota: l.CPUQuota, CPUPeriod: l.CPUPeriod, MemoryLimit: l.MemoryLimit,
 		OOMScoreAdj: oomScore(pod, c, memTotal),
 		HugePages:   containerHugePages(pod, c),
 	}
-	if quota := cpuQuota(limit); quota > 0 {
-		r.CPUQuota, r.CPUPeriod = quota, quotaPeriod
-	}
-	return r
 }
 
 // oomScore ranks containers for the kernel when memory runs out: those that

@@ -121,12 +121,13 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 		}
 		r.Last = r.Current
 	}
-	r.Current = &run{Image: c.Image, ContainerState: ContainerState{
+	r.Current = &run{Image: c.Image, Given: giveOf(pod, c), ContainerState: ContainerState{
 		ID: config.ID, Name: c.Name, Attempt: attempt, Phase: ContainerCreated, CreatedAt: now,
 		ImageRef: c.Image, ImageID: imageID(image), LogPath: config.LogPath,
 	}}
 	r.NextAttempt, r.Started, r.Ready, r.Condemned, r.Grace = attempt+1, false, false, "", nil
 	w.exits[config.ID] = make(chan struct{})
+	w.keepSizes()
 	w.mu.Unlock()
 
 	if err == nil {

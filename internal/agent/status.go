@@ -45,6 +45,7 @@ func podStatus(v view, hostIPs []netip.Addr) corev1.PodStatus {
 	s.ContainerStatuses = containerStatuses(v, v.Pod.Spec.Containers, v.Pod.Status.ContainerStatuses, false)
 	s.EphemeralContainerStatuses = ephemeralStatuses(v)
 	s.Phase = podPhase(v, s)
+	s.Resources, s.AllocatedResources = podResources(v.Pod, s.Phase)
 	// A Pod that the node ends has failed, however well its containers took it.
 	over := v.Stopped || s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
 	if v.Ending != nil && over && !terminal(v.Pod) {
@@ -135,7 +136,7 @@ func containerStatus(v view, c *corev1.Container, old []corev1.ContainerStatus, 
 		if r.Current.ImageRef != "" {
 			s.Image = r.Current.ImageRef
 		}
-		s.Resources = c.Resources.DeepCopy()
+		s.Resources = r.Current.resources(c)
 		s.AllocatedResources = c.Resources.Requests.DeepCopy()
 	} else if i := slices.IndexFunc(old, func(o corev1.ContainerStatus) bool { return o.Name == c.Name }); i >= 0 {
 		s.ContainerID = old[i].ContainerID
@@ -325,7 +326,7 @@ func podConditions(v view, s corev1.PodStatus) []corev1.PodCondition {
 	if c, ok := restartingCondition(v, s.Phase); ok {
 		set(c.Type, c.Status == corev1.ConditionTrue, c.Reason, c.Message)
 	}
-	return out
+	return resizeConditions(out, v.Resizes, s.Phase)
 }
 
 func initializedReason(v view, s corev1.PodStatus) (reason, message string) {

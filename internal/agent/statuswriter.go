@@ -242,7 +242,7 @@ func othersConditions(known, wanted []corev1.PodCondition) []corev1.PodCondition
 func ownPodCondition(t corev1.PodConditionType) bool {
 	switch t {
 	case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady, corev1.PodScheduled,
-		corev1.AllContainersRestarting:
+		corev1.AllContainersRestarting, corev1.PodResizePending, corev1.PodResizeInProgress:
 		return true
 	}
 	return false

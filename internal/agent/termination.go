@@ -58,6 +58,9 @@ func (w *worker) condemn(ctx context.Context, name string) {
 			r.Current, r.Crash = &replaced, crashBackoff{}
 			message = fmt.Sprintf("Container %s definition changed, will be restarted", name)
 		}
+		if message == "" {
+			message = w.restartForResize(r, name)
+		}
 	})
 	w.kill(ctx, name, message, grace, nil)
 }

@@ -18,10 +18,10 @@ import (
 // verdict) is stored under mu and wakes it.
 type worker struct {
 	*Agent
-	uid    string
-	log    *zap.Logger
-	wake   chan struct{}
-	status *statusWriter
+	uid       string
+	log       *zap.Logger
+	wake      chan struct{}
+	status    *statusWriter
 	reference corev1.ObjectReference // for events
 	// pulls is used by steps alone, of which there is one at a time.
 	pulls map[string]pullState
@@ -40,6 +40,7 @@ type worker struct {
 	ended   bool
 	deleted bool
 	ending  *ending
+	sizes   sizes // what of its resources the Pod has
 	refused string
 	box     sandbox
 	boxWait time.Duration
@@ -68,9 +69,11 @@ func (a *Agent) newWorker(pod *corev1.Pod, left []ContainerState) *worker {
 		UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 	}
 	w.status = newStatusWriter(a.Client, pod, w.log)
+	w.recallSizes()
 	w.refused = a.unsupported(pod)
 	w.spec.Store(&pod.Spec)
 	w.adopt(left)
+	w.adoptSizes()
 	w.refuseEphemeral()
 	if terminal(pod) {
 		w.ending = &ending{Reason: pod.Status.Reason, Message: pod.Status.Message}
@@ -89,6 +92,7 @@ func (w *worker) poke() {
 func (w *worker) set(pod *corev1.Pod) {
 	w.mu.Lock()
 	old := w.pod
+	pod = w.sizes.take(pod)
 	w.pod = pod
 	w.spec.Store(&pod.Spec)
 	w.refuseEphemeral()
@@ -131,6 +135,7 @@ func (w *worker) view(now time.Time) view {
 	for name, r := range w.records {
 		v.Records[name] = *r
 	}
+	w.settle(&v)
 	return v
 }
 
@@ -303,6 +308,8 @@ func (w *worker) begin(ctx context.Context, p plan) *step {
 			w.reset(ctx)
 		case p.Sandbox:
 			w.prepare(ctx)
+		case p.Resize:
+			w.resize(ctx)
 		case p.Kill != "":
 			w.condemn(ctx, p.Kill)
 		case p.Start != "":

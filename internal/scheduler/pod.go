@@ -47,7 +47,11 @@ func newPodInfo(pod *corev1.Pod) *podInfo {
 
 // same says whether all that is computed of the Pod holds for its new state.
 func (p *podInfo) same(pod *corev1.Pod) bool {
-	return p.pod.Generation == pod.Generation && maps.Equal(p.pod.Labels, pod.Labels)
+	if p.pod.Generation != pod.Generation || !maps.Equal(p.pod.Labels, pod.Labels) {
+		return false
+	}
+	asked, _ := requests(pod) // a resize is under way or over
+	return asked.equal(p.asked)
 }
 
 // affine says whether the Pod has a say in where others go.

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/resource"
 )
@@ -45,15 +47,25 @@ func (r *resources) add(b resources, sign int64) {
 	}
 }
 
+func (r resources) equal(b resources) bool {
+	return r.cpu == b.cpu && r.memory == b.memory && r.ephemeral == b.ephemeral && maps.Equal(r.other, b.other)
+}
+
 // What a container that asks for nothing counts as in scores, as upstream's.
 const (
 	usualCPU    = 100
 	usualMemory = 200 << 20
 )
 
+// effective counts of a Pod whose resources are being changed the most of what it
+// asks for, what its node has promised it and what it has as yet (KEP-1287).
+func effective(pod *corev1.Pod) corev1.ResourceList {
+	return resource.PodRequests(pod, resource.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true})
+}
+
 // requests returns what a Pod asks for, and what it counts as in scores.
 func requests(pod *corev1.Pod) (asked, counted resources) {
-	asked = newResources(resource.PodRequests(pod, resource.PodResourcesOptions{}))
+	asked = newResources(effective(pod))
 	counted = asked
 	counted.cpu, counted.memory = 0, 0
 	for i := range pod.Spec.Containers {

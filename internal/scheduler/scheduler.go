@@ -211,7 +211,7 @@ func (s *Scheduler) podEvent(e state.Event) {
 			s.queue.happened(podLeft|podArrived, func(w *waiting) bool { return w.others })
 		case old == nil || old.Spec.NodeName == "":
 			s.arrived(pod)
-		case old.Generation != pod.Generation: // it may ask for less
+		case old.Generation != pod.Generation, !newResources(effective(old)).equal(newResources(effective(pod))): // it may have less
 			s.happened(podLeft, s.cluster.byName[pod.Spec.NodeName])
 		}
 	case !mine(pod):
