@@ -55,10 +55,13 @@ func (namespaces) DialIn(context.Context, string, string, string) (net.Conn, err
 // cgroups are none.
 type cgroups struct{}
 
-func (cgroups) Create(cgroup.Pod) error    { return nil }
-func (cgroups) Parent(p cgroup.Pod) string { return p.UID }
-func (cgroups) Remove(string) error        { return nil }
-func (cgroups) UIDs() ([]string, error)    { return nil, nil }
+func (cgroups) Create(cgroup.Pod) error                            { return nil }
+func (cgroups) Parent(p cgroup.Pod) string                         { return p.UID }
+func (cgroups) Resize(cgroup.Pod, []cgroup.Change) error           { return nil }
+func (cgroups) Usage(cgroup.Pod, string) (u cgroup.Usage, _ error) { return u, nil }
+func (cgroups) Path(p cgroup.Pod, container string) string         { return "/" + p.UID + "/" + container }
+func (cgroups) Remove(string) error                                { return nil }
+func (cgroups) UIDs() ([]string, error)                            { return nil, nil }
 
 // logs stay as they are: of each container there is one line.
 type logs struct{}
