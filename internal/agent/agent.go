@@ -40,6 +40,8 @@ type Agent struct {
 	runtimeErr  atomic.Pointer[error]        // why the node is not ready
 	skew        skew                         // what the Node says of the clock; for who writes it
 	panics      atomic.Int64                 // recovered in workers
+	rates       rates
+	access      access
 }
 
 // New makes an Agent. It looks at the machine, makes the root of the Pods'

@@ -20,7 +20,8 @@ import (
 	"github.com/skiff-sh/skiff/internal/agent/stream"
 )
 
-// The one client that may use the node API, and the group that may do all.
+// The client that may use all of the node API whether the API server answers or not,
+// and the group that may do all.
 const (
 	apiServerClient = "kube-apiserver-kubelet-client"
 	mastersGroup    = "system:masters"
@@ -52,12 +53,17 @@ func (a *Agent) serve(ctx context.Context) error {
 	return fmt.Errorf("serve node API: %w", err)
 }
 
-// handler routes the node API; all of it wants the API server's
-// certificate.
+// handler routes the node API.
 func (a *Agent) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	mux.HandleFunc("GET /pods", a.servePods)
+	mux.HandleFunc("GET /runningpods/", a.servePods)
+	mux.HandleFunc("GET /configz", a.serveConfig)
+	mux.HandleFunc("/stats/summary", a.serveSummary)
+	mux.HandleFunc("GET /metrics", a.serveOwnMetrics)
+	mux.HandleFunc("GET /metrics/resource", a.serveResource)
+	mux.HandleFunc("GET /metrics/cadvisor", a.serveCadvisor)
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", a.serveLogs)
 	mux.HandleFunc("/exec/{namespace}/{pod}/{container}", func(w http.ResponseWriter, r *http.Request) {
 		stream.ServeExec(w, r, backend{a}, containerOf(r))
@@ -75,15 +81,9 @@ func (a *Agent) handler() http.Handler {
 				a.log.Error("request panicked", zap.Any("panic", p), zap.String("path", r.URL.Path), zap.Stack("stack"))
 			}
 		}()
-		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-			http.Error(w, "Unauthorized", http.StatusUnauthorized)
-			return
+		if a.letIn(w, r) {
+			mux.ServeHTTP(w, r)
 		}
-		if cert := r.TLS.VerifiedChains[0][0]; !mayUse(cert) {
-			http.Error(w, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource=proxy)", cert.Subject.CommonName, r.Method), http.StatusForbidden)
-			return
-		}
-		mux.ServeHTTP(w, r)
 	})
 }
 
@@ -99,13 +99,7 @@ func containerOf(r *http.Request) stream.Container {
 func (a *Agent) servePods(w http.ResponseWriter, _ *http.Request) {
 	list := corev1.PodList{Items: []corev1.Pod{}}
 	list.Kind, list.APIVersion = "PodList", "v1"
-	a.pods.mu.Lock()
-	workers := make([]*worker, 0, len(a.pods.workers))
-	for _, w := range a.pods.workers {
-		workers = append(workers, w)
-	}
-	a.pods.mu.Unlock()
-	for _, worker := range workers {
+	for _, worker := range a.allWorkers() {
 		pod, _ := worker.livePod()
 		list.Items = append(list.Items, *pod)
 	}

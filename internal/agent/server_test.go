@@ -62,7 +62,7 @@ func (a authority) client(t *testing.T, subject pkix.Name) tls.Certificate {
 func nodeAPI(t *testing.T, change ...func(*Agent)) (*httptest.Server, authority) {
 	t.Helper()
 	host := config.NewHost(t.TempDir())
-	a := &Agent{Config: Config{Host: host, NodeName: "n1"}, log: zaptest.NewLogger(t)}
+	a := &Agent{Config: Config{Host: host, NodeName: "n1", Client: (&reviewer{}).client()}, log: zaptest.NewLogger(t)}
 	for _, fn := range change {
 		fn(a)
 	}
@@ -125,7 +125,7 @@ func TestNodeAPI(t *testing.T) {
 		body   string
 	}{
 		{"nobody", nil, "/pods", 401, "Unauthorized\n"},
-		{"another node", &node, "/pods", 403, "Forbidden (user=system:node:n2, verb=GET, resource=nodes, subresource=proxy)\n"},
+		{"another node", &node, "/pods", 403, "Forbidden (user=system:node:n2, verb=get, resource=nodes, subresource(s)=[pods proxy])\n"},
 		{"health", &api, "/healthz", 200, "ok"},
 		{"log", &api, "/containerLogs/default/web/c", 200, "second\n"},
 		{"followed to its end", &api, "/containerLogs/default/web/c?follow=true", 200, "second\n"},
