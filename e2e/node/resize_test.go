@@ -111,19 +111,38 @@ func TestResizeWithRestart(t *testing.T) {
 
 func TestResizeThatWaits(t *testing.T) {
 	c := shared(t)
+	asks := func(mebibytes int64) corev1.ResourceRequirements {
+		return corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceMemory: *resource.NewQuantity(mebibytes<<20, resource.BinarySI)}}
+	}
+	nodes, err := c.client.CoreV1().Nodes().List(c.ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := nodes.Items[0].Status.Allocatable.Memory().Value() >> 20 // MiB
+	most := pod("most", "sleep 1000")
+	most.Spec.Containers[0].Resources = asks(all * 6 / 10)
+	c.startPod(most)
 	p := pod("wants", "sleep 1000")
-	p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("20m")}
-	p = c.startPod(p)
-	more := corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1000")}}
-	c.resize("wants", more)
+	p.Spec.Containers[0].Resources = asks(16)
+	c.startPod(p)
+	c.resize("wants", asks(all*5/10))
 	p = c.awaitPod("wants", func(p *corev1.Pod) bool { return podCondition(p, corev1.PodResizePending) == corev1.ConditionTrue })
 	i := slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodResizePending })
-	if got := p.Status.Conditions[i]; got.Reason != corev1.PodReasonDeferred || !strings.HasPrefix(got.Message, "Node didn't have enough resource: cpu, requested: 1000000, used: ") || got.ObservedGeneration != 2 {
+	if got := p.Status.Conditions[i]; got.Reason != corev1.PodReasonDeferred || !strings.HasPrefix(got.Message, "Node didn't have enough resource: memory, requested: ") || got.ObservedGeneration != 2 {
 		t.Errorf("condition is %+v", got)
 	}
-	c.awaitEvent("wants", "ResizeDeferred", "Pod resize OutOfcpu: ")
-	c.resize("wants", corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("30m")}})
-	c.awaitPod("wants", resized)
+	c.awaitEvent("wants", "ResizeDeferred", "Pod resize OutOfmemory: ")
+	if err := c.pods().Delete(c.ctx, "most", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitPod("wants", func(p *corev1.Pod) bool {
+		return resized(p) && allocatedMemory(p) == all*5/10<<20
+	})
+}
+
+func allocatedMemory(p *corev1.Pod) int64 {
+	q := mainStatus(p).AllocatedResources[corev1.ResourceMemory]
+	return q.Value()
 }
 
 func TestMemoryInUseIsNotTaken(t *testing.T) {
