@@ -19,6 +19,10 @@ import (
 // defaultPath is PATH for images that set none.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// specVersion is the oldest version of the specification that has what we say:
+// distributions' runtimes refuse those that are newer than themselves.
+const specVersion = "1.0.2"
+
 // machine is what a spec depends on besides the container.
 type machine struct {
 	capabilities   uint64 // bounding set
@@ -71,7 +75,7 @@ func newSpec(c agent.Container, m machine) (*specs.Spec, error) {
 		return nil, err
 	}
 	s := &specs.Spec{
-		Version:  specs.Version,
+		Version:  specVersion,
 		Root:     &specs.Root{Path: RootFS, Readonly: c.ReadOnlyRootfs},
 		Hostname: c.Hostname,
 		Process:  specProcess(c, m),
