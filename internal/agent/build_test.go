@@ -328,6 +328,7 @@ func TestContainerResources(t *testing.T) {
 		{requirements("1", "64Mi", "1", "64Mi"), Resources{CPUShares: 1024, CPUQuota: 100000, CPUPeriod: 100000, MemoryLimit: 64 << 20, OOMScoreAdj: -997}, corev1.PodQOSGuaranteed},
 		{requirements("", "", "5m", ""), Resources{CPUShares: 5, CPUQuota: 1000, CPUPeriod: 100000, OOMScoreAdj: 999}, corev1.PodQOSBurstable},
 	} {
+		test.want.HugePages = byPageName(nil, cgroup.PageSizes())
 		pod := webPod(func(p *corev1.Pod) { p.Spec.Containers[0].Resources = test.r })
 		if got := containerResources(pod, &pod.Spec.Containers[0], total); !reflect.DeepEqual(got, test.want) {
 			t.Errorf("got %+v, want %+v", got, test.want)

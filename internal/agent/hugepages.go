@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/skiff-sh/skiff/internal/agent/cgroup"
 )
 
 // hugePages is what a list has of huge pages, in bytes by the size of a page.
@@ -38,4 +40,16 @@ func containerHugePages(pod *corev1.Pod, c *corev1.Container) map[int64]int64 {
 		limits[name] = q
 	}
 	return hugePages(limits)
+}
+
+// byPageName adds the sizes of pages that are not to be used.
+func byPageName(limits map[int64]int64, sizes []int64) map[string]int64 {
+	all := make(map[string]int64, len(sizes))
+	for _, size := range sizes {
+		all[cgroup.PageName(size)] = 0
+	}
+	for size, bytes := range limits {
+		all[cgroup.PageName(size)] = bytes
+	}
+	return all
 }

@@ -28,10 +28,17 @@ func TestHugePages(t *testing.T) {
 			t.Errorf("%s: %v, want %v", what, got, want)
 		}
 	}
-	check("the first", containerResources(pod, &pod.Spec.Containers[0], 1<<30).HugePages, map[int64]int64{2 << 20: 4 << 20})
+	check("the first", containerHugePages(pod, &pod.Spec.Containers[0]), map[int64]int64{2 << 20: 4 << 20})
 	check("the Pod", podCgroup(pod).HugePages, map[int64]int64{2 << 20: 6 << 20, 1 << 30: 1 << 30})
 	whole := pages("8Mi", "2Gi")
 	pod.Spec.Resources = &whole
-	check("the first in a Pod with limits", containerResources(pod, &pod.Spec.Containers[0], 1<<30).HugePages, map[int64]int64{2 << 20: 4 << 20, 1 << 30: 2 << 30})
+	check("the first in a Pod with limits", containerHugePages(pod, &pod.Spec.Containers[0]), map[int64]int64{2 << 20: 4 << 20, 1 << 30: 2 << 30})
 	check("the Pod by its own words", podCgroup(pod).HugePages, map[int64]int64{2 << 20: 8 << 20, 1 << 30: 2 << 30})
+}
+
+func TestPageNames(t *testing.T) {
+	got := byPageName(map[int64]int64{2 << 20: 4 << 20}, []int64{2 << 20, 1 << 30})
+	if len(got) != 2 || got["2MB"] != 4<<20 || got["1GB"] != 0 {
+		t.Errorf("%v", got)
+	}
 }

@@ -35,7 +35,7 @@ func containerResources(pod *corev1.Pod, c *corev1.Container, memTotal int64) Re
 	return Resources{
 		CPUShares: l.CPUShares, CPUQuota: l.CPUQuota, CPUPeriod: l.CPUPeriod, MemoryLimit: l.MemoryLimit,
 		OOMScoreAdj: oomScore(pod, c, memTotal),
-		HugePages:   containerHugePages(pod, c),
+		HugePages:   byPageName(containerHugePages(pod, c), cgroup.PageSizes()),
 	}
 }
 

@@ -165,7 +165,7 @@ type Resources struct {
 	MemoryLimit int64 // bytes
 	PidsLimit   int64
 	OOMScoreAdj int
-	HugePages   map[int64]int64 // bytes by the size of a page; none of others
+	HugePages   map[string]int64 // bytes by the size of a page, of all that the machine has, as cgroups name it: "2MB"
 }
 
 // RunError is why a container could not run that could be described: its

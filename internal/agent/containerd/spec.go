@@ -3,6 +3,7 @@ package containerd
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,7 +14,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skiff-sh/skiff/internal/agent"
-	"github.com/skiff-sh/skiff/internal/agent/cgroup"
 )
 
 // defaultPath is PATH for images that set none.
@@ -30,7 +30,7 @@ type machine struct {
 	swapLimit      bool // the kernel can limit swap
 	oomScoreAdj    int  // the lowest value this process may give
 	processors     int
-	hugePages      []int64 // sizes, in bytes, where cgroups limit them
+	hugePages      bool // cgroups limit them
 }
 
 func inspectMachine() machine {
@@ -42,9 +42,7 @@ func inspectMachine() machine {
 	} else if _, err := os.Stat("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"); err == nil {
 		m.swapLimit = true
 	}
-	if limitsHugePages() {
-		m.hugePages = cgroup.PageSizes()
-	}
+	m.hugePages = limitsHugePages()
 	const sysResource = 24 // its number in capability.h
 	if m.capabilities&(1<<sysResource) == 0 {
 		if data, err := os.ReadFile("/proc/self/oom_score_adj"); err == nil {
@@ -176,10 +174,10 @@ func specResources(r agent.Resources, m machine) *specs.LinuxResources {
 			out.Memory.Swap = &r.MemoryLimit
 		}
 	}
-	for _, size := range m.hugePages {
-		out.HugepageLimits = append(out.HugepageLimits, specs.LinuxHugepageLimit{
-			Pagesize: cgroup.PageName(size), Limit: uint64(r.HugePages[size]),
-		})
+	if m.hugePages {
+		for _, size := range slices.Sorted(maps.Keys(r.HugePages)) {
+			out.HugepageLimits = append(out.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: size, Limit: uint64(r.HugePages[size])})
+		}
 	}
 	if r.PidsLimit != 0 {
 		out.Pids = &specs.LinuxPids{Limit: &r.PidsLimit}
