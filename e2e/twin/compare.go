@@ -55,8 +55,11 @@ func compare(r Request, upstream, skiff Answer, k *knowledge) []Difference {
 }
 
 // setAside takes out of two documents what cannot be the same: what each server says
-// of itself, and the API groups that skiff does not serve yet.
+// of itself, and the API groups and resources that skiff does not serve yet.
 func setAside(path string, u, s any) {
+	if text(u, "kind") == "APIResourceList" {
+		servedOnly(u, s, "resources")
+	}
 	switch strings.TrimSuffix(path, "/") {
 	case "/version":
 		for _, v := range []any{u, s} {
@@ -66,12 +69,17 @@ func setAside(path string, u, s any) {
 			}
 		}
 	case "/apis":
-		served, _ := at(s, "groups").([]any)
-		if all, ok := at(u, "groups").([]any); ok {
-			u.(map[string]any)["groups"] = slices.DeleteFunc(all, func(group any) bool {
-				return !slices.ContainsFunc(served, func(g any) bool { return text(g, "name") == text(group, "name") })
-			})
-		}
+		servedOnly(u, s, "groups")
+	}
+}
+
+// servedOnly leaves in upstream's list what skiff's has something of that name for.
+func servedOnly(u, s any, list string) {
+	served, _ := at(s, list).([]any)
+	if all, ok := at(u, list).([]any); ok {
+		u.(map[string]any)[list] = slices.DeleteFunc(all, func(e any) bool {
+			return !slices.ContainsFunc(served, func(have any) bool { return text(have, "name") == text(e, "name") })
+		})
 	}
 }
 

@@ -101,10 +101,22 @@ func namespace(r *Resource, shard int) string {
 	return strings.ReplaceAll("twin-"+r.Name(), ".", "-") + "-" + itoa(shard)
 }
 
+// classes are what Pods name.
+var classes = []string{
+	`{"metadata":{"name":"twin-plain"},"handler":"plain"}`,
+	`{"metadata":{"name":"twin-heavy"},"handler":"heavy","overhead":{"podFixed":{"cpu":"10m","memory":"16Mi"}},
+		"scheduling":{"nodeSelector":{"heavy":"yes"},"tolerations":[{"key":"heavy","operator":"Exists"},{"key":"heavier","operator":"Exists"}]}}`,
+}
+
 // prepare makes the namespaces in which scenarios play, each with what controllers
-// would have made.
+// would have made, and what is there for all of them.
 func (t *trial) prepare(ctx context.Context) error {
 	for _, s := range []*side{t.pair.upstream, t.pair.skiff} {
+		for _, class := range classes {
+			if err := s.ensure(ctx, "/apis/node.k8s.io/v1/runtimeclasses", class); err != nil {
+				return err
+			}
+		}
 		for _, r := range t.resources {
 			for shard := range shards(r) {
 				name := namespace(r, shard)
@@ -112,12 +124,21 @@ func (t *trial) prepare(ctx context.Context) error {
 					{"/api/v1/namespaces", `{"metadata":{"name":"` + name + `"}}`},
 					{"/api/v1/namespaces/" + name + "/serviceaccounts", `{"metadata":{"name":"default"}}`},
 				} {
-					if answer := s.do(ctx, Request{Method: "POST", Path: post[0], Headers: jsonHeaders(), Body: []byte(post[1])}, nil); answer.Code != 201 && answer.Code != 409 {
-						return fmt.Errorf("%s: make namespace %s: %d %s %w", s.name, name, answer.Code, answer.Body, answer.Err)
+					if err := s.ensure(ctx, post[0], post[1]); err != nil {
+						return err
 					}
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// ensure makes an object where it is not there yet.
+func (s *side) ensure(ctx context.Context, path, body string) error {
+	answer := s.do(ctx, Request{Method: "POST", Path: path, Headers: jsonHeaders(), Body: []byte(body)}, nil)
+	if answer.Code != 201 && answer.Code != 409 {
+		return fmt.Errorf("%s: make %s: %d %s %w", s.name, body, answer.Code, answer.Body, answer.Err)
 	}
 	return nil
 }

@@ -89,6 +89,8 @@ func TestSetAside(t *testing.T) {
 		{"/version/", `{"gitVersion":"v1","major":"1"}`, `{"gitVersion":"v2"}`, "object: major missing"},
 		{"/apis", `{"groups":[{"name":"a"},{"name":"b"}]}`, `{"groups":[{"name":"b"}]}`, ""},
 		{"/apis/", `{"groups":[{"name":"a"},{"name":"b","kind":"x"}]}`, `{"groups":[{"name":"b"}]}`, "object: groups[].kind missing"},
+		{"/apis/apps/v1", `{"kind":"APIResourceList","resources":[{"name":"a"},{"name":"b"}]}`, `{"kind":"APIResourceList","resources":[{"name":"b"}]}`, ""},
+		{"/apis/apps/v1", `{"kind":"APIResourceList","resources":[{"name":"b","verbs":["get"]}]}`, `{"kind":"APIResourceList","resources":[{"name":"b"}]}`, "object: resources[].verbs missing"},
 		{"/apis", `{"groups":[]}`, `{"groups":[{"name":"b"}]}`, "object: groups[] differs"},
 	} {
 		var got []string

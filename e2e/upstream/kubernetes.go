@@ -27,7 +27,7 @@ type Kubernetes struct {
 
 // withoutPlugins are the admission plugins that look at objects which skiff does
 // not serve.
-const withoutPlugins = "LimitRanger,ResourceQuota,RuntimeClass,PodSecurity,MutatingAdmissionPolicy,MutatingAdmissionWebhook," +
+const withoutPlugins = "LimitRanger,ResourceQuota,PodSecurity,MutatingAdmissionPolicy,MutatingAdmissionWebhook," +
 	"ValidatingAdmissionPolicy,ValidatingAdmissionWebhook,DefaultIngressClass,DefaultStorageClass"
 
 // Start starts etcd and kube-apiserver and waits until they are ready.

@@ -72,11 +72,15 @@ func pathName(name string, prefix bool) []string {
 // newMetaErrors are a kind's own rules for the metadata of a whole object. What
 // old, which may be nil, has too is not looked at again.
 func newMetaErrors(obj, old Object, name validation.ValidateNameFunc) field.ErrorList {
+	return append(plainMetaErrors(obj, old, name), standardFinalizerErrors(obj)...)
+}
+
+// plainMetaErrors are those of kinds whose finalizers may have any name.
+func plainMetaErrors(obj, old Object, name validation.ValidateNameFunc) field.ErrorList {
 	if old != nil && keepsIdentity(obj, old) && fitsName(obj.GetGenerateName(), name) && len(changedMetaErrors(obj, old)) == 0 {
-		return standardFinalizerErrors(obj)
+		return nil
 	}
-	errs := validation.ValidateObjectMetaAccessor(obj, obj.GetNamespace() != "", name, metaPath())
-	return append(errs, standardFinalizerErrors(obj)...)
+	return validation.ValidateObjectMetaAccessor(obj, obj.GetNamespace() != "", name, metaPath())
 }
 
 // fitsName is about a generateName: through a part of an object, where its kind is not

@@ -29,7 +29,7 @@ var RuntimeClass = &Kind{
 	},
 	ValidateUpdate: func(obj, old Object) field.ErrorList {
 		c, was := obj.(*nodev1.RuntimeClass), old.(*nodev1.RuntimeClass)
-		errs := append(runtimeClassErrors(c, was), metaUpdateErrors(c, was)...)
+		errs := append(runtimeClassErrors(c, was), plainMetaUpdateErrors(c, was)...)
 		return append(errs, immutable(field.NewPath("handler"), c.Handler, was.Handler)...)
 	},
 	Warnings: func(obj, _ Object) []string { return runtimeClassWarnings(obj.(*nodev1.RuntimeClass)) },
@@ -50,7 +50,7 @@ func runtimeClassErrors(c, old *nodev1.RuntimeClass) field.ErrorList {
 	if old != nil {
 		was = old
 	}
-	errs := newMetaErrors(c, was, apivalidation.NameIsDNSSubdomain)
+	errs := plainMetaErrors(c, was, apivalidation.NameIsDNSSubdomain)
 	handler := field.NewPath("handler")
 	if c.Handler == "" {
 		errs = append(errs, field.Required(handler, ""))
@@ -76,7 +76,7 @@ func validateScheduling(path *field.Path, s *nodev1.Scheduling) field.ErrorList 
 		key := t
 		key.TolerationSeconds = nil
 		if seen[key] {
-			errs = append(errs, field.Duplicate(at.Index(i), t))
+			errs = append(errs, field.Duplicate(at.Index(i), untagged{t}))
 		}
 		seen[key] = true
 	}
