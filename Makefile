@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: twin twin-proof twin-deps build demo demo-stop cluster cluster-stop conformance test test-kubectl test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow hostile race bench-upstream vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: twin twin-proof twin-deps build demo demo-stop cluster cluster-stop conformance test test-kubectl test-node test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow hostile race bench-upstream vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -82,6 +82,9 @@ vm-test: test-deps build ## test on a bare Debian with systemd and cgroup v2, in
 
 test-kubectl: test-deps build ## run the end-to-end tests with kubectl 1.34 and 1.35
 	scripts/test-kubectl.sh 34 35
+
+test-node: test-deps build ## run the tests of a node with hundreds of Pods, thousands of commands and long absences
+	SKIFF_TEST_SLOW=1 go test -count=1 -tags $(TAGS) -timeout 40m -v ./e2e/node
 
 test-cluster: test-deps build ## run the tests of clusters, with a server that stays away for over a minute
 	SKIFF_TEST_SLOW=1 go test -count=1 -tags $(TAGS) -timeout 30m -v ./e2e/cluster

@@ -16,8 +16,9 @@ import (
 	"github.com/skiff-sh/skiff/e2e/box"
 )
 
-// kills is how often the server dies in the midst of a rollout.
-const kills = 10
+// kills is how often the server dies in the midst of a rollout, and half of these times
+// again when it starts.
+func kills() int { return bySpeed(10, 20) }
 
 // quiesce waits until what is there is what the API says is there.
 func (c *cluster) quiesce() said {
@@ -126,7 +127,7 @@ func TestKilledDuringRollout(t *testing.T) {
 		t.Fatalf("%d bystanders: %v", len(before), before)
 	}
 
-	for i := range kills {
+	for i := range kills() {
 		c.apply(moving(strconv.Itoa(i + 1)))
 		delay := time.Duration(random.Int64N(int64(2500 * time.Millisecond)))
 		timer := time.NewTimer(delay) // the random point; nothing is waited for
@@ -163,7 +164,7 @@ func TestKilledDuringRollout(t *testing.T) {
 		t.Error(err)
 	}
 	for _, version := range c.versions("moving") {
-		if version != strconv.Itoa(kills) {
+		if version != strconv.Itoa(kills()) {
 			t.Errorf("version %s runs at the end", version)
 		}
 	}
