@@ -51,7 +51,7 @@ func TestRestartAllContainers(t *testing.T) {
 	if before.Status.PodIP != after.Status.PodIP {
 		t.Errorf("the address was %s and is %s", before.Status.PodIP, after.Status.PodIP)
 	}
-	if got := c.exec("all", "cat /memory/inits"); got != "init\ninit\n" {
+	if got := c.kubectl("exec", "all", "-c", "main", "--", "cat", "/memory/inits"); got != "init\ninit\n" {
 		t.Errorf("init containers ran: %q", got)
 	}
 }

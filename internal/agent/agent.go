@@ -29,6 +29,7 @@ type Agent struct {
 	announcer events.EventBroadcaster
 	listener  net.Listener
 	pods      pods
+	statics   *statics
 
 	registered  chan struct{} // closed once the Node exists
 	nodeChanged chan struct{}
@@ -74,6 +75,7 @@ func New(c Config) (*Agent, error) {
 	c.Informers.Core().V1().Services().Informer()
 	a.announcer = events.NewBroadcaster()
 	a.recorder = a.announcer.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: c.NodeName})
+	a.statics = newStatics(a)
 	if a.listener = c.Listener; c.Listen != "" && a.listener == nil {
 		if a.listener, err = net.Listen("tcp", c.Listen); err != nil {
 			return nil, fmt.Errorf("open the node API's port: %w; is another node running on this machine?", err)
@@ -97,6 +99,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.Logs.Run(ctx) })
 	g.Go(func() error { return a.runFollow(ctx) })
 	g.Go(func() error { return a.runPods(ctx) })
+	g.Go(func() error { return a.Watch(ctx, a.statics.dir.Path, a.statics.poke) })
 	g.Go(func() error { return a.followNode(ctx) })
 	g.Go(func() error { return a.runNode(ctx) })
 	g.Go(func() error { return a.runLease(ctx) })

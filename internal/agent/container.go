@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/skiff-sh/skiff/internal/agent/static"
 	"github.com/skiff-sh/skiff/internal/agent/volume"
 	"github.com/skiff-sh/skiff/internal/kind"
 )
@@ -84,10 +85,12 @@ func isInit(pod *corev1.Pod, c *corev1.Container) bool {
 // podEnv builds a container's variables from a Pod as the API shows it, with
 // the addresses it has by now.
 func (a *Agent) podEnv(ctx context.Context, pod *corev1.Pod, box sandbox, c *corev1.Container) (map[string]string, error) {
-	select {
-	case <-a.servicesSynced():
-	case <-ctx.Done():
-		return nil, fmt.Errorf("services have not yet been read at least once, cannot construct envvars")
+	if !static.Is(pod) { // for those there may be no server
+		select {
+		case <-a.servicesSynced():
+		case <-ctx.Done():
+			return nil, fmt.Errorf("services have not yet been read at least once, cannot construct envvars")
+		}
 	}
 	services, err := serviceEnv(pod, a.listServices)
 	if err != nil {

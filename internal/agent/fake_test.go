@@ -326,6 +326,12 @@ func (fakeRotator) Run(ctx context.Context) error {
 	return nil
 }
 
+// noFiles is a directory of static Pods that nobody changes.
+func noFiles(ctx context.Context, _ string, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
 type fakeCgroups struct{}
 
 func (fakeCgroups) Create(cgroup.Pod) error                        { return nil }
@@ -390,7 +396,7 @@ func (b *bench) start() {
 		Client: b.server, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
 		Runtime: b.runtime, Images: b.images, Network: b.network,
 		PodCIDRs:   b.podCIDRs,
-		Ground:     Ground{Namespaces: fakeNamespaces{}, Cgroups: cmp.Or(b.cgroups, Cgroups(fakeCgroups{})), Logs: fakeRotator{}},
+		Ground:     Ground{Namespaces: fakeNamespaces{}, Cgroups: cmp.Or(b.cgroups, Cgroups(fakeCgroups{})), Logs: fakeRotator{}, Watch: noFiles},
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.43.0.10")}, ClusterDomain: "cluster.local",
 		Labels: b.labels, Version: "v1.36.3+skiff1",
 		Informers: informers.NewSharedInformerFactory(b.server, 0), Time: b.time, Log: zaptest.NewLogger(b.T),

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
+	"github.com/skiff-sh/skiff/internal/agent/static"
 	"github.com/skiff-sh/skiff/internal/agent/stream"
 	"github.com/skiff-sh/skiff/internal/agent/volume"
 	"github.com/skiff-sh/skiff/internal/netns"
@@ -21,6 +22,9 @@ type Ground struct {
 	Cgroups    Cgroups
 	Logs       Logs
 	Disk       volume.Disk
+	// Watch calls changed at once and whenever the directory of static Pods may hold
+	// other ones, until the context ends.
+	Watch func(ctx context.Context, dir string, changed func()) error
 	// Reach, where it is set, answers in a Pod's place what probes and hooks ask of
 	// it over the network; an error is a failure.
 	Reach func(context.Context, corev1.ProbeHandler) error
@@ -67,6 +71,9 @@ func (g Ground) complete(c Config) (Ground, error) {
 	}
 	if g.Namespaces == nil {
 		g.Namespaces = hostNamespaces{}
+	}
+	if g.Watch == nil {
+		g.Watch = static.Watch
 	}
 	if g.Logs == nil {
 		g.Logs = stream.NewRotator(stream.RotatorConfig{Reopen: c.Runtime.ReopenLog, Log: c.Log})

@@ -31,6 +31,8 @@ func (a *Agent) runPods(ctx context.Context) error {
 	if !a.findLeft(ctx) {
 		return nil
 	}
+	a.hireStatics(ctx) // before anything is taken for left over
+	a.pods.wg.Go(func() { _ = a.runStatics(ctx) })
 	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: a.podListWatch(),
 		ObjectType:    &corev1.Pod{},
@@ -46,7 +48,7 @@ func (a *Agent) runPods(ctx context.Context) error {
 				if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 					obj = last.Obj
 				}
-				if pod, ok := obj.(*corev1.Pod); ok {
+				if pod, ok := obj.(*corev1.Pod); ok && !a.statics.saw(pod, true) {
 					a.dismiss(string(pod.UID))
 				}
 			},
@@ -110,6 +112,9 @@ func (a *Agent) assign(ctx context.Context, pod *corev1.Pod) {
 	if pod.Spec.NodeName != a.NodeName {
 		return // a server that does not know the field selector
 	}
+	if a.statics.saw(pod, false) {
+		return // it only shows what a file describes
+	}
 	a.pods.mu.Lock()
 	defer a.pods.mu.Unlock()
 	uid := string(pod.UID)
@@ -133,6 +138,7 @@ func (a *Agent) hire(ctx context.Context, pod *corev1.Pod) *worker {
 	}
 	a.pods.wg.Go(func() {
 		w.run(ctx)
+		defer a.statics.poke() // one may wait for the name
 		a.pods.mu.Lock()
 		defer a.pods.mu.Unlock()
 		if a.pods.workers[uid] == w {

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/skiff-sh/skiff/internal/agent/static"
 )
 
 // statusWriter brings one Pod's status to the API: always the newest, one
@@ -30,6 +32,8 @@ type statusWriter struct {
 	next    *corev1.PodStatus // nil when there is nothing to write
 	start   *metav1.Time      // start time, once it has been wanted
 	closed  bool              // the API has no such Pod
+	// unmirrored says that the API does not show the static Pod yet: its status waits.
+	unmirrored bool
 	written chan struct{}     // closed when next has become nil; then replaced
 }
 
@@ -56,11 +60,21 @@ func (s *statusWriter) want(status corev1.PodStatus) {
 	} else {
 		status.StartTime = s.start
 	}
-	if s.closed || s.next == nil && sameStatus(s.base.Status, status) {
+	if s.closed || s.next == nil && !s.unmirrored && sameStatus(s.base.Status, status) {
 		return
 	}
 	s.next = &status
 	s.poke()
+}
+
+// mirror says which object shows a static Pod's status.
+func (s *statusWriter) mirror(pod *corev1.Pod) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unmirrored || pod.UID != s.base.UID || newer(pod.ResourceVersion, s.base.ResourceVersion) {
+		s.base, s.unmirrored = pod, false
+		s.poke()
+	}
 }
 
 func (s *statusWriter) startTime() *metav1.Time {
@@ -108,7 +122,7 @@ func (s *statusWriter) settled() {
 func (s *statusWriter) flush(ctx context.Context) {
 	for {
 		s.mu.Lock()
-		idle, written := s.next == nil, s.written
+		idle, written := s.next == nil || s.unmirrored, s.written
 		s.mu.Unlock()
 		if idle {
 			return
@@ -126,7 +140,10 @@ func (s *statusWriter) run(ctx context.Context) {
 	delay := newRetry(100*time.Millisecond, 10*time.Second)
 	for {
 		s.mu.Lock()
-		next, base, closed := s.next, s.base, s.closed
+		next, base, closed, mirrored := s.next, s.base, s.closed, static.Is(s.base)
+		if s.unmirrored {
+			next = nil
+		}
 		s.mu.Unlock()
 		if closed {
 			return
@@ -164,6 +181,8 @@ func (s *statusWriter) run(ctx context.Context) {
 		delay.reset()
 		s.mu.Lock()
 		switch {
+		case apierrors.IsNotFound(err) && mirrored:
+			s.unmirrored = true // another one will show it
 		case apierrors.IsNotFound(err):
 			// Gone, or another of the same name is there: nothing to say any more.
 			if !s.closed {

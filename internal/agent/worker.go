@@ -11,6 +11,8 @@ import (
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skiff-sh/skiff/internal/agent/static"
 )
 
 // worker runs one Pod. Its loop looks at the view, decides, reports and carries
@@ -23,6 +25,7 @@ type worker struct {
 	wake      chan struct{}
 	status    *statusWriter
 	reference corev1.ObjectReference // for events
+	static    bool                   // it came from a file, and the API has a mirror of it at most
 	// pulls is used by steps alone, of which there is one at a time.
 	pulls map[string]pullState
 	// leftovers are containers that were made and never started.
@@ -68,7 +71,9 @@ func (a *Agent) newWorker(pod *corev1.Pod, left []ContainerState) *worker {
 		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name,
 		UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 	}
+	w.static = static.Is(pod)
 	w.status = newStatusWriter(a.Client, pod, w.log)
+	w.status.unmirrored = w.static
 	w.recallSizes()
 	w.refused = a.unsupported(pod)
 	w.spec.Store(&pod.Spec)

@@ -174,6 +174,8 @@ func (q nodeQuestion) ownPods() (Decision, string) {
 			return NoOpinion, "can only list/watch pods with spec.nodeName field selector"
 		}
 		return q.ownPod(q.selectedName())
+	case q.Subresource == "" && q.Verb == "create":
+		return Allow, "" // admission sees to it that only mirrors of static Pods come
 	case q.Subresource == "" && (q.Verb == "get" || q.Verb == "delete"),
 		q.Subresource == "status" && q.changes(),
 		q.Subresource == "eviction" && q.Verb == "create":

@@ -80,6 +80,7 @@ func TestNodeMay(t *testing.T) {
 		"get /pods ns mine", "list /pods - - spec.nodeName=n1", "watch /pods - - spec.nodeName=n1,status.phase!=Failed",
 		"list /pods ns - spec.nodeName==n1", "watch /pods ns mine metadata.name=mine", "delete /pods ns mine",
 		"patch /pods/status ns mine", "update /pods/status ns mine", "create /pods/eviction ns mine",
+		"create /pods ns", // admission refuses all but mirrors
 		"get /nodes - n1", "list /nodes - - metadata.name=n1", "watch /nodes - n1", "create /nodes",
 		"get /nodes - n2", "list /nodes", "watch /nodes", "watch /nodes - n2", "patch /nodes - n1", "update /nodes - n1",
 		"update /nodes/status - n1", "patch /nodes/status - n1", "delete /nodes - n1",
@@ -142,7 +143,6 @@ func TestStolenNodeCertificate(t *testing.T) {
 		"patch /pods/status ns theirs":                                 unrelated,
 		"patch /pods/status ns free":                                   unrelated,
 		"create /pods/eviction ns theirs":                              unrelated,
-		"create /pods ns":                                              "",
 		"update /pods ns mine":                                         "",
 		"patch /pods ns mine":                                          "",
 		"create /pods/binding ns mine":                                 "",

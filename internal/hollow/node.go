@@ -133,6 +133,10 @@ func (n *node) agentConfig(m *join.Membership, client kubernetes.Interface, runt
 		Client: client, NodeName: n.name, NodeIPs: n.addresses(), Host: n.host,
 		Runtime: runtime, Images: images{}, Network: n.network,
 		Ground: agent.Ground{
+			Watch: func(ctx context.Context, _ string, _ func()) error { // there are no static Pods
+				<-ctx.Done()
+				return nil
+			},
 			Machine: machine{n.name}, Namespaces: namespaces{}, Cgroups: cgroups{}, Logs: logs{}, Disk: volume.Nowhere{},
 			Reach: reach,
 		},
