@@ -39,6 +39,9 @@ type Config struct {
 	Taints        []corev1.Taint    // optional, given to a Node that does not exist yet
 	Version       string            // what nodeInfo.kubeletVersion says
 
+	// Kubelet is optional: how the node keeps itself from running short.
+	Kubelet config.Kubelet
+
 	// Informers gives the Services; Run starts it.
 	Informers informers.SharedInformerFactory
 

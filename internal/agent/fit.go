@@ -108,7 +108,11 @@ func (a *Agent) admit(w *worker) {
 	if w.refused != "" || w.ending != nil || w.pod.DeletionTimestamp != nil || len(w.records) > 0 || w.boxStands(w.uid) {
 		return
 	}
-	if r := fits(a.allocatable(), a.claims(w), w.pod); r != nil {
+	r := refusedUnderPressure(w.pod, a.pressure())
+	if r == nil {
+		r = fits(a.allocatable(), a.claims(w), w.pod)
+	}
+	if r != nil {
 		w.eventPod(corev1.EventTypeWarning, r.Reason, "%s", r.Message)
 		w.sizes.refused = true
 		w.ending = &ending{Reason: r.Reason, Message: "Pod was rejected: " + r.Message}

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/skiff-sh/skiff/internal/config"
 )
 
 // Machine tells what an Agent is on.
@@ -28,25 +30,25 @@ type Machine interface {
 type Description struct {
 	Info     corev1.NodeSystemInfo
 	Capacity corev1.ResourceList
+	// Reserved is what of it is not for Pods.
+	Reserved corev1.ResourceList
 	// RecursiveReadOnly says that the kernel makes whole trees of mounts read-only.
 	RecursiveReadOnly bool
 }
 
-// Pressure is what a machine is short of.
-type Pressure struct{ Memory, Disk, PIDs bool }
+// Pressure is what a machine is short of. Where Room is given, that is judged by the
+// node's settings.
+type Pressure struct {
+	Memory, Disk, PIDs bool
+	Room               []Room
+}
 
 // hostMachine is the one that this process runs on; dir is on the disk that
 // counts.
 type hostMachine struct{ dir string }
 
-// Thresholds below which the node says that it is short of something. They
-// are upstream's default hard eviction thresholds.
-const (
-	minMemoryAvailable = 100 << 20
-	minDiskPercent     = 10
-	minInodePercent    = 5
-	maxPods            = 110
-)
+// maxPods is how many Pods a node takes.
+const maxPods = 110
 
 // Describe implements Machine.
 func (h hostMachine) Describe() (Description, error) {
@@ -80,27 +82,58 @@ func (h hostMachine) Describe() (Description, error) {
 
 // Pressure implements Machine.
 func (h hostMachine) Pressure() Pressure {
-	p := Pressure{
-		Memory: meminfo("MemAvailable") < minMemoryAvailable,
-		PIDs:   pidsPressure(firstFile("/proc/loadavg"), firstFile("/proc/sys/kernel/pid_max")),
-	}
-	if d, err := readDisk(h.dir); err == nil {
-		p.Disk = d.pressure()
-	}
-	return p
+	return Pressure{Room: rooms(h.dir)}
 }
 
 // memory is all that the machine has, in bytes.
 func (d Description) memory() int64 { return d.Capacity.Memory().Value() }
 
-// allocatable is the capacity less what must stay free for the node not to be
-// under pressure.
+// allocatable is the capacity less what is reserved. Memory that is set aside for
+// huge pages is nothing else's.
 func (d Description) allocatable() corev1.ResourceList {
 	out := d.Capacity.DeepCopy()
-	out[corev1.ResourceMemory] = *resource.NewQuantity(max(d.memory()-minMemoryAvailable, 0), resource.BinarySI)
-	storage := d.Capacity[corev1.ResourceEphemeralStorage]
-	out[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(
-		storage.Value()/100*(100-minDiskPercent), resource.DecimalSI)
+	less := func(name corev1.ResourceName, amount resource.Quantity) {
+		q, ok := out[name]
+		if !ok {
+			return
+		}
+		if q.Sub(amount); q.Sign() < 0 {
+			q.Set(0)
+		}
+		out[name] = q
+	}
+	for name, q := range d.Reserved {
+		less(name, q)
+	}
+	for name, q := range d.Capacity {
+		if strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) {
+			less(corev1.ResourceMemory, q)
+		}
+	}
+	return out
+}
+
+// reserved is what is kept from Pods: for the node's own programs, for the system,
+// and what must stay free for nobody to be evicted.
+func reserved(k config.Kubelet, capacity corev1.ResourceList) corev1.ResourceList {
+	out := corev1.ResourceList{}
+	more := func(name corev1.ResourceName, amount resource.Quantity) {
+		q := out[name]
+		q.Add(amount)
+		out[name] = q
+	}
+	for _, list := range []corev1.ResourceList{k.KubeReserved, k.SystemReserved} {
+		for name, q := range list {
+			more(name, q)
+		}
+	}
+	for signal, name := range map[string]corev1.ResourceName{
+		"memory.available": corev1.ResourceMemory, "nodefs.available": corev1.ResourceEphemeralStorage,
+	} {
+		if limit, ok := k.EvictionHard[signal]; ok {
+			more(name, *resource.NewQuantity(limit.Of(amount(capacity, name)), resource.BinarySI))
+		}
+	}
 	return out
 }
 
@@ -135,10 +168,6 @@ func readDisk(dir string) (disk, error) {
 	return disk{Total: int64(s.Blocks) * size, Free: int64(s.Bavail) * size, Inodes: s.Files, InodesFree: s.Ffree}, nil
 }
 
-func (d disk) pressure() bool {
-	return d.Free*100 < d.Total*minDiskPercent || d.InodesFree*100 < d.Inodes*minInodePercent
-}
-
 // meminfo returns a value of /proc/meminfo in bytes.
 func meminfo(key string) int64 {
 	data, _ := os.ReadFile("/proc/meminfo")
@@ -153,16 +182,17 @@ func meminfo(key string) int64 {
 	return 0
 }
 
-// pidsPressure says whether processes use up nearly all process IDs.
-func pidsPressure(loadavg, pidMax string) bool {
+// processes are how many there are, and how many there can be.
+func processes(loadavg, pidMax string) (used, limit int64, ok bool) {
 	fields := strings.Fields(loadavg)
 	if len(fields) < 4 {
-		return false
+		return 0, 0, false
 	}
 	_, total, _ := strings.Cut(fields[3], "/")
-	used, err1 := strconv.ParseInt(total, 10, 64)
-	limit, err2 := strconv.ParseInt(pidMax, 10, 64)
-	return err1 == nil && err2 == nil && used*100 > limit*95
+	var err1, err2 error
+	used, err1 = strconv.ParseInt(total, 10, 64)
+	limit, err2 = strconv.ParseInt(pidMax, 10, 64)
+	return used, limit, err1 == nil && err2 == nil
 }
 
 func firstFile(paths ...string) string {

@@ -56,6 +56,7 @@ func (a *Agent) runNode(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			a.relieve(ctx)
 		case <-a.seen:
 		case <-a.nodeChanged:
 			a.refreshImages(ctx)
@@ -246,7 +247,8 @@ type health struct {
 }
 
 func (a *Agent) health() health {
-	h := health{Pressure: a.Machine.Pressure(), Clock: a.lookAtClock()}
+	pressure, _ := a.look()
+	h := health{Pressure: pressure, Clock: a.lookAtClock()}
 	if err := a.runtimeErr.Load(); err != nil {
 		h.Err = *err
 	}

@@ -29,7 +29,11 @@ type view struct {
 }
 
 // ending is the node's own reason to end a Pod.
-type ending struct{ Reason, Message string }
+type ending struct {
+	Reason, Message string
+	Grace           int64 // seconds that its containers get; 0: what the Pod says
+	Disrupted       bool  // for the node's sake: others are told by a condition
+}
 
 // plan is the next step for a Pod. At most one of End, Reset, Sandbox, Kill and
 // Start is set; all empty means that there is nothing to do before WakeAt.

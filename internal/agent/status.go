@@ -326,6 +326,9 @@ func podConditions(v view, s corev1.PodStatus) []corev1.PodCondition {
 	if c, ok := restartingCondition(v, s.Phase); ok {
 		set(c.Type, c.Status == corev1.ConditionTrue, c.Reason, c.Message)
 	}
+	if v.Ending != nil && v.Ending.Disrupted {
+		set(corev1.DisruptionTarget, true, corev1.PodReasonTerminationByKubelet, v.Ending.Message)
+	}
 	return resizeConditions(out, v.Resizes, s.Phase)
 }
 

@@ -96,6 +96,9 @@ func (w *worker) kill(ctx context.Context, name, message string, grace *int64, t
 				seconds = *grace
 			}
 		}
+		if w.ending != nil && w.ending.Grace > 0 {
+			seconds = min(seconds, w.ending.Grace)
+		}
 		return begun.Add(time.Duration(seconds) * time.Second)
 	}
 	if time.Now().Before(deadline()) {

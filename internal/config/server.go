@@ -31,6 +31,7 @@ type Node struct {
 	ContainerRuntimeEndpoint string // "": containerd in our own process
 	PrivateRegistry          string // registries.yaml
 	DisableDefaultRegistry   bool
+	KubeletArgs              []string // of upstream's kubelet: see Kubelet
 	LogLevel                 string
 	LogFormat                string
 }
@@ -120,6 +121,7 @@ func (n *Node) settings() []Setting {
 		{"node-label", "labels for the node", labelsValue(&n.NodeLabels)},
 		{"node-taint", "taints for the node when it registers", taintsValue(&n.NodeTaints)},
 		{"private-registry", "file that says how registries and their mirrors are reached", pathValue(&n.PrivateRegistry)},
+		{"kubelet-arg", "argument of upstream's kubelet, NAME=VALUE; may be given again (eviction-hard, kube-reserved, system-reserved …)", stringsValue(&n.KubeletArgs)},
 		{"disable-default-registry-endpoint", "never ask a registry itself that has mirrors", boolValue(&n.DisableDefaultRegistry)},
 		{"container-runtime-endpoint", "socket of a containerd that is there already", stringValue(&n.ContainerRuntimeEndpoint)},
 		{"log-level", "least level that is logged", choiceValue(&n.LogLevel, "debug", "info", "warn", "error")},
@@ -152,6 +154,9 @@ func (n *Node) validate() error {
 		if a.IsUnspecified() || a.IsMulticast() {
 			errs = append(errs, fmt.Errorf("node-ip %s: expected an address of this machine", a))
 		}
+	}
+	if _, err := ParseKubelet(n.KubeletArgs); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -205,10 +205,11 @@ func (n *node) run(ctx context.Context) error {
 }
 
 func (n *node) agentConfig() agent.Config {
+	kubelet, _ := config.ParseKubelet(n.Settings.KubeletArgs) // Validate has read them
 	return agent.Config{
 		Client: n.client, NodeName: n.Settings.NodeName, NodeIPs: n.Addresses, Host: n.Host,
 		Runtime: n.runtime, Images: n.images, Network: n.network, PodCIDRs: n.setPodCIDRs,
-		Handlers:   n.runtime.Handlers(),
+		Handlers: n.runtime.Handlers(), Kubelet: kubelet,
 		ClusterDNS: n.ClusterDNS, ClusterDomain: n.ClusterDomain,
 		Labels: n.labels(), Taints: n.Settings.NodeTaints, Version: version.Git(),
 		Informers:   n.informers,

@@ -1,0 +1,160 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// Amount is so many bytes or things, or a share of what there is.
+type Amount struct {
+	Quantity resource.Quantity
+	Percent  float64 // of the capacity; 0: Quantity counts
+}
+
+// Of is the amount where there is so much.
+func (a Amount) Of(capacity int64) int64 {
+	if a.Percent > 0 {
+		return int64(float64(capacity) * a.Percent / 100)
+	}
+	return a.Quantity.Value()
+}
+
+// Kubelet is what can be said of how a node keeps itself from running short; the
+// names of its settings are those of upstream's kubelet.
+type Kubelet struct {
+	EvictionHard       map[string]Amount // by signal, "memory.available"
+	MinimumReclaim     map[string]Amount // what is got back beyond that, by signal
+	PressureTransition time.Duration     // how long a condition stays when all is well again
+	KubeReserved       corev1.ResourceList
+	SystemReserved     corev1.ResourceList
+}
+
+// signals are what eviction can go by.
+var signals = [...]string{"memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available", "imagefs.inodesFree", "pid.available"}
+
+// reservable is what can be kept from Pods.
+var reservable = [...]string{"cpu", "memory", "ephemeral-storage", "pid"}
+
+// DefaultKubelet is what k3s tells its kubelet, and upstream's defaults where it
+// tells nothing.
+func DefaultKubelet() Kubelet {
+	share := func(percent float64) Amount { return Amount{Percent: percent} }
+	return Kubelet{
+		EvictionHard: map[string]Amount{
+			"memory.available": {Quantity: resource.MustParse("100Mi")},
+			"nodefs.available": share(5), "imagefs.available": share(5),
+			"nodefs.inodesFree": share(5), "imagefs.inodesFree": share(5), "pid.available": share(5),
+		},
+		MinimumReclaim:     map[string]Amount{"nodefs.available": share(10), "imagefs.available": share(10)},
+		PressureTransition: 5 * time.Minute,
+	}
+}
+
+// ParseKubelet reads arguments of upstream's kubelet, NAME=VALUE each, over the
+// defaults.
+func ParseKubelet(args []string) (Kubelet, error) {
+	k := DefaultKubelet()
+	known := map[string]func(string) error{
+		"eviction-hard":                       amountsInto(k.EvictionHard, "<"),
+		"eviction-minimum-reclaim":            amountsInto(k.MinimumReclaim, "="),
+		"kube-reserved":                       resourcesInto(&k.KubeReserved),
+		"system-reserved":                     resourcesInto(&k.SystemReserved),
+		"eviction-pressure-transition-period": durationInto(&k.PressureTransition),
+	}
+	for _, arg := range rejoined(args) {
+		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+		set, ok := known[name]
+		if !ok {
+			return k, fmt.Errorf("kubelet-arg: %q is none that this node knows; it knows %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		}
+		if err := set(value); err != nil {
+			return k, fmt.Errorf("kubelet-arg: %s: %w", name, err)
+		}
+	}
+	return k, nil
+}
+
+// rejoined puts together what was taken for several arguments: commas separate both
+// them and what some of them list.
+func rejoined(args []string) []string {
+	var out []string
+	for _, arg := range args {
+		name := arg[:strings.IndexFunc(arg+"=", func(r rune) bool { return r == '=' || r == '<' })]
+		part := slices.Contains(signals[:], name) || slices.Contains(reservable[:], name)
+		if last := len(out) - 1; part && last >= 0 {
+			out[last] += "," + arg
+			continue
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+// amountsInto reads "SIGNAL<AMOUNT,…" in place of what was there; an empty text is
+// for none.
+func amountsInto(all map[string]Amount, sign string) func(string) error {
+	return func(text string) error {
+		clear(all)
+		for part := range strings.SplitSeq(text, ",") {
+			if part == "" {
+				continue
+			}
+			signal, amount, ok := strings.Cut(part, sign)
+			if !ok || !slices.Contains(signals[:], signal) {
+				return fmt.Errorf("%q: expected SIGNAL%sAMOUNT with one of %s", part, sign, strings.Join(signals[:], ", "))
+			}
+			a, err := parseAmount(amount)
+			if err != nil {
+				return err
+			}
+			all[signal] = a
+		}
+		return nil
+	}
+}
+
+func parseAmount(text string) (Amount, error) {
+	if number, ok := strings.CutSuffix(text, "%"); ok {
+		percent, err := strconv.ParseFloat(number, 64)
+		if err != nil || percent < 0 || percent > 100 {
+			return Amount{}, fmt.Errorf("%q: expected a share from 0%% to 100%%", text)
+		}
+		return Amount{Percent: percent}, nil
+	}
+	q, err := resource.ParseQuantity(text)
+	if err != nil || q.Sign() < 0 {
+		return Amount{}, fmt.Errorf("%q: expected an amount such as 100Mi or 5%%", text)
+	}
+	return Amount{Quantity: q}, nil
+}
+
+func resourcesInto(list *corev1.ResourceList) func(string) error {
+	return func(text string) error {
+		*list = corev1.ResourceList{}
+		for part := range strings.SplitSeq(text, ",") {
+			name, amount, ok := strings.Cut(part, "=")
+			q, err := resource.ParseQuantity(amount)
+			if !ok || !slices.Contains(reservable[:], name) || err != nil || q.Sign() < 0 {
+				return fmt.Errorf("%q: expected one of %s, =, and an amount", part, strings.Join(reservable[:], ", "))
+			}
+			(*list)[corev1.ResourceName(name)] = q
+		}
+		return nil
+	}
+}
+
+func durationInto(d *time.Duration) func(string) error {
+	return func(text string) (err error) {
+		if *d, err = time.ParseDuration(text); err == nil && *d < 0 {
+			err = fmt.Errorf("%q is negative", text)
+		}
+		return err
+	}
+}

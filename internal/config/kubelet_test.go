@@ -1,0 +1,40 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+func TestKubeletArguments(t *testing.T) {
+	k, err := ParseKubelet([]string{
+		"eviction-hard=memory.available<5%,nodefs.available<1Gi", "--eviction-minimum-reclaim=nodefs.available=500Mi",
+		"eviction-pressure-transition-period=30s", "kube-reserved=cpu=100m", "memory=1Gi", "system-reserved=memory=500Mi",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := k.KubeReserved[corev1.ResourceMemory]
+	if len(k.EvictionHard) != 2 || k.EvictionHard["memory.available"].Of(1000) != 50 || k.EvictionHard["nodefs.available"].Of(1) != 1<<30 ||
+		k.MinimumReclaim["nodefs.available"].Of(0) != 500<<20 || k.PressureTransition != 30*time.Second || memory.Value() != 1<<30 {
+		t.Errorf("got %+v", k)
+	}
+	if k, err := ParseKubelet(nil); err != nil || k.EvictionHard["nodefs.available"].Of(100) != 5 || k.EvictionHard["memory.available"].Of(0) != 100<<20 {
+		t.Errorf("defaults %+v, %v", k, err)
+	}
+	for arg, want := range map[string]string{
+		"max-pods=3":                                `"max-pods" is none that this node knows; it knows eviction-hard, `,
+		"eviction-hard=memory<5":                    `"memory<5": expected SIGNAL<AMOUNT`,
+		"eviction-hard=memory.available<x":          `"x": expected an amount`,
+		"eviction-hard=memory.available<200%":       "expected a share from 0% to 100%",
+		"kube-reserved=gpu=1":                       "expected one of cpu, memory,",
+		"eviction-pressure-transition-period=-3s":   "negative",
+		"eviction-minimum-reclaim=nodefs.available": "expected SIGNAL=AMOUNT",
+	} {
+		if _, err := ParseKubelet([]string{arg}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", arg, err)
+		}
+	}
+}
