@@ -16,6 +16,7 @@ import (
 	events "k8s.io/client-go/tools/record"
 
 	"github.com/skiff-sh/skiff/internal/agent/volume"
+	"github.com/skiff-sh/skiff/internal/config"
 )
 
 // Agent runs the Pods of one node. Make it with New.
@@ -41,6 +42,7 @@ type Agent struct {
 	runtimeErr  atomic.Pointer[error]        // why the node is not ready
 	skew        skew                         // what the Node says of the clock; for who writes it
 	panics      atomic.Int64                 // recovered in workers
+	relief      relief
 	rates       rates
 	access      access
 }
@@ -52,6 +54,9 @@ func New(c Config) (*Agent, error) {
 		return nil, err
 	}
 	var err error
+	if c.Kubelet.EvictionHard == nil {
+		c.Kubelet = config.DefaultKubelet()
+	}
 	if c.Ground, err = c.Ground.complete(c); err != nil {
 		return nil, err
 	}
@@ -66,6 +71,7 @@ func New(c Config) (*Agent, error) {
 	if a.machine, err = c.Machine.Describe(); err != nil {
 		return nil, err
 	}
+	a.machine.Reserved = reserved(c.Kubelet, a.machine.Capacity)
 	a.machine.Info.KubeletVersion, a.machine.Info.ContainerRuntimeVersion = c.Version, c.Runtime.Version()
 	a.volumes = volume.New(volume.Config{
 		Client: c.Client, Objects: a.objects, Root: a.podDir(""), Disk: c.Disk,

@@ -358,6 +358,7 @@ type bench struct {
 	time     *uplink.Time // nil: this machine's
 	podCIDRs func([]netip.Prefix) error
 	cgroups  Cgroups // nil: fakeCgroups
+	machine  Machine // nil: this one
 	agent    *Agent
 	stop     func()
 }
@@ -396,7 +397,7 @@ func (b *bench) start() {
 		Client: b.server, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
 		Runtime: b.runtime, Images: b.images, Network: b.network,
 		PodCIDRs:   b.podCIDRs,
-		Ground:     Ground{Namespaces: fakeNamespaces{}, Cgroups: cmp.Or(b.cgroups, Cgroups(fakeCgroups{})), Logs: fakeRotator{}, Watch: noFiles},
+		Ground:     Ground{Machine: b.machine, Namespaces: fakeNamespaces{}, Cgroups: cmp.Or(b.cgroups, Cgroups(fakeCgroups{})), Logs: fakeRotator{}, Watch: noFiles},
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.43.0.10")}, ClusterDomain: "cluster.local",
 		Labels: b.labels, Version: "v1.36.3+skiff1",
 		Informers: informers.NewSharedInformerFactory(b.server, 0), Time: b.time, Log: zaptest.NewLogger(b.T),

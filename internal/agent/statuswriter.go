@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -27,14 +28,14 @@ type statusWriter struct {
 	log    *zap.Logger
 	wake   chan struct{}
 
-	mu      sync.Mutex
-	base    *corev1.Pod       // the newest the API is known to have
-	next    *corev1.PodStatus // nil when there is nothing to write
-	start   *metav1.Time      // start time, once it has been wanted
-	closed  bool              // the API has no such Pod
+	mu     sync.Mutex
+	base   *corev1.Pod       // the newest the API is known to have
+	next   *corev1.PodStatus // nil when there is nothing to write
+	start  *metav1.Time      // start time, once it has been wanted
+	closed bool              // the API has no such Pod
 	// unmirrored says that the API does not show the static Pod yet: its status waits.
 	unmirrored bool
-	written chan struct{}     // closed when next has become nil; then replaced
+	written    chan struct{} // closed when next has become nil; then replaced
 }
 
 func newStatusWriter(client kubernetes.Interface, pod *corev1.Pod, log *zap.Logger) *statusWriter {
@@ -246,16 +247,22 @@ func (s *statusWriter) patch(ctx context.Context, base *corev1.Pod, status corev
 func othersConditions(known, wanted []corev1.PodCondition) []corev1.PodCondition {
 	var out []corev1.PodCondition
 	for _, c := range wanted {
-		if ownPodCondition(c.Type) {
+		if ownsCondition(c) {
 			out = append(out, c)
 		}
 	}
 	for _, c := range known {
-		if !ownPodCondition(c.Type) {
+		if !ownPodCondition(c.Type) && !slices.ContainsFunc(out, func(o corev1.PodCondition) bool { return o.Type == c.Type }) {
 			out = append(out, c)
 		}
 	}
 	return out
+}
+
+// ownsCondition says whether a condition is this node's: others say too why a Pod has
+// to go.
+func ownsCondition(c corev1.PodCondition) bool {
+	return ownPodCondition(c.Type) || c.Type == corev1.DisruptionTarget && c.Reason == corev1.PodReasonTerminationByKubelet
 }
 
 func ownPodCondition(t corev1.PodConditionType) bool {
@@ -281,7 +288,7 @@ func sameStatus(a, b corev1.PodStatus) bool {
 func ownConditions(in []corev1.PodCondition) map[corev1.PodConditionType]corev1.PodCondition {
 	out := map[corev1.PodConditionType]corev1.PodCondition{}
 	for _, c := range in {
-		if ownPodCondition(c.Type) {
+		if ownsCondition(c) {
 			c.LastProbeTime, c.LastTransitionTime = metav1.Time{}, metav1.Time{}
 			out[c.Type] = c
 		}
