@@ -9,6 +9,9 @@
 // Runtime, Images and Network, which the packages agent/containerd,
 // agent/image and network/pod fulfil and only package node wires.
 //
+// Pods that lie as files in the data directory (package static) run without the API,
+// which shows mirrors of them.
+//
 // Containers outlive the agent: when Run ends they go on, and the next Run
 // adopts them by the Pod UID that each carries. Nothing polls: the ends of
 // containers come from Runtime.Follow, probes and back-offs are deadlines.
