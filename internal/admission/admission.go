@@ -78,7 +78,7 @@ func (r *Request) Forbid(err error) *apierrors.StatusError {
 		}
 	}
 	if name == "" {
-		name = "Unknown!"
+		name = "Unknown"
 	}
 	return apierrors.NewForbidden(r.Kind.GroupResource(), name, err)
 }

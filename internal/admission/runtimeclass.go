@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validate/content"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skiff-sh/skiff/internal/kind"
 	"github.com/skiff-sh/skiff/internal/state"
@@ -28,7 +32,7 @@ func runtimeClass(s *state.State) Step {
 			if name := pod.Spec.RuntimeClassName; name != nil {
 				found, ok := state.Get[*nodev1.RuntimeClass](s, kind.RuntimeClass, "", *name)
 				if !ok {
-					return r.Forbid(fmt.Errorf("pod rejected: RuntimeClass %q not found", *name))
+					return r.noClass(*name)
 				}
 				class = found
 			}
@@ -36,6 +40,20 @@ func runtimeClass(s *state.State) Step {
 		}
 	}
 	return Step{Name: "RuntimeClass", Mutate: step(applyRuntimeClass), Validate: step(checkOverhead)}
+}
+
+// noClass is the error of a class that is not there. One that no URL can name is told of
+// as upstream's own request for it fails.
+func (r *Request) noClass(name string) error {
+	wrong := content.IsPathSegmentName(name)
+	text := fmt.Sprintf("invalid resource name %q: %v", name, wrong)
+	switch {
+	case name == "":
+		text = "resource name may not be empty"
+	case len(wrong) == 0:
+		return r.Forbid(fmt.Errorf("pod rejected: RuntimeClass %q not found", name))
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: text}}
 }
 
 var errOverhead = errors.New("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")

@@ -1,6 +1,7 @@
 package admission_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,6 +42,8 @@ func TestRuntimeClass(t *testing.T) {
 		{name: "overhead of its own", pod: pod(func(p *corev1.Pod) { p.Spec.Overhead = list("1", "1") }),
 			want: `pods "p" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead`},
 		{name: "unknown", pod: named("other"), want: `pods "p" is forbidden: pod rejected: RuntimeClass "other" not found`},
+		{name: "no name", pod: named(""), want: `resource name may not be empty`},
+		{name: "no name of any", pod: named("50%"), want: `invalid resource name "50%": [may not contain '%']`},
 		{name: "plain", pod: named("plain")},
 		{name: "overhead of its own, plain", pod: named("plain", func(p *corev1.Pod) { p.Spec.Overhead = list("1", "1") }),
 			want: `pods "p" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead`},
@@ -89,4 +92,24 @@ func only(c admission.Chain, name string) admission.Step {
 		}
 	}
 	return admission.Step{}
+}
+
+// TestForbidName: what is refused is called by the name it asks for, or by what it has
+// of one.
+func TestForbidName(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		r    admission.Request
+		want string
+	}{
+		{"of the request", admission.Request{Name: "a", Object: pod()}, "a"},
+		{"of the object", admission.Request{Object: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "b"}}}, "b"},
+		{"generated", admission.Request{Object: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "c-"}}}, "c-"},
+		{"none", admission.Request{Object: &corev1.Pod{}}, "Unknown"},
+	} {
+		c.r.Kind = kind.Pod
+		if got := c.r.Forbid(errors.New("x")).Status().Details.Name; got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
 }
