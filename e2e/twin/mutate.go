@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 )
 
 // Mutation is one thing done to one field of an object.
@@ -47,6 +48,11 @@ func mutations(fields []Field) []Mutation {
 		case "object":
 			add("unknown field", unknownField)
 			add("another member", another)
+			if all := switches(f.Schema); len(all) > 1 {
+				for i := range tosses {
+					add("switches "+itoa(i+1), toss)
+				}
+			}
 		}
 	}
 	return list
@@ -167,6 +173,39 @@ func another(p place, m *Mutation, s *sampler) bool {
 	return true
 }
 
+// tosses is how often the switches of an object are set at random: any two of them get
+// any two of their values in some of these.
+const tosses = 6
+
+// switches are the members of an object that have few values.
+func switches(s *Schema) []string {
+	return slices.DeleteFunc(keysOfSchema(s), func(name string) bool {
+		p := s.Properties[name]
+		return p.Type != "boolean" && len(p.Enum) == 0
+	})
+}
+
+// toss gives all switches of an object other values, or none: many rules are about two
+// that exclude each other.
+func toss(p place, m *Mutation, s *sampler) bool {
+	object, ok := objectAt(p)
+	if !ok {
+		return false
+	}
+	for _, name := range switches(m.Field.Schema) {
+		values := m.Field.Schema.Properties[name].Enum
+		if len(values) == 0 {
+			values = []any{true, false}
+		}
+		if n := s.random.IntN(len(values) + 2); n < len(values) {
+			object[name] = values[n]
+		} else if n == len(values) {
+			delete(object, name)
+		}
+	}
+	return true
+}
+
 func keysOfSchema(s *Schema) []string {
 	names := make([]string, 0, len(s.Properties))
 	for name := range s.Properties {
@@ -194,7 +233,7 @@ func (m *Mutation) mutate(object map[string]any, s *sampler) (map[string]any, []
 	changed := clone(object)
 	sample := func(path []string) any { return s.at(m.Field, path) }
 	// What is to go, or to be multiplied, has to be there.
-	if slices.Contains([]string{"missing", "duplicated", "reversed", "one less", "unknown field", "another member"}, m.Rule) && !reaches(changed, m.Field.Path) {
+	if m.needsPlace() && !reaches(changed, m.Field.Path) {
 		sampled, ok := find(changed, m.Field, sample, s.random)
 		if !ok {
 			return nil, nil, false
@@ -208,6 +247,11 @@ func (m *Mutation) mutate(object map[string]any, s *sampler) (map[string]any, []
 		return nil, nil, false
 	}
 	return changed, p.pointer, true
+}
+
+// needsPlace says whether a mutation is about what is there already.
+func (m *Mutation) needsPlace() bool {
+	return slices.Contains([]string{"missing", "duplicated", "reversed", "one less", "unknown field", "another member"}, m.Rule) || strings.HasPrefix(m.Rule, "switches ")
 }
 
 // reaches says whether an object has anything at a path.
@@ -276,12 +320,12 @@ func shuffled(list []Mutation, seed uint64) []Mutation {
 }
 
 // repeat mutates with randomness of its own, so that it does the same to two objects
-// that are alike. Nil: it cannot.
-func (m *Mutation) repeat(object map[string]any, s *sampler, seed uint64) map[string]any {
+// that are alike, and says where. Nil: it cannot.
+func (m *Mutation) repeat(object map[string]any, s *sampler, seed uint64) (map[string]any, []string) {
 	own := &sampler{schemas: s.schemas, pools: s.pools, random: rand.New(rand.NewPCG(seed, 1))}
-	changed, _, ok := m.mutate(object, own)
+	changed, pointer, ok := m.mutate(object, own)
 	if !ok {
-		return nil
+		return nil, nil
 	}
-	return changed
+	return changed, pointer
 }

@@ -18,7 +18,7 @@ var tellingValues = []string{
 // telling says whether a mutation is one of those that rules are about, of a field
 // that is not every kind's.
 func (m *Mutation) telling() bool {
-	known := slices.Contains(tellingValues, m.Rule) || strings.HasPrefix(m.Rule, "enum ")
+	known := slices.Contains(tellingValues, m.Rule) || strings.HasPrefix(m.Rule, "enum ") || strings.HasPrefix(m.Rule, "switches ")
 	return known && m.keepsType() && m.Field.Path[0] != "metadata" && m.Field.Path[0] != "apiVersion" && m.Field.Path[0] != "kind"
 }
 
@@ -98,14 +98,18 @@ var changeable = map[string][]string{
 func changing(list []Mutation, resource string) []Mutation {
 	var changing []Mutation
 	for _, m := range list {
-		inside := func(path string) bool {
-			return strings.HasPrefix(m.Field.String()+".", path+".") || strings.HasPrefix(m.Field.String(), path+"[")
-		}
-		if m.telling() && slices.ContainsFunc(changeable[resource], inside) {
+		if m.telling() && m.Field.inside(changeable[resource]) {
 			changing = append(changing, m)
 		}
 	}
 	return changing
+}
+
+// inside says whether a field is one of a list, or a part of one.
+func (f Field) inside(paths []string) bool {
+	return slices.ContainsFunc(paths, func(path string) bool {
+		return strings.HasPrefix(f.String()+".", path+".") || strings.HasPrefix(f.String(), path+"[")
+	})
 }
 
 // beside is the place that a field shares with others.

@@ -7,24 +7,25 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// batch is how many mutations a scenario tries.
-const batch = 12
+// batch is how many mutations a scenario tries one by one.
+const batch = 5
 
-// next returns the mutations whose turn it is. Scenarios with numbers that follow
-// each other go through all of them before one comes again.
+// next returns the mutations whose turn it is. Scenarios of a plot that follow each
+// other go through all of them before one comes again.
 func (sc *scenario) next(list []Mutation) []Mutation {
 	if len(list) == 0 {
 		return nil
 	}
 	var turn []Mutation
 	for i := range batch {
-		turn = append(turn, list[(sc.index*batch+i)%len(list)])
+		turn = append(turn, list[(sc.turn*batch+i)%len(list)])
 	}
 	return turn
 }
 
-// creates posts objects with one thing odd about them, or two.
+// creates posts objects with many things odd about them, and with one or a few.
 func creates(sc *scenario) {
+	sc.createChapter(sc.resource.creating.at(sc.turn))
 	for i, m := range sc.next(sc.resource.mutations) {
 		short := "o" + itoa(i)
 		object, ok := sc.mutated(m, short)
@@ -62,7 +63,8 @@ func (sc *scenario) mutated(m Mutation, short string) (map[string]any, bool) {
 	return nil, false
 }
 
-func (sc *scenario) postMutated(object map[string]any, short, rule string) {
+// postMutated returns what upstream says.
+func (sc *scenario) postMutated(object map[string]any, short, rule string) Answer {
 	query := url.Values{}
 	real := sc.chance(30)
 	if !real {
@@ -72,7 +74,7 @@ func (sc *scenario) postMutated(object map[string]any, short, rule string) {
 		query.Set("fieldValidation", one(sc, "Strict", "Strict", "Warn", "Ignore"))
 	}
 	data, media := sc.encode(object)
-	sc.ask(Request{
+	answer, _ := sc.ask(Request{
 		Method: "POST", Path: sc.collection(), Query: query.Encode(),
 		Headers: map[string]string{"Content-Type": media, "Accept": "application/json"}, Body: data,
 		Verb: "create", Rule: rule, Object: short,
@@ -80,6 +82,7 @@ func (sc *scenario) postMutated(object map[string]any, short, rule string) {
 	if real && sc.chance(50) {
 		sc.ask(Request{Method: "GET", Path: sc.object(short), Headers: jsonHeaders(), Verb: "get", Rule: rule})
 	}
+	return answer
 }
 
 // encode writes an object as JSON, at times as YAML or protobuf.

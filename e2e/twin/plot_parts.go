@@ -20,7 +20,7 @@ func parts(sc *scenario) {
 			for i := range 3 {
 				if i == 0 || !slices.Contains([]string{"token"}, p.Name) {
 					sc.clearIfDirty()
-					if !sc.begin() {
+					if !sc.beginAny() {
 						return
 					}
 				}
@@ -29,16 +29,17 @@ func parts(sc *scenario) {
 			}
 		case p.Kind != sc.resource.Kind && slices.Contains(p.Verbs, "update"):
 			sc.clearIfDirty()
-			if !sc.begin() {
+			if !sc.beginAny() {
 				return
 			}
 			sc.convert(p)
 		case slices.Contains(p.Verbs, "update"):
 			sc.clearIfDirty()
-			if !sc.begin() {
+			c := sc.resource.changing[p.Name].at(sc.turn)
+			if !sc.begin(c.Base) {
 				return
 			}
-			sc.part(p)
+			sc.changeChapter(c, p.Name)
 		}
 	}
 }
@@ -48,25 +49,6 @@ func (sc *scenario) clearIfDirty() {
 		sc.clear()
 	}
 	sc.objects = map[string]*twins{}
-}
-
-// part changes fields of the object through a subresource, those that it owns above
-// all.
-func (sc *scenario) part(p Part) {
-	all := sc.resource.mutations
-	for range 10 {
-		m := one(sc, all...)
-		for range 40 {
-			if belongs(m.Field.Path, p.Name) {
-				break
-			}
-			m = one(sc, all...)
-		}
-		if sc.objects["a"] == nil {
-			return
-		}
-		sc.change(m, p.Name)
-	}
 }
 
 // belongs says whether a field is one that a subresource is for.
@@ -144,7 +126,8 @@ func (sc *scenario) convert(p Part) {
 	for range 10 {
 		m := one(sc, all...)
 		seed := sc.random.Uint64()
-		nu, ns := m.repeat(now.upstream, sc.sampler, seed), m.repeat(now.skiff, sc.sampler, seed)
+		nu, _ := m.repeat(now.upstream, sc.sampler, seed)
+		ns, _ := m.repeat(now.skiff, sc.sampler, seed)
 		if nu == nil || ns == nil {
 			continue
 		}
@@ -169,7 +152,7 @@ func (sc *scenario) convert(p Part) {
 // connect asks for a connection to a Pod or node that is not there to be reached.
 func (sc *scenario) connect(p Part) {
 	sc.clearIfDirty()
-	if !sc.begin() {
+	if !sc.beginAny() {
 		return
 	}
 	for range 3 {

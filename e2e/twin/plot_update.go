@@ -13,34 +13,47 @@ import (
 // updates makes an object and changes one thing after the other, in every way there
 // is: by a whole object and by patches, of the object and of its parts.
 func updates(sc *scenario) {
-	if !sc.begin() {
+	part := sc.turnsPart()
+	c := sc.resource.changing[part].at(sc.turn)
+	if !sc.begin(c.Base) {
 		return
 	}
+	sc.changeChapter(c, part)
 	for _, m := range sc.next(sc.resource.mutations) {
+		if sc.objects["a"] == nil {
+			return
+		}
 		if list := sc.resource.changeable; len(list) > 0 && sc.chance(40) {
 			m = one(sc, list...)
 		}
 		sc.change(m, sc.target(m))
-		if sc.objects["a"] == nil {
-			return
-		}
 	}
 }
 
-// begin makes the object a.
-func (sc *scenario) begin() bool {
-	u, _ := sc.create(sc.base("a"), "a", "", "valid object")
+// turnsPart is the part whose turn it is to be changed; "": the whole, which has more
+// to be changed than its parts, unless most of it may not change.
+func (sc *scenario) turnsPart() string {
+	parts, every := sc.resource.ownParts(), 3
+	if len(sc.resource.changeable) > 0 {
+		every = 2
+	}
+	if n := sc.turn; len(parts) > 0 && n%every == 0 {
+		return parts[n/every%len(parts)]
+	}
+	return ""
+}
+
+func (sc *scenario) beginAny() bool { return sc.begin(sc.random.IntN(len(sc.resource.bases))) }
+
+// begin makes the object a of a valid one.
+func (sc *scenario) begin(base int) bool {
+	u, _ := sc.create(sc.baseNumber(base, "a"), "a", "", "valid object")
 	return u.Code == 201 && sc.objects["a"] != nil
 }
 
 // target is the part through which a field is changed: mostly the one it belongs to.
 func (sc *scenario) target(m Mutation) string {
-	var parts []string
-	for _, p := range sc.resource.Parts {
-		if slices.Contains(p.Verbs, "update") && p.Kind == sc.resource.Kind {
-			parts = append(parts, p.Name)
-		}
-	}
+	parts := sc.resource.ownParts()
 	if len(parts) == 0 {
 		return ""
 	}
@@ -54,23 +67,44 @@ func (sc *scenario) target(m Mutation) string {
 	return ""
 }
 
-// change changes one thing of the object a.
+// change changes one thing of the object a, and others with it.
 func (sc *scenario) change(m Mutation, part string) {
+	list := []Mutation{m}
+	for _, other := range sc.company(m) {
+		if (part != "" || other.Field.Path[0] != "status") && (part == "" || belongs(other.Field.Path, part)) { // else nobody would look at it
+			list = append(list, other)
+		}
+	}
+	sc.changeAll(list, part)
+}
+
+// changeAll changes things of the object a, and returns those that could be and what
+// upstream says.
+func (sc *scenario) changeAll(list []Mutation, part string) ([]done, Answer) {
 	now := sc.objects["a"]
 	seed := sc.random.Uint64()
-	u, s := m.repeat(now.upstream, sc.sampler, seed), m.repeat(now.skiff, sc.sampler, seed)
-	if u == nil || s == nil {
-		return
-	}
-	rule := m.String()
-	for _, other := range sc.company(m) {
-		if part == "" && other.Field.Path[0] == "status" || part != "" && !belongs(other.Field.Path, part) {
-			continue // nobody would look at it
-		}
-		if nu, ns := other.repeat(u, sc.sampler, seed), other.repeat(s, sc.sampler, seed); nu != nil && ns != nil {
-			u, s, rule = nu, ns, rule+" and "+other.String()
+	u, s := now.upstream, now.skiff
+	var made []done
+	for _, m := range list {
+		nu, pointer := m.repeat(u, sc.sampler, seed)
+		if ns, _ := m.repeat(s, sc.sampler, seed); nu != nil && ns != nil {
+			u, s = nu, ns
+			made = append(made, done{m, pointer})
 		}
 	}
+	if len(made) == 0 {
+		return nil, Answer{}
+	}
+	r := sc.changing(u, s, part)
+	r.Rule = ruleOf(made)
+	answer, _ := sc.ask(r)
+	return made, answer
+}
+
+// changing is a request that makes the object a the one that is given, in one of all
+// ways.
+func (sc *scenario) changing(u, s map[string]any, part string) Request {
+	now := sc.objects["a"]
 	query := url.Values{}
 	if sc.chance(55) {
 		query.Set("dryRun", "All")
@@ -82,7 +116,7 @@ func (sc *scenario) change(m Mutation, part string) {
 		query.Set("fieldManager", one(sc, "one", "two"))
 	}
 	way := one(sc, "update", "update", "json", "merge", "strategic", "apply")
-	r := Request{Path: sc.object("a"), Object: "a", Rule: rule, Method: "PATCH", Verb: "patch " + way}
+	r := Request{Path: sc.object("a"), Object: "a", Method: "PATCH", Verb: "patch " + way}
 	if part != "" {
 		r.Path += "/" + part
 		r.Verb += " " + part
@@ -105,7 +139,7 @@ func (sc *scenario) change(m Mutation, part string) {
 		r.Body, r.Other = sc.patch(way, now.upstream, u), sc.patch(way, now.skiff, s)
 	}
 	r.Query = query.Encode()
-	sc.ask(r)
+	return r
 }
 
 var patchMedia = map[string]string{

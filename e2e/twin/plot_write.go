@@ -175,7 +175,7 @@ func paths(sc *scenario) {
 
 // patches sends patches that are odd in themselves.
 func patches(sc *scenario) {
-	if !sc.begin() {
+	if !sc.beginAny() {
 		return
 	}
 	for range 12 {

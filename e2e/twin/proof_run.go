@@ -51,6 +51,23 @@ type proof struct {
 	options options
 	theirs  *upstream.Server
 	usual   map[string]map[string]bool // by resource: the shapes that skiff with all rules shows
+
+	resources []*Resource // the first trial's: they are the same for all
+}
+
+// trial is one with a variant of skiff.
+func (p *proof) trial(ctx context.Context, ours *upstream.Server) (*trial, error) {
+	t, err := newPair(p.options, p.theirs, ours)
+	if err != nil {
+		return nil, err
+	}
+	if t.resources = p.resources; t.resources == nil {
+		if err := t.furnish(ctx); err != nil {
+			return nil, err
+		}
+		p.resources = t.resources
+	}
+	return t, t.prepare(ctx)
 }
 
 func proveRules(ctx context.Context, o options, rules []rule) error {
@@ -60,7 +77,11 @@ func proveRules(ctx context.Context, o options, rules []rule) error {
 	}
 	defer func() { _ = theirs.Stop() }()
 	p := &proof{options: o, theirs: theirs}
-	if p.usual, err = p.shapes(ctx, nil, nil); err != nil {
+	var all []string
+	for _, r := range rules {
+		all = append(all, concerned(r.file)...)
+	}
+	if p.usual, err = p.shapes(ctx, all, nil); err != nil {
 		return err
 	}
 	found := 0
@@ -177,7 +198,7 @@ func (p *proof) shapes(ctx context.Context, resources []string, without []int) (
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, ours.Stop()) }()
-	t, err := newTrial(ctx, p.options, p.theirs, ours)
+	t, err := p.trial(ctx, ours)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,8 @@ type Resource struct {
 	telling   map[string][]Mutation
 
 	changeable []Mutation // where most fields are not
+	creating   Plan
+	changing   map[string]Plan // by the part that is changed; "": the whole
 }
 
 // Part is a subresource.

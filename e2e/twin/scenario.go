@@ -17,6 +17,7 @@ type scenario struct {
 	resource  *Resource
 	namespace string
 	index     int
+	turn      int // among those of the same plot
 	random    *rand.Rand
 	sampler   *sampler
 	knows     knowledge
@@ -41,7 +42,7 @@ type step struct {
 func newScenario(ctx context.Context, p pair, r *Resource, namespace string, seed uint64, index int) *scenario {
 	random := rand.New(rand.NewPCG(seed, uint64(index)<<16|uint64(len(r.Name()))))
 	return &scenario{
-		ctx: ctx, pair: p, resource: r, namespace: namespace, index: index, random: random,
+		ctx: ctx, pair: p, resource: r, namespace: namespace, index: index, turn: turnOf(index), random: random,
 		sampler: &sampler{schemas: r.schemas, pools: r.pools, random: random},
 		objects: map[string]*twins{},
 	}
@@ -97,6 +98,21 @@ func plotOf(index int) plot {
 		}
 	}
 	return plots[0] // not reached: the weights are the total
+}
+
+// turnOf is how many scenarios of the same plot come before one.
+func turnOf(index int) int {
+	total, plot := 0, plotOf(index)
+	for _, p := range plots {
+		total += p.weight
+	}
+	n := index / total * plot.weight
+	for i := index - index%total; i < index; i++ {
+		if plotOf(i).name == plot.name {
+			n++
+		}
+	}
+	return n
 }
 
 // ask asks both servers, compares, and keeps what they say.

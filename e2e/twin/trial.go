@@ -25,34 +25,51 @@ type trial struct {
 }
 
 func newTrial(ctx context.Context, o options, theirs, ours *upstream.Server) (*trial, error) {
+	t, err := newPair(o, theirs, ours)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.furnish(ctx); err != nil {
+		return nil, err
+	}
+	return t, t.prepare(ctx)
+}
+
+func newPair(o options, theirs, ours *upstream.Server) (*trial, error) {
 	t := &trial{options: o, report: newReport(), enough: map[string]context.CancelFunc{}}
 	var err error
 	if t.pair.upstream, err = newSide("upstream", theirs.Config); err != nil {
 		return nil, err
 	}
-	if t.pair.skiff, err = newSide("skiff", ours.Config); err != nil {
-		return nil, err
-	}
-	if t.resources, err = discover(ctx, t.pair.skiff); err != nil {
-		return nil, err
-	}
-	schemas, err := readSchemas(ctx, t.pair.upstream, versions(t.resources))
+	t.pair.skiff, err = newSide("skiff", ours.Config)
+	return t, err
+}
+
+// furnish finds out what there is to play with.
+func (t *trial) furnish(ctx context.Context) error {
+	all, err := discover(ctx, t.pair.skiff)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := furnish(t.resources, schemas, o.seed); err != nil {
-		return nil, err
+	schemas, err := readSchemas(ctx, t.pair.upstream, versions(all))
+	if err != nil {
+		return err
 	}
-	t.resources = slices.DeleteFunc(t.resources, func(r *Resource) bool {
-		return o.kind != "" && o.kind != r.Name() && !strings.EqualFold(o.kind, r.Kind.Kind) || r.Resource == "selfsubjectrulesreviews"
-	})
+	o := t.options
+	if err := furnish(all, schemas, o.seed); err != nil {
+		return err
+	}
+	for _, r := range all {
+		if o.kind != "" && o.kind != r.Name() && !strings.EqualFold(o.kind, r.Kind.Kind) || r.Resource == "selfsubjectrulesreviews" {
+			continue
+		}
+		r.plan(o.seed)
+		t.resources = append(t.resources, r)
+	}
 	if len(t.resources) == 0 {
-		return nil, fmt.Errorf("skiff serves no %q: name a resource as pods or deployments.apps", o.kind)
+		return fmt.Errorf("skiff serves no %q: name a resource as pods or deployments.apps", o.kind)
 	}
-	if err := t.prepare(ctx); err != nil {
-		return nil, err
-	}
-	return t, t.prove(ctx)
+	return nil
 }
 
 // versions are the group-versions whose schemas are needed: those that are served,
@@ -109,7 +126,7 @@ var classes = []string{
 }
 
 // prepare makes the namespaces in which scenarios play, each with what controllers
-// would have made, and what is there for all of them.
+// would have made, and what is there for all of them; and sees that what is to be valid is.
 func (t *trial) prepare(ctx context.Context) error {
 	for _, s := range []*side{t.pair.upstream, t.pair.skiff} {
 		for _, class := range classes {
@@ -131,7 +148,7 @@ func (t *trial) prepare(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return t.prove(ctx)
 }
 
 // ensure makes an object where it is not there yet.

@@ -169,6 +169,7 @@ func configMaps(t *testing.T) *Resource {
 	if err := furnish([]*Resource{r}, &Schemas{kinds: map[schema.GroupVersionKind]*Schema{kind: root}}, 7); err != nil {
 		t.Fatal(err)
 	}
+	r.plan(7)
 	return r
 }
 

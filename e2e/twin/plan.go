@@ -1,0 +1,248 @@
+package main
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+)
+
+// Plan is an order in which mutations are tried so that each comes before any comes
+// again: first those that rules are about, of every field of every type once, then
+// the same fields in other places, then what is odder. Rules are told all at once, so
+// that many mutations go into one object.
+type Plan []Chapter
+
+// Chapter is what one scenario tries: objects made of one valid object, each by a few
+// mutations at once.
+type Chapter struct {
+	Base  int
+	Packs [][]Mutation
+}
+
+const (
+	packed       = 12 // mutations in a pack
+	chapterPacks = 6  // packs in a chapter
+	lastTier     = 4
+)
+
+// at is the chapter whose turn it is; after the last comes the first.
+func (p Plan) at(n int) Chapter {
+	if len(p) == 0 {
+		return Chapter{}
+	}
+	return p[n%len(p)]
+}
+
+// newPlan orders those mutations that keep the type of their field: all others show by
+// themselves. Each goes with a valid object that has the field, where one has.
+func newPlan(list []Mutation, bases []map[string]any, seed uint64) Plan {
+	random := rand.New(rand.NewPCG(seed, 0x71a9))
+	tiers := make([]map[int][]Mutation, lastTier+1)
+	times := map[string]int{}
+	for _, m := range shuffled(list, seed) {
+		if !m.keepsType() {
+			continue
+		}
+		n := m.tier(times)
+		if tiers[n] == nil {
+			tiers[n] = map[int][]Mutation{}
+		}
+		base := baseFor(m, bases, random)
+		tiers[n][base] = append(tiers[n][base], m)
+	}
+	var plan Plan
+	for _, tier := range tiers {
+		var chapters Plan
+		for base := range bases {
+			for packs := range slices.Chunk(pack(tier[base]), chapterPacks) {
+				chapters = append(chapters, Chapter{base, packs})
+			}
+		}
+		random.Shuffle(len(chapters), func(i, j int) { chapters[i], chapters[j] = chapters[j], chapters[i] })
+		plan = append(plan, chapters...)
+	}
+	return plan
+}
+
+// tier is when a mutation's turn comes, given how often the same was done to the same
+// field of the same type.
+func (m *Mutation) tier(times map[string]int) int {
+	of := ""
+	if m.Field.Parent != nil {
+		of = m.Field.Parent.name
+	}
+	steps := m.Field.Path
+	if of == "" {
+		of = pathString(steps)
+	}
+	key := of + " " + pathString(steps[max(0, len(steps)-2):]) + " " + m.Rule
+	tier := times[key]
+	times[key]++
+	if !m.telling() {
+		tier++
+	}
+	if strings.HasPrefix(pathString(steps), "spec.template.spec.") {
+		tier++ // Pods have it too
+	}
+	return min(tier, lastTier)
+}
+
+// baseFor draws one of the valid objects that have a field; of all, where none has.
+func baseFor(m Mutation, bases []map[string]any, random *rand.Rand) int {
+	var having []int
+	for i, b := range bases {
+		if reaches(b, m.Field.Path) {
+			having = append(having, i)
+		}
+	}
+	if len(having) == 0 {
+		return random.IntN(max(1, len(bases)))
+	}
+	return having[random.IntN(len(having))]
+}
+
+// pack puts mutations together whose fields are not in each other.
+func pack(list []Mutation) [][]Mutation {
+	var packs [][]Mutation
+	open := 0
+	for _, m := range list {
+		place := -1
+		for i := max(open, len(packs)-chapterPacks); i < len(packs) && place < 0; i++ {
+			apart := !slices.ContainsFunc(packs[i], func(o Mutation) bool { return o.Field.within(m.Field) || m.Field.within(o.Field) })
+			if len(packs[i]) < packed && apart {
+				place = i
+			}
+		}
+		if place < 0 {
+			packs, place = append(packs, nil), len(packs)
+		}
+		packs[place] = append(packs[place], m)
+		for open < len(packs) && len(packs[open]) == packed {
+			open++
+		}
+	}
+	return packs
+}
+
+// plan makes the plans of a resource: of what is created, updated (""), and changed
+// through its parts.
+func (r *Resource) plan(seed uint64) {
+	r.creating = newPlan(r.mutations, r.bases, seed)
+	r.changing = map[string]Plan{}
+	of := func(part string, whether func(Mutation) bool) {
+		r.changing[part] = newPlan(slices.DeleteFunc(slices.Clone(r.mutations), func(m Mutation) bool { return !whether(m) }), r.bases, seed)
+	}
+	of("", func(m Mutation) bool {
+		if fields := changeable[r.Name()]; fields != nil {
+			return m.Field.inside(fields)
+		}
+		return m.Field.Path[0] != "status"
+	})
+	for _, part := range r.ownParts() {
+		of(part, func(m Mutation) bool { return belongs(m.Field.Path, part) })
+	}
+}
+
+// ownParts are the parts through which the object itself is changed.
+func (r *Resource) ownParts() []string {
+	var parts []string
+	for _, p := range r.Parts {
+		if slices.Contains(p.Verbs, "update") && p.Kind == r.Kind {
+			parts = append(parts, p.Name)
+		}
+	}
+	return parts
+}
+
+// done is a mutation and where in the object it was done.
+type done struct {
+	Mutation
+	pointer []string
+}
+
+// innocent are the mutations that an answer does not name: without the others, the
+// object may be taken, and shows what becomes of it, or is refused for what was hidden.
+// Where the answer is about the whole, they are half of all. None: there is nothing to
+// be learned.
+func innocent(list []done, answer Answer) []done {
+	if answer.Code < 400 || len(list) < 2 {
+		return nil
+	}
+	var rest []done
+	if answer.Code == 422 {
+		named := blamed(decode(answer))
+		rest = slices.DeleteFunc(slices.Clone(list), func(d done) bool {
+			return slices.ContainsFunc(named, func(field []string) bool { return overlaps(field, d.pointer) })
+		})
+	}
+	if len(rest) == 0 || len(rest) == len(list) {
+		return list[:len(list)/2]
+	}
+	return rest
+}
+
+// blamed are the places that a failure's causes name.
+func blamed(status any) [][]string {
+	causes, _ := at(status, "details", "causes").([]any)
+	var places [][]string
+	for _, c := range causes {
+		places = append(places, strings.FieldsFunc(text(c, "field"), func(r rune) bool { return strings.ContainsRune(".[]", r) }))
+	}
+	return places
+}
+
+// overlaps says whether one place is in the other.
+func overlaps(a, b []string) bool {
+	n := min(len(a), len(b))
+	return slices.Equal(a[:n], b[:n])
+}
+
+func ruleOf(list []done) string {
+	var rules []string
+	for _, d := range list {
+		rules = append(rules, d.String())
+	}
+	return strings.Join(rules, " and ")
+}
+
+// retries is how often what was refused is tried again with less.
+const retries = 2
+
+// createChapter posts the objects of a chapter.
+func (sc *scenario) createChapter(c Chapter) {
+	for i, pack := range c.Packs {
+		short := "p" + itoa(i)
+		for try := 0; try <= retries && len(pack) > 0; try++ {
+			object := sc.baseNumber(c.Base, short+itoa(try))
+			var list []done
+			for _, m := range pack {
+				if changed, pointer, ok := m.mutate(object, sc.sampler); ok {
+					object = changed
+					list = append(list, done{m, pointer})
+				}
+			}
+			answer := sc.postMutated(object, short+itoa(try), ruleOf(list))
+			pack = nil
+			for _, d := range innocent(list, answer) {
+				pack = append(pack, d.Mutation)
+			}
+		}
+	}
+}
+
+// changeChapter changes the object a by the packs of a chapter, through a part of it
+// or as a whole.
+func (sc *scenario) changeChapter(c Chapter, part string) {
+	for _, pack := range c.Packs {
+		for try := 0; try <= retries && len(pack) > 0; try++ {
+			if sc.objects["a"] == nil {
+				return
+			}
+			list, answer := sc.changeAll(pack, part)
+			pack = nil
+			for _, d := range innocent(list, answer) {
+				pack = append(pack, d.Mutation)
+			}
+		}
+	}
+}

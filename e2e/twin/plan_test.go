@@ -1,0 +1,106 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestPlan: all that keeps a field's type comes, before anything comes again, telling
+// ones first; nothing in a pack is in what another of it is about.
+func TestPlan(t *testing.T) {
+	text := Field{Path: []string{"spec", "name"}, Class: "string", Schema: &Schema{Type: "string"}}
+	object := Field{Path: []string{"spec"}, Class: "object", Schema: &Schema{Type: "object"}}
+	all := mutations([]Field{text, object})
+	plan := newPlan(all, []map[string]any{{"spec": map[string]any{"name": "a"}}, {}}, 3)
+	want := map[string]int{}
+	for _, m := range all {
+		if m.keepsType() {
+			want[m.String()]++
+		}
+	}
+	for i, c := range plan {
+		for _, pack := range c.Packs {
+			if len(pack) > 1 {
+				t.Errorf("%v go together", pack)
+			}
+			for _, m := range pack {
+				want[m.String()]--
+				if strings.Contains(m.String(), "variable") && i < 3 || m.telling() && i > len(plan)*2/3 {
+					t.Errorf("%s comes in chapter %d of %d", m, i, len(plan))
+				}
+				if c.Base != 0 && m.Field.Path[len(m.Field.Path)-1] == "name" {
+					t.Errorf("%s is tried with an object that has no such field", m)
+				}
+			}
+		}
+	}
+	for m, n := range want {
+		if n != 0 {
+			t.Errorf("%s: %d too few", m, n)
+		}
+	}
+}
+
+// TestInnocent: what a failure does not name is tried again without what it names.
+func TestInnocent(t *testing.T) {
+	list := []done{
+		{Mutation{Rule: "a"}, []string{"spec", "ports", "0", "name"}}, {Mutation{Rule: "b"}, []string{"spec", "ports", "1", "name"}},
+		{Mutation{Rule: "c"}, []string{"spec", "type"}},
+	}
+	status := func(fields ...string) string {
+		var causes []string
+		for _, f := range fields {
+			causes = append(causes, `{"field":"`+f+`"}`)
+		}
+		return `{"kind":"Status","details":{"causes":[` + strings.Join(causes, ",") + `]}}`
+	}
+	for _, c := range []struct {
+		name   string
+		answer Answer
+		want   string
+	}{
+		{"taken", answer(201, `{}`), ""},
+		{"one is named", answer(422, status("spec.ports[1].name")), "a c"},
+		{"a part of it is", answer(422, status("spec.ports[0]", "spec.type.more")), "b"},
+		{"the whole", answer(422, status("spec")), "a"},
+		{"none of them", answer(422, status("metadata.name")), "a"},
+		{"not allowed", answer(403, status()), "a"},
+	} {
+		var rules []string
+		for _, d := range innocent(list, c.answer) {
+			rules = append(rules, d.Rule)
+		}
+		if got := strings.Join(rules, " "); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestToss: all pairs of values of two switches come.
+func TestToss(t *testing.T) {
+	schemas := &Schemas{}
+	of := &Schema{Type: "object", Properties: map[string]*Schema{"a": {Type: "boolean"}, "b": {Type: "string", Enum: []any{"x", "y"}}, "c": {Type: "string"}}}
+	seen := map[string]bool{}
+	for _, m := range mutations([]Field{{Path: []string{"spec"}, Class: "object", Schema: of}}) {
+		for seed := range uint64(200) {
+			if object, _ := m.repeat(map[string]any{"spec": map[string]any{"b": "x"}}, &sampler{schemas: schemas}, seed); object != nil && strings.HasPrefix(m.Rule, "switches") {
+				seen[show(object["spec"])] = true
+			}
+		}
+	}
+	if len(seen) != 9 {
+		t.Errorf("%d of 9 combinations: %v", len(seen), seen)
+	}
+}
+
+// TestTurns: scenarios of one plot have turns that follow each other.
+func TestTurns(t *testing.T) {
+	next := map[string]int{}
+	for index := range 300 {
+		name := plotOf(index).name
+		if turnOf(index) != next[name] {
+			t.Fatalf("%d (%s): %d, want %d", index, name, turnOf(index), next[name])
+		}
+		next[name]++
+	}
+}
