@@ -32,7 +32,7 @@ func TestSecondServerNamesTheFirst(t *testing.T) {
 // A full disk is told, breaks nothing, and is over when there is room.
 func TestFullFileSystem(t *testing.T) {
 	t.Parallel()
-	m := ownMachine(t)
+	m := ownMachine(t, "--kubelet-arg=eviction-pressure-transition-period=5s")
 	if err := unix.Mount("small", m.host.DataDir, "tmpfs", 0, "size=400m"); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,9 @@ func TestFullFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := m.cluster(t)
-	running := c.startPod(pod("web", ""))
+	web := pod("web", "")
+	web.Spec.PriorityClassName = "system-node-critical" // or it would be evicted
+	running := c.startPod(web)
 	c.kubectl("version") // unpacks it while there is room
 	made := c.fill(t)
 
