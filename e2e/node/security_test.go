@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -31,6 +32,9 @@ func TestUsersAndGroups(t *testing.T) {
 	c.mustContain(log, "1000\n2000\n2000 3000 4000\n3000 drwxrwsrwx\n1000 3000\ntext\n-r--r-----")
 	if p.Status.Phase != corev1.PodSucceeded {
 		t.Errorf("phase %s: %s", p.Status.Phase, log)
+	}
+	if u := mainStatus(p).User; u == nil || u.Linux == nil || u.Linux.UID != 1000 || fmt.Sprint(u.Linux.SupplementalGroups) != "[2000 4000 3000]" {
+		t.Errorf("the status has the user %+v", u)
 	}
 
 	if log := c.secure("root", "id -u; id -g", corev1.SecurityContext{}); log != "0\n0\n" {

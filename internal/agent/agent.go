@@ -105,7 +105,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.Logs.Run(ctx) })
 	g.Go(func() error { return a.runFollow(ctx) })
 	g.Go(func() error { return a.runPods(ctx) })
-	g.Go(func() error { return a.Watch(ctx, a.statics.dir.Path, a.statics.poke) })
+	g.Go(func() error { a.watchStatics(ctx); return nil })
 	g.Go(func() error { return a.followNode(ctx) })
 	g.Go(func() error { return a.runNode(ctx) })
 	g.Go(func() error { return a.runLease(ctx) })

@@ -31,7 +31,8 @@ func (a *Agent) runPods(ctx context.Context) error {
 	if !a.findLeft(ctx) {
 		return nil
 	}
-	a.hireStatics(ctx) // before anything is taken for left over
+	// Before anything is taken for left over; runStatics tries again what fails.
+	_, _ = a.hireStatics(ctx)
 	a.pods.wg.Go(func() { _ = a.runStatics(ctx) })
 	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: a.podListWatch(),

@@ -202,6 +202,7 @@ type ContainerState struct {
 	ImageRef   string
 	ImageID    string // digest of the image
 	LogPath    string
+	User       *User // whom the first process began as, in numbers; nil: not known
 }
 
 // Exec is a command to run in a container.

@@ -174,7 +174,7 @@ func (w *worker) started(ctx context.Context, pod *corev1.Pod, c *corev1.Contain
 		}
 		running := *r.Current
 		running.Phase, running.StartedAt, running.PID = ContainerRunning, w.Time.Theirs(state.StartedAt), state.PID
-		running.Began = began
+		running.Began, running.User = began, state.User
 		r.Current = &running
 		if state.Phase == ContainerExited {
 			w.setEnded(r, state)

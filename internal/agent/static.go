@@ -75,9 +75,12 @@ func (s *statics) seen() map[string]*corev1.Pod {
 func (a *Agent) runStatics(ctx context.Context) error {
 	delay := newRetry(500*time.Millisecond, time.Minute)
 	for {
-		pods := a.hireStatics(ctx)
+		pods, err := a.hireStatics(ctx)
 		var again <-chan time.Time
-		if err := a.mirror(ctx, pods); err != nil && ctx.Err() == nil {
+		if err == nil {
+			err = a.mirror(ctx, pods)
+		}
+		if err != nil && ctx.Err() == nil {
 			a.log.Debug("mirror static pods", zap.Error(err))
 			again = time.After(delay.step())
 		} else {
@@ -101,13 +104,20 @@ func (a *Agent) registeredOnce(pods []*corev1.Pod) <-chan struct{} {
 	return a.registered
 }
 
+// watchStatics hears of changes in the directory. A node that cannot, since the machine's
+// watches are used up say, runs all the same.
+func (a *Agent) watchStatics(ctx context.Context) {
+	if err := a.Watch(ctx, a.statics.dir.Path, a.statics.poke); err != nil {
+		a.log.Warn("changes of static pods are not noticed before the next start; is fs.inotify.max_user_instances too low?", zap.Error(err))
+	}
+}
+
 // hireStatics gives the Pods of the directory workers and lets those go that it does not
 // describe any more. One that takes another's name waits until that has ended.
-func (a *Agent) hireStatics(ctx context.Context) []*corev1.Pod {
+func (a *Agent) hireStatics(ctx context.Context) ([]*corev1.Pod, error) {
 	pods, err := a.statics.dir.Pods()
 	if err != nil {
-		a.log.Debug("no static pods", zap.Error(err))
-		return nil
+		return nil, err
 	}
 	wanted := map[string]bool{}
 	for _, pod := range pods {
@@ -130,7 +140,7 @@ func (a *Agent) hireStatics(ctx context.Context) []*corev1.Pod {
 			a.hire(ctx, pod)
 		}
 	}
-	return pods
+	return pods, nil
 }
 
 // mirror makes the API show the static Pods and nothing else in their place.

@@ -102,6 +102,23 @@ func containerStatuses(v view, containers []corev1.Container, old []corev1.Conta
 	return out
 }
 
+// userStatus tells whom a container began as; what was told once stays so.
+func userStatus(r *run, old []corev1.ContainerStatus) *corev1.ContainerUser {
+	if u := r.User; u != nil {
+		linux := &corev1.LinuxContainerUser{UID: u.UID, GID: u.GID, SupplementalGroups: slices.Clone(u.Groups)}
+		if !slices.Contains(linux.SupplementalGroups, u.GID) {
+			linux.SupplementalGroups = append([]int64{u.GID}, linux.SupplementalGroups...)
+		}
+		return &corev1.ContainerUser{Linux: linux}
+	}
+	for i := range old {
+		if old[i].ContainerID == "containerd://"+r.ID {
+			return old[i].User
+		}
+	}
+	return nil
+}
+
 func sortStatuses(s []corev1.ContainerStatus) {
 	slices.SortFunc(s, func(a, b corev1.ContainerStatus) int { return strings.Compare(a.Name, b.Name) })
 }
@@ -138,6 +155,7 @@ func containerStatus(v view, c *corev1.Container, old []corev1.ContainerStatus, 
 		}
 		s.Resources = r.Current.resources(c)
 		s.AllocatedResources = c.Resources.Requests.DeepCopy()
+		s.User = userStatus(r.Current, old)
 	} else if i := slices.IndexFunc(old, func(o corev1.ContainerStatus) bool { return o.Name == c.Name }); i >= 0 {
 		s.ContainerID = old[i].ContainerID
 	}

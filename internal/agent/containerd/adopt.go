@@ -11,6 +11,7 @@ import (
 
 	task "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"go.uber.org/zap"
 
 	"github.com/skiff-sh/skiff/internal/agent"
@@ -59,6 +60,7 @@ func (r *Runtime) adoptContainer(ctx context.Context, record containers.Containe
 		}
 	}
 	e.made = true
+	e.state.User = readUser(bundle)
 	e.take(s)
 	r.mu.Lock()
 	r.containers[record.ID] = e
@@ -80,6 +82,21 @@ func (r *Runtime) adoptContainer(ctx context.Context, record containers.Containe
 	defer r.mu.Unlock()
 	r.watch(e, p)
 	return nil
+}
+
+// readUser says whom a container began as, by its specification; nil if that cannot be
+// read.
+func readUser(bundle string) *agent.User {
+	var spec specs.Spec
+	data, err := os.ReadFile(filepath.Join(bundle, SpecFile))
+	if err != nil || json.Unmarshal(data, &spec) != nil || spec.Process == nil {
+		return nil
+	}
+	u := &agent.User{UID: int64(spec.Process.User.UID), GID: int64(spec.Process.User.GID)}
+	for _, gid := range spec.Process.User.AdditionalGids {
+		u.Groups = append(u.Groups, int64(gid))
+	}
+	return u
 }
 
 func adoptedEntry(record containers.Container) *entry {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,7 +48,7 @@ func TestAdoption(t *testing.T) {
 			t.Errorf("times of %+v: expected %+v", a, b)
 		}
 		a.CreatedAt, a.StartedAt, a.FinishedAt = b.CreatedAt, b.StartedAt, b.FinishedAt
-		if a != b {
+		if !reflect.DeepEqual(a, b) {
 			t.Errorf("adopted %+v: expected %+v", a, b)
 		}
 	}

@@ -128,6 +128,7 @@ func (r *Runtime) prepare(ctx context.Context, c agent.Container, e *entry) erro
 	if c.User, err = resolveUser(root, c.User); err != nil {
 		return fmt.Errorf("user %q: %w", named, err)
 	}
+	e.state.User = &agent.User{UID: c.User.UID, GID: c.User.GID, Groups: c.User.Groups}
 	spec, err := newSpec(c, r.machine)
 	if err != nil {
 		return err

@@ -33,10 +33,10 @@ type file struct {
 }
 
 // Pods reads the directory. A file that has become wrong keeps describing what it did
-// before. Of two Pods of one name that of the first file counts.
+// before; without the directory there are none. Of two Pods of one name that of the first file counts.
 func (d *Dir) Pods() ([]*corev1.Pod, error) {
 	entries, err := os.ReadDir(d.Path)
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read static pods: %w", err)
 	}
 	known := d.files
