@@ -11,7 +11,7 @@ import (
 var tellingValues = []string{
 	"empty", "zero", "negative", "one", "two", "101", "65536", "max int32", "true", "false",
 	"upper case", "64 long", "254 long", "unknown", "name", "other name", "domain", "path", "digits", "IPv4", "IPv6", "CIDR",
-	"fraction", "Ki", "milli", "half", "0%", "100%", "time", "bad key", "bad value", "long key", "prefixed key",
+	"long domain", "bad after domain", "space first", "fraction", "Ki", "milli", "half", "0%", "100%", "time", "bad key", "bad value", "long key", "prefixed key",
 	"missing", "plausible", "duplicated", "reversed", "one more", "one less", "another member",
 }
 
@@ -90,7 +90,7 @@ func tellingBy(list []Mutation) map[string][]Mutation {
 var changeable = map[string][]string{
 	"pods": {
 		"spec.activeDeadlineSeconds", "spec.tolerations", "spec.schedulingGates", "spec.terminationGracePeriodSeconds",
-		"spec.containers[].image", "spec.initContainers[].image", "spec.nodeSelector",
+		"spec.containers[].image", "spec.initContainers[].image", "spec.nodeSelector", "spec.affinity.nodeAffinity",
 	},
 }
 

@@ -75,10 +75,10 @@ func (m *Mutation) tier(times map[string]int) int {
 	if of == "" {
 		of = pathString(steps)
 	}
-	key := of + " " + pathString(steps[max(0, len(steps)-2):]) + " " + m.Rule
+	key := of + " " + strings.Join(steps[max(0, len(steps)-3):], " ") + " " + m.Rule
 	tier := times[key]
 	times[key]++
-	if !m.telling() {
+	if !m.telling() && m.Rule != "many" {
 		tier++
 	}
 	if strings.HasPrefix(pathString(steps), "spec.template.spec.") {
@@ -132,15 +132,28 @@ func (r *Resource) plan(seed uint64) {
 	of := func(part string, whether func(Mutation) bool) {
 		r.changing[part] = newPlan(slices.DeleteFunc(slices.Clone(r.mutations), func(m Mutation) bool { return !whether(m) }), r.bases, seed)
 	}
-	of("", func(m Mutation) bool {
-		if fields := changeable[r.Name()]; fields != nil {
-			return m.Field.inside(fields)
-		}
-		return m.Field.Path[0] != "status"
-	})
+	of("", func(m Mutation) bool { return m.Field.Path[0] != "status" })
+	if fields := changeable[r.Name()]; fields != nil { // the others are tried too, for what is told beside that they may not change
+		all := r.changing[""]
+		of("", func(m Mutation) bool { return m.Field.inside(fields) })
+		r.changing[""] = alternating(r.changing[""], all)
+	}
 	for _, part := range r.ownParts() {
 		of(part, func(m Mutation) bool { return belongs(m.Field.Path, part) })
 	}
+}
+
+// alternating is two chapters of one plan and one of another, and so on; the first
+// begins again when it is through.
+func alternating(first, second Plan) Plan {
+	if len(first) == 0 {
+		return second
+	}
+	var plan Plan
+	for i, c := range second {
+		plan = append(plan, first.at(2*i), first.at(2*i+1), c)
+	}
+	return plan
 }
 
 // ownParts are the parts through which the object itself is changed.
@@ -162,8 +175,8 @@ type done struct {
 
 // innocent are the mutations that an answer does not name: without the others, the
 // object may be taken, and shows what becomes of it, or is refused for what was hidden.
-// Where the answer is about the whole, they are half of all. None: there is nothing to
-// be learned.
+// Where it names none of them, they are half of all. None: there is nothing to be
+// learned.
 func innocent(list []done, answer Answer) []done {
 	if answer.Code < 400 || len(list) < 2 {
 		return nil
@@ -175,7 +188,7 @@ func innocent(list []done, answer Answer) []done {
 			return slices.ContainsFunc(named, func(field []string) bool { return overlaps(field, d.pointer) })
 		})
 	}
-	if len(rest) == 0 || len(rest) == len(list) {
+	if len(rest) == len(list) || answer.Code != 422 {
 		return list[:len(list)/2]
 	}
 	return rest

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -62,7 +63,7 @@ func TestInnocent(t *testing.T) {
 		{"taken", answer(201, `{}`), ""},
 		{"one is named", answer(422, status("spec.ports[1].name")), "a c"},
 		{"a part of it is", answer(422, status("spec.ports[0]", "spec.type.more")), "b"},
-		{"the whole", answer(422, status("spec")), "a"},
+		{"the whole", answer(422, status("spec")), ""},
 		{"none of them", answer(422, status("metadata.name")), "a"},
 		{"not allowed", answer(403, status()), "a"},
 	} {
@@ -102,5 +103,18 @@ func TestTurns(t *testing.T) {
 			t.Fatalf("%d (%s): %d, want %d", index, name, turnOf(index), next[name])
 		}
 		next[name]++
+	}
+}
+
+// TestRounds: no two rules of a round show on the same resource, and one of all kinds is
+// alone.
+func TestRounds(t *testing.T) {
+	rules := []rule{{file: "pod_update.go"}, {file: "secret.go"}, {file: "template.go"}, {file: "meta.go"}, {file: "node.go"}, {file: "lease.go"}}
+	var got []string
+	for round := range rounds(rules) {
+		got = append(got, fmt.Sprint(round))
+	}
+	if want := "[0 1 5] [2 4] [3]"; strings.Join(got, " ") != want {
+		t.Errorf("%v, want %s", got, want)
 	}
 }

@@ -106,8 +106,8 @@ func proveRules(ctx context.Context, o options, rules []rule) error {
 	return nil
 }
 
-// rounds gives the rules by their numbers, in each round those that show on different
-// resources: they are taken out together.
+// rounds gives the rules by their numbers, in each round those of which none shows where
+// another does: they are taken out together.
 func rounds(rules []rule) iter.Seq[[]int] {
 	return func(yield func([]int) bool) {
 		done := make([]bool, len(rules))
@@ -115,8 +115,9 @@ func rounds(rules []rule) iter.Seq[[]int] {
 			var round []int
 			taken := map[string]bool{}
 			for n, r := range rules {
-				resources := concerned(r.file)
-				if done[n] || slices.ContainsFunc(resources, func(s string) bool { return taken[s] }) {
+				resources := reached(r.file)
+				all := slices.Contains(resources, everything)
+				if done[n] || taken[everything] || all && len(round) > 0 || slices.ContainsFunc(resources, func(s string) bool { return taken[s] }) {
 					continue
 				}
 				done[n] = true
@@ -130,6 +131,21 @@ func rounds(rules []rule) iter.Seq[[]int] {
 			}
 		}
 	}
+}
+
+const everything = "*"
+
+// reached are the resources that a rule of a file may show on: Pods are in others, and
+// some rules are all kinds'.
+func reached(file string) []string {
+	resources := concerned(file)
+	switch {
+	case strings.HasPrefix(file, "meta") || file == "kind.go" || file == "time.go":
+		return []string{everything}
+	case slices.Contains(resources, "pods"):
+		return []string{"pods", "deployments.apps", "replicasets.apps", "runtimeclasses.node.k8s.io", "nodes"}
+	}
+	return resources
 }
 
 // round runs skiff without the rules of a round, and returns for each the first
@@ -169,11 +185,13 @@ func concerned(file string) []string {
 		"event":                     {"events", "events.events.k8s.io"},
 		"lease":                     {"leases.coordination.k8s.io"},
 		"meta":                      {"configmaps", "namespaces"},
+		"kind":                      {"configmaps", "namespaces"},
 		"namespace":                 {"namespaces"},
 		"node":                      {"nodes"},
 		"priorityclass":             {"priorityclasses.scheduling.k8s.io"},
 		"runtimeclass":              {"runtimeclasses.node.k8s.io"},
 		"replicaset":                {"replicasets.apps"},
+		"review":                    {"tokenreviews.authentication.k8s.io", "subjectaccessreviews.authorization.k8s.io", "selfsubjectaccessreviews.authorization.k8s.io", "localsubjectaccessreviews.authorization.k8s.io"},
 		"secret":                    {"secrets"},
 		"service":                   {"services"},
 		"serviceaccount":            {"serviceaccounts"},
@@ -213,6 +231,12 @@ func (p *proof) shapes(ctx context.Context, resources []string, without []int) (
 	}
 	if err := t.run(ctx); err != nil {
 		return nil, err
+	}
+	if p.usual == nil { // what skiff does otherwise anyway is to be told
+		if err := t.report.write(p.options.reports, p.options.seed); err != nil {
+			return nil, err
+		}
+		t.report.print()
 	}
 	shapes := map[string]map[string]bool{}
 	for _, g := range t.report.groups {

@@ -160,7 +160,8 @@ var (
 var oddTexts = []variant{
 	{"empty", ""}, {"space", " "}, {"upper case", "Bad_Name!"}, {"unicode", "ünï→中"}, {"number", number("5")}, {"object", map[string]any{}},
 	{"list", []any{"a"}}, {"true", true}, {"64 long", long63}, {"254 long", long253}, {"5000 long", long4k}, {"unknown", "Unknown"},
-	{"name", "abc"}, {"other name", "xyz-1"}, {"dots", "a.b.c"}, {"domain", "example.com/name"}, {"two slashes", "a/b/c"},
+	{"name", "abc"}, {"other name", "xyz-1"}, {"dots", "a.b.c"}, {"domain", "example.com/name"}, {"two slashes", "a/b/c"}, {"long domain", long253 + "/a"}, {"long after domain", "example.com/" + long4k}, {"bad after domain", "example.com/Bad_Name!"}, {"bad domain", "Example_com/a"},
+	{"space first", " abc"},
 	{"slash", "/"}, {"path", "/tmp/x"}, {"up", "../x"}, {"up inside", "/a/../b"}, {"digits", "12"}, {"zero", "0"}, {"negative", "-1"}, {"huge", "99999999999"},
 	{"IPv4", "192.0.2.9"}, {"IPv6", "2001:db8::1"}, {"old IPv4", "192.0.02.9"}, {"loopback", "127.0.0.1"}, {"unspecified", "0.0.0.0"}, {"link-local", "169.254.1.1"}, {"multicast", "224.0.0.1"},
 	{"mapped", "::ffff:1.2.3.4"}, {"long IPv6", "2001:0db8:0000::0001"},
@@ -196,5 +197,5 @@ var oddMaps = []variant{
 	{"empty value", map[string]any{"a": ""}}, {"number value", map[string]any{"a": number("1")}}, {"null value", map[string]any{"a": nil}}, {"object value", map[string]any{"a": map[string]any{}}},
 	{"unicode key", map[string]any{"ü": "1"}}, {"dots", map[string]any{"..": "1"}}, {"dot", map[string]any{".a": "1"}}, {"two", map[string]any{"b": "2", "a": "1"}},
 	{"reserved", map[string]any{"kubernetes.io/x": "1"}}, {"resources", map[string]any{"cpu": "1", "memory": "1Gi"}}, {"extended", map[string]any{"example.com/gpu": "1"}},
-	{"half extended", map[string]any{"example.com/gpu": "500m"}}, {"hugepages", map[string]any{"hugepages-2Mi": "4Mi"}}, {"storage", map[string]any{"ephemeral-storage": "1Gi"}}, {"unknown resource", map[string]any{"unknown": "1"}},
+	{"fixed point", map[string]any{"cpu": "0.0001", "memory": "1500m"}}, {"negative", map[string]any{"cpu": "-1", "memory": "-1Gi", "example.com/gpu": "-1"}}, {"half extended", map[string]any{"example.com/gpu": "500m"}}, {"hugepages", map[string]any{"hugepages-2Mi": "4Mi"}}, {"storage", map[string]any{"ephemeral-storage": "1Gi"}}, {"unknown resource", map[string]any{"unknown": "1"}},
 }
