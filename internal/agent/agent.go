@@ -15,6 +15,7 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	events "k8s.io/client-go/tools/record"
 
+	"github.com/skiff-sh/skiff/internal/agent/userns"
 	"github.com/skiff-sh/skiff/internal/agent/volume"
 	"github.com/skiff-sh/skiff/internal/config"
 )
@@ -26,6 +27,7 @@ type Agent struct {
 	machine   Description
 	objects   *volume.Objects
 	volumes   *volume.Volumes
+	users     *userns.Ranges
 	recorder  events.EventRecorder
 	announcer events.EventBroadcaster
 	listener  net.Listener
@@ -77,6 +79,9 @@ func New(c Config) (*Agent, error) {
 		Client: c.Client, Objects: a.objects, Root: a.podDir(""), Disk: c.Disk,
 		Allocatable: a.machine.allocatable(), Log: c.Log, Changed: a.objectChanged,
 	})
+	if a.users, err = userns.Open(a.podDir("")); err != nil {
+		return nil, err
+	}
 	// Ask for the informer now, so that Start begins it.
 	c.Informers.Core().V1().Services().Informer()
 	a.announcer = events.NewBroadcaster()

@@ -113,6 +113,9 @@ func (a *Agent) podRef(pod *corev1.Pod) PodRef {
 	if pod.Spec.HostIPC {
 		ref.IPCNS = ""
 	}
+	if first, ok := a.users.Of(uid); ok {
+		ref.UserNS, ref.FirstID = a.userPin(uid), first
+	}
 	switch {
 	case pod.Spec.HostPID:
 		ref.PIDNS = "host"

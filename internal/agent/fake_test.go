@@ -25,6 +25,7 @@ import (
 	ktesting "k8s.io/client-go/testing"
 
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
+	"github.com/skiff-sh/skiff/internal/agent/userns"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/uplink"
 )
@@ -308,10 +309,11 @@ func (f *fakeNetwork) Retain(_ context.Context, uids []string) error {
 
 type fakeNamespaces struct{}
 
-func (fakeNamespaces) Create(string) error            { return nil }
-func (fakeNamespaces) CreateIPC(string, string) error { return nil }
-func (fakeNamespaces) CreateUTS(string, string) error { return nil }
-func (fakeNamespaces) Remove(string) error            { return nil }
+func (fakeNamespaces) Create(string) error                                  { return nil }
+func (fakeNamespaces) CreateIPC(string, string) error                       { return nil }
+func (fakeNamespaces) CreateUTS(string, string) error                       { return nil }
+func (fakeNamespaces) Remove(string) error                                  { return nil }
+func (fakeNamespaces) CreateUser(userns.Pins, uint32, string, string) error { return nil }
 func (fakeNamespaces) DialIn(ctx context.Context, _, network, address string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, network, address)

@@ -50,7 +50,9 @@ func (c *fieldCheck) refuse(bad bool, path, why string) {
 const notImplemented = "not implemented by this node"
 
 func (c *fieldCheck) pod(s *corev1.PodSpec) {
-	c.refuse(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers", "user namespaces are not implemented by this node")
+	if s.HostUsers != nil && !*s.HostUsers {
+		c.ownUsers(s)
+	}
 	c.refuse(len(s.ResourceClaims) > 0, "spec.resourceClaims", notImplemented)
 	c.refuse(s.OS != nil && s.OS.Name != corev1.Linux, "spec.os.name", "this node runs linux")
 	c.podSecurity(s.SecurityContext, s.HostNetwork, s.HostIPC)
@@ -65,6 +67,15 @@ func (c *fieldCheck) pod(s *corev1.PodSpec) {
 	}
 	if s.Resources != nil {
 		c.resources("spec.resources", s.Resources)
+	}
+}
+
+// ownUsers names what does not go with a user namespace on this node.
+func (c *fieldCheck) ownUsers(s *corev1.PodSpec) {
+	const why = "not implemented by this node for Pods with hostUsers: false"
+	c.refuse(isTrue(s.ShareProcessNamespace), "spec.shareProcessNamespace", why)
+	for i := range s.Volumes {
+		c.refuse(s.Volumes[i].Image != nil, fmt.Sprintf("spec.volumes[%d](%s).image", i, s.Volumes[i].Name), why)
 	}
 }
 

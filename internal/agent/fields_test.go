@@ -54,7 +54,7 @@ var fieldClasses = map[string]string{
 	"PodSpec.TopologySpreadConstraints":     "for the scheduler",
 	"PodSpec.SetHostnameAsFQDN":             "done:TestKernelHostname",
 	"PodSpec.OS":                            "refused",
-	"PodSpec.HostUsers":                     "refused",
+	"PodSpec.HostUsers":                     "done:TestOwnUsers",
 	"PodSpec.SchedulingGates":               "for the scheduler",
 	"PodSpec.ResourceClaims":                "refused",
 	"PodSpec.Resources":                     "done:TestPodCgroup",
@@ -269,17 +269,15 @@ func refusedPods() map[string]struct {
 	path string
 	set  func(*corev1.PodSpec)
 } {
-	no := false
 	c := func(s *corev1.PodSpec) *corev1.Container { return &s.Containers[0] }
 	type refusal = struct {
 		path string
 		set  func(*corev1.PodSpec)
 	}
 	out := map[string]refusal{
-		"PodSpec.OS":                   {"spec.os.name", func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} }},
-		"PodSpec.HostUsers":            {"spec.hostUsers", func(s *corev1.PodSpec) { s.HostUsers = &no }},
-		"PodSpec.ResourceClaims":       {"spec.resourceClaims", func(s *corev1.PodSpec) { s.ResourceClaims = make([]corev1.PodResourceClaim, 1) }},
-		"Container.VolumeDevices":      {"spec.containers[0](c).volumeDevices", func(s *corev1.PodSpec) { c(s).VolumeDevices = make([]corev1.VolumeDevice, 1) }},
+		"PodSpec.OS":              {"spec.os.name", func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} }},
+		"PodSpec.ResourceClaims":  {"spec.resourceClaims", func(s *corev1.PodSpec) { s.ResourceClaims = make([]corev1.PodResourceClaim, 1) }},
+		"Container.VolumeDevices": {"spec.containers[0](c).volumeDevices", func(s *corev1.PodSpec) { c(s).VolumeDevices = make([]corev1.VolumeDevice, 1) }},
 		"SecurityContext.WindowsOptions": {"spec.containers[0](c).securityContext.windowsOptions", func(s *corev1.PodSpec) {
 			c(s).SecurityContext = &corev1.SecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{}}
 		}},

@@ -10,6 +10,7 @@ import (
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
 	"github.com/skiff-sh/skiff/internal/agent/static"
 	"github.com/skiff-sh/skiff/internal/agent/stream"
+	"github.com/skiff-sh/skiff/internal/agent/userns"
 	"github.com/skiff-sh/skiff/internal/agent/volume"
 	"github.com/skiff-sh/skiff/internal/netns"
 )
@@ -38,6 +39,10 @@ type Namespaces interface {
 	Create(path string) error
 	CreateIPC(path, shm string) error
 	CreateUTS(path, hostname string) error
+	// CreateUser makes a user namespace with the IDs from first on, and pins it and
+	// network, IPC and UTS namespaces that belong to it. The shared memory is as
+	// CreateIPC's.
+	CreateUser(pins userns.Pins, first uint32, hostname, shm string) error
 	// Remove unpins one. A path that does not exist is no error.
 	Remove(path string) error
 	// DialIn connects from inside the network namespace pinned at path.
@@ -96,6 +101,12 @@ func (hostNamespaces) CreateUTS(path, hostname string) error { return netns.Crea
 func (hostNamespaces) Remove(path string) error              { return netns.Remove(path) }
 func (hostNamespaces) CreateIPC(path, shm string) error {
 	if err := netns.CreateIPC(path); err != nil {
+		return err
+	}
+	return volume.Tmpfs(shm, shmSize)
+}
+func (hostNamespaces) CreateUser(pins userns.Pins, first uint32, hostname, shm string) error {
+	if err := userns.Create(pins, first, hostname); err != nil {
 		return err
 	}
 	return volume.Tmpfs(shm, shmSize)

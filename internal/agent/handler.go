@@ -49,7 +49,7 @@ func (a *Agent) runtimeHandlers() []corev1.NodeRuntimeHandler {
 	for _, name := range slices.Compact(names) {
 		out = append(out, corev1.NodeRuntimeHandler{Name: name, Features: &corev1.NodeRuntimeHandlerFeatures{
 			RecursiveReadOnlyMounts: new(a.machine.RecursiveReadOnly && name != "runsc"),
-			UserNamespaces:          new(false),
+			UserNamespaces:          new(name != "runsc"),
 		}})
 	}
 	return out

@@ -122,9 +122,13 @@ type PodRef struct {
 	UID, Namespace, Name string
 	NetNS                string // path of the pinned namespace, "" for the host's
 	IPCNS, UTSNS         string // paths of pinned namespaces, "" for the host's
-	PIDNS                string // "" private, "host", SharedPIDs, or a path
-	CgroupParent         string // relative to the cgroup root of each controller
-	Handler              string // what runs the Pod, "" for the default; the Pod's first container decides
+	// UserNS is the path of a pinned user namespace to which those above belong, ""
+	// for the host's; FirstID is the machine's ID of its root.
+	UserNS       string
+	FirstID      uint32
+	PIDNS        string // "" private, "host", SharedPIDs, or a path
+	CgroupParent string // relative to the cgroup root of each controller
+	Handler      string // what runs the Pod, "" for the default; the Pod's first container decides
 }
 
 // SharedPIDs is the PIDNS of containers that share one process namespace, in which

@@ -37,6 +37,7 @@ func (a *Agent) podDir(uid string) string  { return filepath.Join(a.Host.DataDir
 func (a *Agent) netPin(uid string) string  { return filepath.Join(a.Host.RunDir, "netns", uid) }
 func (a *Agent) ipcPin(uid string) string  { return filepath.Join(a.Host.RunDir, "ipcns", uid) }
 func (a *Agent) utsPin(uid string) string  { return filepath.Join(a.Host.RunDir, "utsns", uid) }
+func (a *Agent) userPin(uid string) string { return filepath.Join(a.Host.RunDir, "userns", uid) }
 func (a *Agent) boxMark(uid string) string { return filepath.Join(a.Host.RunDir, "pods", uid) }
 
 // boxStands says whether the Pod's sandbox was set up since the machine
@@ -92,6 +93,12 @@ func (a *Agent) setUp(ctx context.Context, pod *corev1.Pod) (sandbox, error) {
 }
 
 func (a *Agent) setUpNamespaces(ctx context.Context, pod *corev1.Pod) ([]netip.Addr, error) {
+	if ownUsers(pod) {
+		if err := a.setUpUsers(pod); err != nil {
+			return nil, err
+		}
+		return a.setUpNetwork(ctx, pod)
+	}
 	uid := string(pod.UID)
 	if !pod.Spec.HostIPC {
 		if err := a.Namespaces.CreateIPC(a.ipcPin(uid), filepath.Join(a.podDir(uid), "shm")); err != nil {
@@ -111,6 +118,12 @@ func (a *Agent) setUpNamespaces(ctx context.Context, pod *corev1.Pod) ([]netip.A
 	if err := a.Namespaces.Create(a.netPin(uid)); err != nil {
 		return nil, err
 	}
+	return a.setUpNetwork(ctx, pod)
+}
+
+// setUpNetwork connects the Pod's network namespace.
+func (a *Agent) setUpNetwork(ctx context.Context, pod *corev1.Pod) ([]netip.Addr, error) {
+	uid := string(pod.UID)
 	ips, err := a.Network.Attach(ctx, uid, a.netPin(uid), reportedIPs(pod))
 	if err != nil {
 		return nil, fmt.Errorf("attach to the network: %w", err)
@@ -139,7 +152,7 @@ func reportedIPs(pod *corev1.Pod) []netip.Addr {
 // on past what fails.
 func (a *Agent) tearDown(ctx context.Context, uid string) error {
 	errs := []error{a.Runtime.RemovePod(ctx, uid), a.Network.Detach(ctx, uid)}
-	for _, pin := range []string{a.netPin(uid), a.ipcPin(uid), a.utsPin(uid)} {
+	for _, pin := range []string{a.netPin(uid), a.ipcPin(uid), a.utsPin(uid), a.userPin(uid)} {
 		errs = append(errs, a.Namespaces.Remove(pin))
 	}
 	if err := a.removeImageVolumes(ctx, uid); err != nil {
@@ -151,6 +164,7 @@ func (a *Agent) tearDown(ctx context.Context, uid string) error {
 	if err := os.Remove(a.boxMark(uid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, err)
 	}
+	a.users.Free(uid)
 	a.objects.Release(uid)
 	return errors.Join(errs...)
 }

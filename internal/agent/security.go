@@ -146,7 +146,9 @@ func sysctls(pod *corev1.Pod) map[string]string {
 	out := map[string]string{}
 	if !pod.Spec.HostNetwork {
 		out["net.ipv4.ip_unprivileged_port_start"] = "0"
-		out["net.ipv4.ping_group_range"] = "0 2147483647"
+		if !ownUsers(pod) { // not all of these groups are the Pod's
+			out["net.ipv4.ping_group_range"] = "0 2147483647"
+		}
 	}
 	if pod.Spec.SecurityContext != nil {
 		for _, s := range pod.Spec.SecurityContext.Sysctls {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/skiff-sh/skiff/internal/agent"
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
+	"github.com/skiff-sh/skiff/internal/agent/userns"
 )
 
 // machine is what a node says of the machine below it: a small one, whose
@@ -44,10 +45,11 @@ func (machine) Pressure() agent.Pressure { return agent.Pressure{} }
 // namespaces are none.
 type namespaces struct{}
 
-func (namespaces) Create(string) error            { return nil }
-func (namespaces) CreateIPC(string, string) error { return nil }
-func (namespaces) CreateUTS(string, string) error { return nil }
-func (namespaces) Remove(string) error            { return nil }
+func (namespaces) Create(string) error                                  { return nil }
+func (namespaces) CreateIPC(string, string) error                       { return nil }
+func (namespaces) CreateUTS(string, string) error                       { return nil }
+func (namespaces) CreateUser(userns.Pins, uint32, string, string) error { return nil }
+func (namespaces) Remove(string) error                                  { return nil }
 func (namespaces) DialIn(context.Context, string, string, string) (net.Conn, error) {
 	return nil, errors.New("nothing listens in a hollow Pod")
 }

@@ -112,7 +112,7 @@ func (r *Runtime) prepare(ctx context.Context, c agent.Container, e *entry) erro
 		return fmt.Errorf("record container: %w", err)
 	}
 	e.state.CreatedAt = record.CreatedAt
-	mounts, err := r.store.client.SnapshotService(r.store.snapshotter).Prepare(ctx, c.ID, c.Image.RootFSChain)
+	mounts, err := r.store.client.SnapshotService(r.store.snapshotter).Prepare(ctx, c.ID, c.Image.RootFSChain, idLabels(c.Pod)...)
 	if err != nil {
 		return fmt.Errorf("prepare snapshot of image %s: %w", c.Image.Ref, err)
 	}

@@ -35,7 +35,7 @@ func openSnapshotter(ctx context.Context, root string, log *zap.Logger) (string,
 	if err := removeLost(ctx, dir); err != nil {
 		return "", nil, fmt.Errorf("clean up snapshots: %w", err)
 	}
-	s, err := overlay.NewSnapshotter(dir, overlay.AsynchronousRemove)
+	s, err := overlay.NewSnapshotter(dir, overlay.AsynchronousRemove, overlay.WithRemapIDs)
 	if err != nil {
 		return "", nil, fmt.Errorf("open overlayfs snapshotter: %w", err)
 	}

@@ -89,6 +89,9 @@ func newSpec(c agent.Container, m machine) (*specs.Spec, error) {
 		},
 	}
 	s.Linux.Resources.Devices = rules
+	if ids := idMappings(c.Pod); ids != nil {
+		s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+	}
 	if c.Pod.UTSNS == "" {
 		s.Hostname = "" // the host's, which a container must not change
 	}
@@ -148,6 +151,7 @@ func specNamespaces(c agent.Container, m machine) []specs.LinuxNamespace {
 	default:
 		join(specs.PIDNamespace, c.Pod.PIDNS)
 	}
+	join(specs.UserNamespace, c.Pod.UserNS)
 	join(specs.NetworkNamespace, c.Pod.NetNS)
 	join(specs.IPCNamespace, c.Pod.IPCNS)
 	join(specs.UTSNamespace, c.Pod.UTSNS)

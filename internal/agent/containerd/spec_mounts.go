@@ -16,7 +16,11 @@ import (
 func specMounts(c agent.Container, m machine) []specs.Mount {
 	var own []specs.Mount
 	for _, mount := range c.Mounts {
-		own = append(own, specMount(mount))
+		s := specMount(mount)
+		if s.Type == "bind" { // what the Pod's root writes there is root's on the machine
+			s.UIDMappings, s.GIDMappings = idMappings(c.Pod), idMappings(c.Pod)
+		}
+		own = append(own, s)
 	}
 	mounts := slices.DeleteFunc(standardMounts(c, m), func(s specs.Mount) bool {
 		return slices.ContainsFunc(own, func(o specs.Mount) bool { return o.Destination == s.Destination })
