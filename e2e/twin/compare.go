@@ -28,11 +28,11 @@ type Difference struct {
 // compare says how two answers to a request differ.
 func compare(r Request, upstream, skiff Answer, k *knowledge) []Difference {
 	if (upstream.Err == nil) != (skiff.Err == nil) {
-		who := "upstream"
+		shape := "upstream broke the connection; skiff " + verdict(skiff, decode(skiff))
 		if skiff.Err != nil {
-			who = "skiff"
+			shape = "skiff broke the connection; upstream " + verdict(upstream, decode(upstream))
 		}
-		return []Difference{{who + " broke the connection", fmt.Sprint(upstream.Err), fmt.Sprint(skiff.Err)}}
+		return []Difference{{shape, tell(upstream), tell(skiff)}}
 	}
 	var list []Difference
 	u, s := decode(upstream), decode(skiff)

@@ -42,6 +42,7 @@ var (
 	completed  = regexp.MustCompile(`\b(gen-?|Bad_|dot\.|g{20,})[bcdfghjklmnpqrstvwxz2456789]{5}\b`)
 	undeclared = regexp.MustCompile(`(?s)(Kind=[^)]*\)): .*: field not declared in schema.*`)
 	age        = regexp.MustCompile(`^(\d+[smhdy])+$`)
+	nodePort   = regexp.MustCompile(`(nodePort: (?:\w+: )?\w+ value: |NodePort\\*":)3[0-2]\d{3}\b`)
 	memory     = regexp.MustCompile(`0x[0-9a-f]{6,16}`)
 )
 
@@ -62,6 +63,7 @@ func (c *correspondence) plain(text string) string {
 	text = undeclared.ReplaceAllString(text, "$1: FIELD: field not declared in schema") // the first of a map, in whatever order that comes
 	text = current.ReplaceAllString(text, "${1}N")
 	text = localPort.ReplaceAllString(text, "SERVER")
+	text = nodePort.ReplaceAllString(text, "${1}PORT")
 	text = memory.ReplaceAllString(text, "POINTER")
 	for _, u := range sortedKeys(c.toSkiff) {
 		s := c.toSkiff[u]
