@@ -113,7 +113,8 @@ func (a *Agent) podRef(pod *corev1.Pod) PodRef {
 	if pod.Spec.HostIPC {
 		ref.IPCNS = ""
 	}
-	if first, ok := a.users.Of(uid); ok {
+	if ownUsers(pod) {
+		first, _ := a.users.Of(uid) // setUp has taken them
 		ref.UserNS, ref.FirstID = a.userPin(uid), first
 	}
 	switch {
