@@ -629,15 +629,14 @@ func TestUnsupportedFieldIsRefused(t *testing.T) {
 		b := newBench(t)
 		b.start()
 		defer func() { b.stop() }()
-		no := false
-		b.create(webPod(func(p *corev1.Pod) { p.Spec.HostUsers = &no }))
+		b.create(webPod(func(p *corev1.Pod) { p.Spec.ResourceClaims = make([]corev1.PodResourceClaim, 1) }))
 		pass(time.Second)
 		b.wantCalls()
 		s := b.pod().Status
 		if w := s.ContainerStatuses[0].State.Waiting; s.Phase != corev1.PodPending || w == nil || w.Reason != "UnsupportedField" {
 			t.Errorf("status is %+v", s)
 		}
-		b.wantEvent("UnsupportedField spec.hostUsers: user namespaces are not implemented by this node")
+		b.wantEvent("UnsupportedField spec.resourceClaims: not implemented by this node")
 		b.delete(30)
 		pass(time.Second)
 		if !b.podGone() {
