@@ -45,6 +45,7 @@ type Agent struct {
 	skew        skew                         // what the Node says of the clock; for who writes it
 	panics      atomic.Int64                 // recovered in workers
 	relief      relief
+	imageUses   imageUses
 	rates       rates
 	access      access
 }

@@ -57,6 +57,7 @@ func (a *Agent) runNode(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			a.relieve(ctx)
+			a.collectImages(ctx)
 		case <-a.seen:
 		case <-a.nodeChanged:
 			a.refreshImages(ctx)

@@ -78,6 +78,11 @@ func (a *Agent) relieve(ctx context.Context) {
 		a.recorder.Eventf(ref, corev1.EventTypeWarning, "EvictionThresholdMet", "Attempting to reclaim %s", first.Resource)
 	}
 	disk := first.Condition == corev1.NodeDiskPressure
+	if disk && a.removeImages(ctx, allImages) > 0 {
+		if _, short = a.look(); len(short) == 0 {
+			return
+		}
+	}
 	var loads []load
 	byUID := map[string]*worker{}
 	for _, w := range workers {

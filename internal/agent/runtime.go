@@ -239,6 +239,7 @@ type Image struct {
 	Volumes     []string
 	ExposedTCP  []int
 	RootFSChain string // chain ID of the unpacked snapshot
+	Kept        bool   // pinned or imported by hand: never removed for room
 }
 
 // Credential is what a pull may log in with.

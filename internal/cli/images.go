@@ -21,7 +21,7 @@ func newImages() *cobra.Command {
 	client := func() node.LocalClient { return node.NewLocalClient(config.NewHost(directory)) }
 	c := &cobra.Command{
 		Use:   "images",
-		Short: "Import, pull, list and remove the node's images",
+		Short: "Import, pull, list, pin and remove the node's images",
 		Long: `Images works on the image store of this machine's node, which must be running.
 Each data directory has a store of its own. Import takes OCI and docker archives,
 also through a pipe, so that a machine without a network can be given images.`,
@@ -88,8 +88,35 @@ disk. All names are tried; what could not be removed is told at the end.`,
 				return errors.Join(errs...)
 			},
 		},
+		&cobra.Command{
+			Use:   "pin NAME...",
+			Short: "Keep images whatever room is needed",
+			Long: `Pin keeps images from being removed when the disk runs full, though no Pod uses
+them. Images that were imported are kept without it. Rm still removes them.`,
+			Example: "  skiff images pin app:1",
+			Args:    cobra.MinimumNArgs(1),
+			RunE:    func(c *cobra.Command, args []string) error { return pin(c.Context(), client(), args, true) },
+		},
+		&cobra.Command{
+			Use:   "unpin NAME...",
+			Short: "Let images go when room is needed",
+			Long: `Unpin takes back what pin said. An image that no Pod uses is removed when the disk
+runs full, the one first that was not used for the longest time. That is then so
+of images that were imported, too.`,
+			Example: "  skiff images unpin app:1",
+			Args:    cobra.MinimumNArgs(1),
+			RunE:    func(c *cobra.Command, args []string) error { return pin(c.Context(), client(), args, false) },
+		},
 	)
 	return c
+}
+
+func pin(ctx context.Context, client node.LocalClient, names []string, pinned bool) error {
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, client.Pin(ctx, name, pinned))
+	}
+	return errors.Join(errs...)
 }
 
 // showReceived returns what tells a person at a terminal how far a pull is, on

@@ -32,6 +32,9 @@ type Kubelet struct {
 	EvictionHard       map[string]Amount // by signal, "memory.available"
 	MinimumReclaim     map[string]Amount // what is got back beyond that, by signal
 	PressureTransition time.Duration     // how long a condition stays when all is well again
+	ImageGCHigh        int               // percent of the disk from which on unused images are removed
+	ImageGCLow         int               // … and until which
+	ImageMinimumAge    time.Duration     // of an image that is removed
 	KubeReserved       corev1.ResourceList
 	SystemReserved     corev1.ResourceList
 }
@@ -54,6 +57,7 @@ func DefaultKubelet() Kubelet {
 		},
 		MinimumReclaim:     map[string]Amount{"nodefs.available": share(10), "imagefs.available": share(10)},
 		PressureTransition: 5 * time.Minute,
+		ImageGCHigh:        85, ImageGCLow: 80, ImageMinimumAge: 2 * time.Minute,
 	}
 }
 
@@ -67,6 +71,9 @@ func ParseKubelet(args []string) (Kubelet, error) {
 		"kube-reserved":                       resourcesInto(&k.KubeReserved),
 		"system-reserved":                     resourcesInto(&k.SystemReserved),
 		"eviction-pressure-transition-period": durationInto(&k.PressureTransition),
+		"image-gc-high-threshold":             percentInto(&k.ImageGCHigh),
+		"image-gc-low-threshold":              percentInto(&k.ImageGCLow),
+		"minimum-image-ttl-duration":          durationInto(&k.ImageMinimumAge),
 	}
 	for _, arg := range rejoined(args) {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
@@ -77,6 +84,9 @@ func ParseKubelet(args []string) (Kubelet, error) {
 		if err := set(value); err != nil {
 			return k, fmt.Errorf("kubelet-arg: %s: %w", name, err)
 		}
+	}
+	if k.ImageGCLow >= k.ImageGCHigh {
+		return k, fmt.Errorf("kubelet-arg: image-gc-low-threshold %d must be below image-gc-high-threshold %d", k.ImageGCLow, k.ImageGCHigh)
 	}
 	return k, nil
 }
@@ -145,6 +155,15 @@ func resourcesInto(list *corev1.ResourceList) func(string) error {
 				return fmt.Errorf("%q: expected one of %s, =, and an amount", part, strings.Join(reservable[:], ", "))
 			}
 			(*list)[corev1.ResourceName(name)] = q
+		}
+		return nil
+	}
+}
+
+func percentInto(n *int) func(string) error {
+	return func(text string) (err error) {
+		if *n, err = strconv.Atoi(text); err != nil || *n < 0 || *n > 100 {
+			return fmt.Errorf("%q: expected a number from 0 to 100", text)
 		}
 		return nil
 	}

@@ -29,6 +29,7 @@ func TestKubeletArguments(t *testing.T) {
 		"eviction-hard=memory<5":                    `"memory<5": expected SIGNAL<AMOUNT`,
 		"eviction-hard=memory.available<x":          `"x": expected an amount`,
 		"eviction-hard=memory.available<200%":       "expected a share from 0% to 100%",
+		"image-gc-high-threshold=70":                "must be below",
 		"kube-reserved=gpu=1":                       "expected one of cpu, memory,",
 		"eviction-pressure-transition-period=-3s":   "negative",
 		"eviction-minimum-reclaim=nodefs.available": "expected SIGNAL=AMOUNT",

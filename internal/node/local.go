@@ -22,6 +22,7 @@ type imageStore interface {
 	agent.Images
 	Import(ctx context.Context, archive io.Reader) ([]agent.Image, error)
 	Remove(ctx context.Context, ref string) error
+	Pin(ctx context.Context, ref string, pinned bool) error
 	// Received returns the bytes that a pull under way has received.
 	Received(ref string) int64
 }
@@ -48,6 +49,9 @@ func localHandler(images imageStore) http.Handler {
 	})
 	mux.HandleFunc("POST /images/remove", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, nil, images.Remove(r.Context(), r.FormValue("name")))
+	})
+	mux.HandleFunc("POST /images/pin", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, nil, images.Pin(r.Context(), r.FormValue("name"), r.FormValue("pinned") == "true"))
 	})
 	return mux
 }
@@ -150,6 +154,12 @@ func (c LocalClient) Pull(ctx context.Context, name string, show func(received i
 // Remove removes an image's name.
 func (c LocalClient) Remove(ctx context.Context, name string) error {
 	_, err := c.do(ctx, http.MethodPost, "/images/remove?name="+url.QueryEscape(name), nil)
+	return err
+}
+
+// Pin keeps an image from being removed for room, or no longer does.
+func (c LocalClient) Pin(ctx context.Context, name string, pinned bool) error {
+	_, err := c.do(ctx, http.MethodPost, fmt.Sprintf("/images/pin?name=%s&pinned=%t", url.QueryEscape(name), pinned), nil)
 	return err
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ type store struct {
 	received int64
 	imported string
 	removed  string
+	pins     []string
 }
 
 func (s *store) List(context.Context) ([]agent.Image, error) {
@@ -39,6 +41,11 @@ func (s *store) Import(_ context.Context, archive io.Reader) ([]agent.Image, err
 func (s *store) Remove(_ context.Context, ref string) error {
 	s.removed = ref
 	return errors.New("no image " + ref)
+}
+
+func (s *store) Pin(_ context.Context, ref string, pinned bool) error {
+	s.pins = append(s.pins, fmt.Sprintf("%s %t", ref, pinned))
+	return nil
 }
 
 func (s *store) Received(string) int64 { return s.received }
@@ -80,6 +87,14 @@ func TestLocalCommands(t *testing.T) {
 	}
 	if err := client.Remove(t.Context(), "a/b:1"); err == nil || err.Error() != "no image a/b:1" || s.removed != "a/b:1" {
 		t.Errorf("remove: %v, removed %q", err, s.removed)
+	}
+	for _, pinned := range []bool{true, false} {
+		if err := client.Pin(t.Context(), "a/b:1", pinned); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := strings.Join(s.pins, ", "); got != "a/b:1 true, a/b:1 false" {
+		t.Errorf("pins: %q", got)
 	}
 	if info, err := os.Stat(filepath.Join(client.host.RunDir, "node.sock")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket: %v, %v", info.Mode(), err)

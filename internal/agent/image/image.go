@@ -175,8 +175,11 @@ func (s *Store) List(ctx context.Context) ([]agent.Image, error) {
 		if err != nil {
 			return nil, fmt.Errorf("image %q: %w", record.Name, err)
 		}
+		i.Kept = kept(record)
 		at := slices.IndexFunc(all, func(other agent.Image) bool { return other.ID == i.ID })
-		if at < 0 {
+		if at >= 0 {
+			all[at].Kept = all[at].Kept || i.Kept
+		} else {
 			all = append(all, i)
 			continue
 		}

@@ -204,6 +204,15 @@ func TestImport(t *testing.T) {
 				t.Fatalf("import: %v, %v", images, err)
 			}
 			expectWhole(t, s, images[0], image, "docker.io/library/app:1")
+			expectKept(t, s, true, "imported")
+			if err := s.Pin(t.Context(), "app:1", false); err != nil {
+				t.Fatal(err)
+			}
+			expectKept(t, s, false, "let go")
+			if err := s.Pin(t.Context(), "app:1", true); err != nil {
+				t.Fatal(err)
+			}
+			expectKept(t, s, true, "pinned")
 			if err := s.Remove(t.Context(), "app:1"); err != nil {
 				t.Fatal(err)
 			}
@@ -224,6 +233,14 @@ func TestImport(t *testing.T) {
 				t.Errorf("import: %v: expected %q", err, test.want)
 			}
 		})
+	}
+}
+
+// expectKept fails unless the only image is kept or not.
+func expectKept(t *testing.T, s *Store, want bool, what string) {
+	t.Helper()
+	if list, err := s.List(t.Context()); err != nil || len(list) != 1 || list[0].Kept != want {
+		t.Errorf("%s: %+v, %v", what, list, err)
 	}
 }
 

@@ -74,6 +74,9 @@ func (s *Store) take(ctx context.Context, record images.Image) (agent.Image, err
 			return agent.Image{}, err
 		}
 	}
+	if err := s.label(ctx, record, map[string]string{importedLabel: "true"}); err != nil {
+		return agent.Image{}, err
+	}
 	i, err := s.describe(ctx, record)
 	if err != nil {
 		return agent.Image{}, err
