@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // mountedDir is a directory on the host with another file system mounted in it,
@@ -126,19 +125,43 @@ func TestVariablesFromFiles(t *testing.T) {
 	c.mustContain(mainStatus(bad).State.Waiting.Message, `environment variable key "B" not found in file`)
 }
 
-// The test names the node, for the scheduler knows of no such pages here; nor
-// does it use any.
+// A machine with a few huge pages, which nobody else gets as long as the test
+// runs.
 func TestHugePages(t *testing.T) {
-	c := shared(t)
-	p := once("huge", "grep hugetlbfs /proc/mounts")
-	mounted(p, "pages", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: "HugePages-2Mi"}})
-	list := corev1.ResourceList{"hugepages-2Mi": resource.MustParse("4Mi"), "memory": resource.MustParse("32Mi")}
-	p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Limits: list, Requests: list}
-	nodes, err := c.client.CoreV1().Nodes().List(c.ctx, metav1.ListOptions{})
+	t.Parallel()
+	const file = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+	before, err := os.ReadFile(file)
 	if err != nil {
+		t.Skipf("a kernel without huge pages: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(file, before, 0o644); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(file, []byte("4"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p.Spec.NodeName = nodes.Items[0].Name
-	_, log := c.finish(p)
+	if got, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(got)) != "4" {
+		t.Skipf("the kernel has no memory for huge pages: %s %v", got, err)
+	}
+	m := ownMachine(t)
+	if err := m.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.importBox(); err != nil {
+		t.Fatal(err)
+	}
+	c := m.cluster(t)
+	asking := func(name, amount string) *corev1.Pod {
+		p := once(name, "grep hugetlbfs /proc/mounts")
+		mounted(p, "pages", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: "HugePages-2Mi"}})
+		list := corev1.ResourceList{"hugepages-2Mi": resource.MustParse(amount), "memory": resource.MustParse("32Mi")}
+		p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Limits: list, Requests: list}
+		return p
+	}
+	_, log := c.finish(asking("huge", "4Mi"))
 	c.mustContain(log, " /pages hugetlbfs rw", "pagesize=2M")
+	c.create(asking("greedy", "16Mi"))
+	c.awaitEvent("greedy", "FailedScheduling", "Insufficient hugepages-2Mi")
 }
