@@ -111,6 +111,7 @@ func (a *Agent) refreshImages(ctx context.Context) {
 		a.log.Debug("list images", zap.Error(err))
 		return
 	}
+	a.imageUses.see(list, nil, time.Now())
 	images := nodeImages(list)
 	a.images.Store(&images)
 }
