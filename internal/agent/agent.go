@@ -75,6 +75,9 @@ func New(c Config) (*Agent, error) {
 		return nil, err
 	}
 	a.machine.Reserved = reserved(c.Kubelet, a.machine.Capacity)
+	if err := a.enforce(); err != nil {
+		return nil, err
+	}
 	a.machine.Info.KubeletVersion, a.machine.Info.ContainerRuntimeVersion = c.Version, c.Runtime.Version()
 	a.volumes = volume.New(volume.Config{
 		Client: c.Client, Objects: a.objects, Root: a.podDir(""), Disk: c.Disk,

@@ -244,6 +244,12 @@ func TestReserved(t *testing.T) {
 		"cpu": resource.MustParse("2"), "memory": resource.MustParse("4Gi"), "ephemeral-storage": resource.MustParse("100Gi"), "hugepages-2Mi": resource.MustParse("512Mi"),
 	}}
 	d.Reserved = reserved(k, d.Capacity)
+	if shares, memory := forPods(k, d.Capacity); shares != 1740 || memory != 3<<30 {
+		t.Errorf("all Pods together get %d shares, %d bytes", shares, memory)
+	}
+	if _, memory := forPods(config.DefaultKubelet(), d.Capacity); memory != 0 {
+		t.Errorf("with nothing reserved %d bytes", memory)
+	}
 	got := d.allocatable()
 	for name, want := range map[corev1.ResourceName]string{"cpu": "1700m", "memory": "2460Mi", "ephemeral-storage": "95Gi", "hugepages-2Mi": "512Mi"} {
 		if q := got[name]; q.Cmp(resource.MustParse(want)) != 0 {
