@@ -292,14 +292,6 @@ func TestSysctls(t *testing.T) {
 	if got := sysctls(pod); !maps.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
-	var a Agent
-	if got := a.unsupported(pod); got != "" {
-		t.Errorf("a safe sysctl is refused: %s", got)
-	}
-	pod.Spec.HostNetwork = true
-	if got := a.unsupported(pod); got == "" {
-		t.Error("a sysctl of the host's network is allowed")
-	}
 }
 
 func requirements(cpuRequest, memRequest, cpuLimit, memLimit string) corev1.ResourceRequirements {

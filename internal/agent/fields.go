@@ -3,7 +3,6 @@ package agent
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,7 +54,7 @@ func (c *fieldCheck) pod(s *corev1.PodSpec) {
 	}
 	c.refuse(len(s.ResourceClaims) > 0, "spec.resourceClaims", notImplemented)
 	c.refuse(s.OS != nil && s.OS.Name != corev1.Linux, "spec.os.name", "this node runs linux")
-	c.podSecurity(s.SecurityContext, s.HostNetwork, s.HostIPC)
+	c.podSecurity(s.SecurityContext)
 	for i := range s.Volumes {
 		c.volume(fmt.Sprintf("spec.volumes[%d](%s)", i, s.Volumes[i].Name), &s.Volumes[i].VolumeSource)
 	}
@@ -79,7 +78,7 @@ func (c *fieldCheck) ownUsers(s *corev1.PodSpec) {
 	}
 }
 
-func (c *fieldCheck) podSecurity(s *corev1.PodSecurityContext, hostNetwork, hostIPC bool) {
+func (c *fieldCheck) podSecurity(s *corev1.PodSecurityContext) {
 	if s == nil {
 		return
 	}
@@ -87,12 +86,6 @@ func (c *fieldCheck) podSecurity(s *corev1.PodSecurityContext, hostNetwork, host
 	c.refuse(s.SELinuxOptions != nil && c.seLinux, at+".seLinuxOptions", notImplemented)
 	c.refuse(s.WindowsOptions != nil, at+".windowsOptions", "this node runs linux")
 	c.appArmorProfile(at, s.AppArmorProfile)
-	for _, ctl := range s.Sysctls {
-		name := strings.ReplaceAll(ctl.Name, "/", ".")
-		bad := !slices.Contains(safeSysctls[:], name) ||
-			hostNetwork && strings.HasPrefix(name, "net.") || hostIPC && strings.HasPrefix(name, "kernel.")
-		c.refuse(bad, at+".sysctls", fmt.Sprintf("forbidden sysctl: %q not allowlisted", ctl.Name))
-	}
 }
 
 func (c *fieldCheck) appArmorProfile(at string, p *corev1.AppArmorProfile) {

@@ -290,9 +290,6 @@ func refusedPods() map[string]struct {
 		"PodSecurityContext.AppArmorProfile": {"spec.securityContext.appArmorProfile", func(s *corev1.PodSpec) {
 			s.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost}}
 		}},
-		"PodSecurityContext.Sysctls": {"spec.securityContext.sysctls", func(s *corev1.PodSpec) {
-			s.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "kernel.msgmax", Value: "1"}}}
-		}},
 		"VolumeProjection.ClusterTrustBundle": {"spec.volumes[0](v).projected.sources[0].clusterTrustBundle", func(s *corev1.PodSpec) {
 			s.Volumes = projected(corev1.VolumeProjection{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{}})
 		}},

@@ -61,15 +61,3 @@ func (a *Agent) removeImageVolumes(ctx context.Context, uid string) error {
 	}
 	return errors.Join(errs...)
 }
-
-// VolumeImages are the images that volumes of the Pod show: they are in use
-// for as long as the Pod lives.
-func VolumeImages(pod *corev1.Pod) []string {
-	var out []string
-	for i := range pod.Spec.Volumes {
-		if image := pod.Spec.Volumes[i].Image; image != nil {
-			out = append(out, image.Reference)
-		}
-	}
-	return out
-}

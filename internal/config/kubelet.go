@@ -37,6 +37,8 @@ type Kubelet struct {
 	ImageMinimumAge    time.Duration     // of an image that is removed
 	KubeReserved       corev1.ResourceList
 	SystemReserved     corev1.ResourceList
+
+	AllowedUnsafeSysctls []string // that Pods may set besides the safe ones; "kernel.msg*" is for all that begin so
 }
 
 // signals are what eviction can go by.
@@ -74,6 +76,7 @@ func ParseKubelet(args []string) (Kubelet, error) {
 		"image-gc-high-threshold":             percentInto(&k.ImageGCHigh),
 		"image-gc-low-threshold":              percentInto(&k.ImageGCLow),
 		"minimum-image-ttl-duration":          durationInto(&k.ImageMinimumAge),
+		unsafeSysctls:                         sysctlsInto(&k.AllowedUnsafeSysctls),
 	}
 	for _, arg := range rejoined(args) {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
@@ -98,7 +101,9 @@ func rejoined(args []string) []string {
 	for _, arg := range args {
 		name := arg[:strings.IndexFunc(arg+"=", func(r rune) bool { return r == '=' || r == '<' })]
 		part := slices.Contains(signals[:], name) || slices.Contains(reservable[:], name)
-		if last := len(out) - 1; part && last >= 0 {
+		last := len(out) - 1
+		part = part || last >= 0 && name == arg && strings.Contains(out[last], unsafeSysctls+"=")
+		if part && last >= 0 {
 			out[last] += "," + arg
 			continue
 		}

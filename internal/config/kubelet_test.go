@@ -25,7 +25,7 @@ func TestKubeletArguments(t *testing.T) {
 		t.Errorf("defaults %+v, %v", k, err)
 	}
 	for arg, want := range map[string]string{
-		"max-pods=3":                                `"max-pods" is none that this node knows; it knows eviction-hard, `,
+		"max-pods=3":                                `"max-pods" is none that this node knows; it knows allowed-unsafe-sysctls, eviction-hard, `,
 		"eviction-hard=memory<5":                    `"memory<5": expected SIGNAL<AMOUNT`,
 		"eviction-hard=memory.available<x":          `"x": expected an amount`,
 		"eviction-hard=memory.available<200%":       "expected a share from 0% to 100%",
