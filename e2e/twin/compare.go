@@ -35,6 +35,7 @@ func compare(r Request, upstream, skiff Answer, k *knowledge) []Difference {
 		return []Difference{{shape, tell(upstream), tell(skiff)}}
 	}
 	var list []Difference
+	k.names.generates(r.Body)
 	u, s := decode(upstream), decode(skiff)
 	setAside(r.Path, u, s)
 	switch {

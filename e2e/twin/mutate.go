@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 )
 
 // Mutation is one thing done to one field of an object.
@@ -175,7 +174,7 @@ func another(p place, m *Mutation, s *sampler) bool {
 
 // tosses is how often the switches of an object are set at random: any two of them get
 // any two of their values in some of these.
-const tosses = 6
+const tosses = 4
 
 // switches are the members of an object that have few values.
 func switches(s *Schema) []string {
@@ -197,9 +196,10 @@ func toss(p place, m *Mutation, s *sampler) bool {
 		if len(values) == 0 {
 			values = []any{true, false}
 		}
-		if n := s.random.IntN(len(values) + 2); n < len(values) {
-			object[name] = values[n]
-		} else if n == len(values) {
+		switch n := s.random.IntN(2*len(values) + 2); {
+		case n < 2*len(values):
+			object[name] = values[n/2]
+		case n == 2*len(values):
 			delete(object, name)
 		}
 	}
@@ -251,7 +251,7 @@ func (m *Mutation) mutate(object map[string]any, s *sampler) (map[string]any, []
 
 // needsPlace says whether a mutation is about what is there already.
 func (m *Mutation) needsPlace() bool {
-	return slices.Contains([]string{"missing", "duplicated", "reversed", "one less", "unknown field", "another member"}, m.Rule) || strings.HasPrefix(m.Rule, "switches ")
+	return slices.Contains([]string{"missing", "duplicated", "reversed", "one less", "unknown field", "another member"}, m.Rule) || m.tosses()
 }
 
 // reaches says whether an object has anything at a path.

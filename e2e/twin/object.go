@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,6 +15,19 @@ import (
 // and addresses that each server chooses. It is one to one.
 type correspondence struct {
 	toSkiff, toUpstream map[string]string
+	generated           *regexp.Regexp // a name that a server has completed; nil: there is none
+}
+
+// generates notes what names are completed of in the answers to a request.
+func (c *correspondence) generates(body []byte) {
+	c.generated = nil
+	if !bytes.Contains(body, []byte("generateName")) {
+		return
+	}
+	object, err := parseYAML(body) // JSON as well
+	if prefix := text(object, "metadata", "generateName"); err == nil && prefix != "" {
+		c.generated = regexp.MustCompile("(" + regexp.QuoteMeta(prefix[:min(len(prefix), 58)]) + ")[bcdfghjklmnpqrstvwxz2456789]{5}")
+	}
 }
 
 // pair says whether two values may stand for each other, and notes that they do.
@@ -60,6 +74,9 @@ func (c *correspondence) plain(text string) string {
 	text = digest.ReplaceAllString(text, "X509SHA256=X")
 	text = revision.ReplaceAllString(text, "${1}N")
 	text = completed.ReplaceAllString(text, "${1}XXXXX")
+	if c.generated != nil {
+		text = c.generated.ReplaceAllString(text, "${1}XXXXX")
+	}
 	text = undeclared.ReplaceAllString(text, "$1: FIELD: field not declared in schema") // the first of a map, in whatever order that comes
 	text = current.ReplaceAllString(text, "${1}N")
 	text = localPort.ReplaceAllString(text, "SERVER")

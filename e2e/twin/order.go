@@ -19,7 +19,9 @@ var tellingValues = []string{
 // that is not every kind's.
 func (m *Mutation) telling() bool {
 	known := slices.Contains(tellingValues, m.Rule) || strings.HasPrefix(m.Rule, "enum ") || strings.HasPrefix(m.Rule, "switches ")
-	return known && m.keepsType() && m.Field.Path[0] != "metadata" && m.Field.Path[0] != "apiVersion" && m.Field.Path[0] != "kind"
+	path := m.Field.Path
+	setting := len(path) == 3 && path[1] == "annotations" && path[2] != "{}" // one that valid objects have says something
+	return known && m.keepsType() && (path[0] != "metadata" || setting) && path[0] != "apiVersion" && path[0] != "kind"
 }
 
 // keepsType says whether what is put is of the field's type: else nothing but that is

@@ -23,6 +23,7 @@ const (
 	packed       = 12 // mutations in a pack
 	chapterPacks = 6  // packs in a chapter
 	lastTier     = 4
+	objects      = 5 // valid objects in which the same is tried, at most
 )
 
 // at is the chapter whose turn it is; after the last comes the first.
@@ -36,19 +37,37 @@ func (p Plan) at(n int) Chapter {
 // newPlan orders those mutations that keep the type of their field: all others show by
 // themselves. Each goes with a valid object that has the field, where one has.
 func newPlan(list []Mutation, bases []map[string]any, seed uint64) Plan {
+	if len(bases) == 0 {
+		return nil
+	}
 	random := rand.New(rand.NewPCG(seed, 0x71a9))
 	tiers := make([]map[int][]Mutation, lastTier+1)
 	times := map[string]int{}
+	add := func(tier, base int, m Mutation) {
+		if tiers[tier] == nil {
+			tiers[tier] = map[int][]Mutation{}
+		}
+		tiers[tier][base] = append(tiers[tier][base], m)
+	}
 	for _, m := range shuffled(list, seed) {
 		if !m.keepsType() {
 			continue
 		}
-		n := m.tier(times)
-		if tiers[n] == nil {
-			tiers[n] = map[int][]Mutation{}
+		tier := m.tier(times)
+		having := basesFor(m, bases)
+		if m.tosses() {
+			for _, base := range having { // what goes with the switches is there or not
+				add(tier, base, m)
+			}
+			continue
 		}
-		base := baseFor(m, bases, random)
-		tiers[n][base] = append(tiers[n][base], m)
+		for i, n := range random.Perm(len(having))[:min(len(having), objects)] {
+			if i == 0 {
+				add(tier, having[n], m)
+			} else if m.telling() { // what is wrong is seen beside other things elsewhere
+				add(min(tier+1, lastTier), having[n], m)
+			}
+		}
 	}
 	var plan Plan
 	for _, tier := range tiers {
@@ -87,18 +106,19 @@ func (m *Mutation) tier(times map[string]int) int {
 	return min(tier, lastTier)
 }
 
-// baseFor draws one of the valid objects that have a field; of all, where none has.
-func baseFor(m Mutation, bases []map[string]any, random *rand.Rand) int {
-	var having []int
+// basesFor are those valid objects that have a field; all, where none has.
+func basesFor(m Mutation, bases []map[string]any) []int {
+	var having, all []int
 	for i, b := range bases {
+		all = append(all, i)
 		if reaches(b, m.Field.Path) {
 			having = append(having, i)
 		}
 	}
 	if len(having) == 0 {
-		return random.IntN(max(1, len(bases)))
+		return all
 	}
-	return having[random.IntN(len(having))]
+	return having
 }
 
 // pack puts mutations together whose fields are not in each other.
@@ -108,7 +128,7 @@ func pack(list []Mutation) [][]Mutation {
 	for _, m := range list {
 		place := -1
 		for i := max(open, len(packs)-chapterPacks); i < len(packs) && place < 0; i++ {
-			apart := !slices.ContainsFunc(packs[i], func(o Mutation) bool { return o.Field.within(m.Field) || m.Field.within(o.Field) })
+			apart := !slices.ContainsFunc(packs[i], func(o Mutation) bool { return o.place().within(m.place()) || m.place().within(o.place()) })
 			if len(packs[i]) < packed && apart {
 				place = i
 			}
@@ -122,6 +142,18 @@ func pack(list []Mutation) [][]Mutation {
 		}
 	}
 	return packs
+}
+
+// tosses says whether a mutation is about the switches of an object.
+func (m *Mutation) tosses() bool { return strings.HasPrefix(m.Rule, "switches ") }
+
+// place is the field that a mutation changes: of an object whose switches are set, none
+// of those that others change.
+func (m *Mutation) place() Field {
+	if m.tosses() {
+		return Field{Path: append(slices.Clone(m.Field.Path), "switches")}
+	}
+	return m.Field
 }
 
 // plan makes the plans of a resource: of what is created, updated (""), and changed

@@ -66,49 +66,79 @@ func belongs(path []string, part string) bool {
 	return path[0] == part
 }
 
-// posts posts a body to a path, as it is and with something odd about it.
+// posts posts a body to a path, as it is and with something odd about it, one or many at
+// once.
 func posts(sc *scenario, p Part, path string) {
 	if len(p.bodies) == 0 {
 		return
 	}
-	b := one(sc, p.bodies...)
-	turn := append([]Mutation{{Rule: "valid object"}}, sc.next(b.mutations)...)
-	for i, m := range turn {
-		object := sc.settle(b.object, "a")
-		if at(b.object, "metadata", "name") == nil {
-			if meta, ok := object["metadata"].(map[string]any); ok {
-				delete(meta, "name")
+	b := p.bodies[sc.turn%len(p.bodies)]
+	turn := sc.turn / len(p.bodies)
+	tries := [][]Mutation{nil}
+	for i := range batch {
+		if len(b.mutations) > 0 {
+			tries = append(tries, []Mutation{b.mutations[(turn*batch+i)%len(b.mutations)]})
+		}
+	}
+	tries = append(tries, b.plan.at(turn).Packs...)
+	for i, pack := range tries {
+		for try := 0; try <= retries && (len(pack) > 0 || i+try == 0); try++ {
+			object, list := sc.posted(b, pack)
+			if len(list) == 0 && i > 0 {
+				break
 			}
-			if len(at(object, "metadata").(map[string]any)) == 0 {
+			answer, done := sc.post(p, path, object, list, i < len(tries)-1)
+			if done && sc.dirty && p.Name != "token" && p.Name != "" && i > 3 {
+				return
+			}
+			pack = nil
+			for _, d := range innocent(list, answer) {
+				pack = append(pack, d.Mutation)
+			}
+		}
+	}
+}
+
+// posted is a body with what of a pack can be done to it.
+func (sc *scenario) posted(b body, pack []Mutation) (map[string]any, []done) {
+	object := sc.settle(b.object, "a")
+	if at(b.object, "metadata", "name") == nil {
+		if meta, ok := object["metadata"].(map[string]any); ok {
+			delete(meta, "name")
+			if len(meta) == 0 {
 				delete(object, "metadata")
 			}
 		}
-		if i > 0 {
-			changed, _, ok := m.mutate(object, sc.sampler)
-			if !ok {
-				continue
-			}
+	}
+	var list []done
+	for _, m := range pack {
+		if changed, pointer, ok := m.mutate(object, sc.sampler); ok {
 			object = changed
-		}
-		query := url.Values{}
-		if sc.chance(50) && (p.Name == "binding" || p.Name == "eviction") && i < len(turn)-1 {
-			query.Set("dryRun", "All")
-		}
-		if sc.chance(30) {
-			query.Set("fieldValidation", one(sc, "Strict", "Ignore"))
-		}
-		rule := m.Rule
-		if i > 0 {
-			rule = m.String()
-		}
-		sc.ask(Request{
-			Method: "POST", Path: path, Query: query.Encode(), Headers: jsonHeaders(), Body: render(object),
-			Verb: "create " + p.Name, Rule: rule,
-		})
-		if sc.dirty && p.Name != "token" && p.Name != "" && !query.Has("dryRun") && i > 3 {
-			return
+			list = append(list, done{m, pointer})
 		}
 	}
+	return object, list
+}
+
+// post posts a body, and says whether that is meant; what a part may do only once is
+// often tried without being done.
+func (sc *scenario) post(p Part, path string, object map[string]any, list []done, more bool) (Answer, bool) {
+	query := url.Values{}
+	if sc.chance(50) && (p.Name == "binding" || p.Name == "eviction") && more {
+		query.Set("dryRun", "All")
+	}
+	if sc.chance(30) {
+		query.Set("fieldValidation", one(sc, "Strict", "Ignore"))
+	}
+	rule := "valid object"
+	if len(list) > 0 {
+		rule = ruleOf(list)
+	}
+	answer, _ := sc.ask(Request{
+		Method: "POST", Path: path, Query: query.Encode(), Headers: jsonHeaders(), Body: render(object),
+		Verb: "create " + p.Name, Rule: rule,
+	})
+	return answer, !query.Has("dryRun")
 }
 
 // convert changes a subresource that is an object of another kind: a scale.

@@ -49,6 +49,7 @@ type Part struct {
 type body struct {
 	object    map[string]any
 	mutations []Mutation
+	plan      Plan
 }
 
 // Name is the resource as a person names it: pods, deployments.apps.
@@ -149,7 +150,7 @@ func furnish(all []*Resource, schemas *Schemas, seed uint64) error {
 		for _, b := range r.bases {
 			pools.gather("", b)
 		}
-		r.fields = schemas.fields(schemas.kinds[r.Kind])
+		r.fields = schemas.withKeys(schemas.fields(schemas.kinds[r.Kind]), r.bases)
 		r.mutations = ranked(mutations(r.fields), seed)
 		r.telling = tellingBy(r.mutations)
 		r.changeable = changing(r.mutations, r.Name())
@@ -165,7 +166,8 @@ func newBodies(objects []map[string]any, schemas *Schemas, seed uint64) []body {
 		if s == nil {
 			s = &Schema{}
 		}
-		list = append(list, body{o, ranked(mutations(schemas.fields(s)), seed)})
+		order := ranked(mutations(schemas.withKeys(schemas.fields(s), []map[string]any{o})), seed)
+		list = append(list, body{o, order, newPlan(order, []map[string]any{o}, seed)})
 	}
 	return list
 }

@@ -41,8 +41,12 @@ type step struct {
 
 func newScenario(ctx context.Context, p pair, r *Resource, namespace string, seed uint64, index int) *scenario {
 	random := rand.New(rand.NewPCG(seed, uint64(index)<<16|uint64(len(r.Name()))))
+	turn := index
+	if r.Stored() {
+		turn = turnOf(index)
+	}
 	return &scenario{
-		ctx: ctx, pair: p, resource: r, namespace: namespace, index: index, turn: turnOf(index), random: random,
+		ctx: ctx, pair: p, resource: r, namespace: namespace, index: index, turn: turn, random: random,
 		sampler: &sampler{schemas: r.schemas, pools: r.pools, random: random},
 		objects: map[string]*twins{},
 	}

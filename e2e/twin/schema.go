@@ -173,3 +173,47 @@ func (all *Schemas) fields(root *Schema) []Field {
 	walk(nil, root, nil, nil)
 	return list
 }
+
+// withKeys adds the members that objects have of a kind's maps: each is a field of its
+// own.
+func (all *Schemas) withKeys(list []Field, objects []map[string]any) []Field {
+	for _, f := range slices.Clone(list) {
+		if f.Path[len(f.Path)-1] != "{}" {
+			continue
+		}
+		keys := map[string]bool{}
+		for _, o := range objects {
+			members(o, f.Path[:len(f.Path)-1], keys)
+		}
+		for _, key := range sortedKeys(keys) {
+			f.Path = append(slices.Clone(f.Path[:len(f.Path)-1]), key)
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// members notes the keys of the maps at a path.
+func members(v any, path []string, keys map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		switch {
+		case len(path) == 0:
+			for key := range v {
+				keys[key] = true
+			}
+		case path[0] == "{}":
+			for _, e := range v {
+				members(e, path[1:], keys)
+			}
+		default:
+			members(v[path[0]], path[1:], keys)
+		}
+	case []any:
+		if len(path) > 0 && path[0] == "[]" {
+			for _, e := range v {
+				members(e, path[1:], keys)
+			}
+		}
+	}
+}

@@ -70,13 +70,14 @@ func TestCompare(t *testing.T) {
 		{"managers of one second", answer(200, `{"managedFields":[{"manager":"a"},{"manager":"b"}]}`), answer(200, `{"managedFields":[{"manager":"b"},{"manager":"a"}]}`), nil},
 		{"volumes that servers add", answer(200, `{"f:volumes":{"k:{\"name\":\"kube-api-access-abcde\"}":{"f:name":{}}}}`), answer(200, `{"f:volumes":{"k:{\"name\":\"kube-api-access-xyz12\"}":{"f:name":{}}}}`), nil},
 		{"node ports in texts", answer(422, status("m", `{"field":"spec.ports[1].nodePort","reason":"FieldValueDuplicate","message":"Duplicate value: 30903"}`)), answer(422, status("m", `{"field":"spec.ports[1].nodePort","reason":"FieldValueDuplicate","message":"Duplicate value: 30216"}`)), nil},
+		{"completed names in texts", answer(422, status("is -a2b4cd")), answer(422, status("is -azz8xw")), nil},
 		{"other ports in texts", answer(422, status("nodePort: Invalid value: 80")), answer(422, status("nodePort: Invalid value: 81")), []string{"message: nodePort: Invalid value: N (another value)"}},
 		{"a broken connection", Answer{Err: io.EOF}, answer(400, status("runtime error: hash of unhashable type map[string]interface {}: name")), []string{"upstream broke the connection; skiff 400 Invalid runtime error: hash of unhashable type map[]interface {}: name"}},
 		{"skiff's", answer(200, `{}`), Answer{Err: io.EOF}, []string{"skiff broke the connection; upstream 200"}},
 		{"generated names", answer(200, `{"metadata":{"name":"a-x7b9k"}}`), answer(200, `{"metadata":{"name":"a-2m4qz"}}`), nil},
 	} {
 		var got []string
-		for _, d := range compare(Request{}, c.upstream, c.skiff, &knowledge{}) {
+		for _, d := range compare(Request{Body: []byte(`{"metadata":{"generateName":"-a"}}`)}, c.upstream, c.skiff, &knowledge{}) {
 			got = append(got, d.Shape)
 		}
 		if strings.Join(got, "\n") != strings.Join(c.want, "\n") {

@@ -155,11 +155,13 @@ var (
 	long63  = strings.Repeat("a", 64)
 	long253 = strings.Repeat("a", 254)
 	long4k  = strings.Repeat("a", 5000)
+	long64K = strings.Repeat("a", 66_000)
+	longMi  = strings.Repeat("a", 1<<20+1)
 )
 
 var oddTexts = []variant{
 	{"empty", ""}, {"space", " "}, {"upper case", "Bad_Name!"}, {"unicode", "ünï→中"}, {"number", number("5")}, {"object", map[string]any{}},
-	{"list", []any{"a"}}, {"true", true}, {"64 long", long63}, {"254 long", long253}, {"5000 long", long4k}, {"unknown", "Unknown"},
+	{"list", []any{"a"}}, {"true", true}, {"64 long", long63}, {"254 long", long253}, {"5000 long", long4k}, {"66000 long", long64K}, {"unknown", "Unknown"},
 	{"name", "abc"}, {"other name", "xyz-1"}, {"dots", "a.b.c"}, {"domain", "example.com/name"}, {"two slashes", "a/b/c"}, {"long domain", long253 + "/a"}, {"long after domain", "example.com/" + long4k}, {"bad after domain", "example.com/Bad_Name!"}, {"bad domain", "Example_com/a"},
 	{"space first", " abc"},
 	{"slash", "/"}, {"path", "/tmp/x"}, {"up", "../x"}, {"up inside", "/a/../b"}, {"digits", "12"}, {"zero", "0"}, {"negative", "-1"}, {"huge", "99999999999"},
@@ -193,7 +195,7 @@ var oddMaps = []variant{
 	{"empty", map[string]any{}}, {"list", []any{}}, {"text", "text"},
 	{"bad key", map[string]any{"bad key!": "1"}}, {"empty key", map[string]any{"": "1"}}, {"long key", map[string]any{long63: "1"}},
 	{"prefixed key", map[string]any{"example.com/a": "1"}}, {"bad prefix", map[string]any{"Example_com/a": "1"}}, {"long prefix", map[string]any{long253 + "/a": "1"}},
-	{"two slashes", map[string]any{"a/b/c": "1"}}, {"bad value", map[string]any{"a": "bad value!"}}, {"long value", map[string]any{"a": long63}},
+	{"two slashes", map[string]any{"a/b/c": "1"}}, {"bad value", map[string]any{"a": "bad value!"}}, {"long value", map[string]any{"a": long63}}, {"mebibyte", map[string]any{"a": longMi}},
 	{"empty value", map[string]any{"a": ""}}, {"number value", map[string]any{"a": number("1")}}, {"null value", map[string]any{"a": nil}}, {"object value", map[string]any{"a": map[string]any{}}},
 	{"unicode key", map[string]any{"ü": "1"}}, {"dots", map[string]any{"..": "1"}}, {"dot", map[string]any{".a": "1"}}, {"two", map[string]any{"b": "2", "a": "1"}},
 	{"reserved", map[string]any{"kubernetes.io/x": "1"}}, {"resources", map[string]any{"cpu": "1", "memory": "1Gi"}}, {"extended", map[string]any{"example.com/gpu": "1"}},

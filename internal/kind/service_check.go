@@ -163,26 +163,15 @@ func duplicatePortErrors(spec *corev1.ServiceSpec, path *field.Path) field.Error
 // maxAffinitySeconds is a day.
 const maxAffinitySeconds = 86400
 
+// affinityErrors finds what defaults have left: a timeout with ClientIP, nothing with None.
 func affinityErrors(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {
 	errs := requiredOneOf(path.Child("sessionAffinity"), spec.SessionAffinity, corev1.ServiceAffinityClientIP, corev1.ServiceAffinityNone)
-	c, at := spec.SessionAffinityConfig, path.Child("sessionAffinityConfig")
-	if spec.SessionAffinity == corev1.ServiceAffinityNone && c != nil {
-		errs = append(errs, field.Forbidden(at, "must not be set when session affinity is None"))
-	}
 	if spec.SessionAffinity != corev1.ServiceAffinityClientIP {
 		return errs
 	}
-	const why = "when session affinity type is ClientIP"
-	timeout := at.Child("clientIP", "timeoutSeconds")
-	switch {
-	case c == nil:
-		errs = append(errs, field.Required(at, why))
-	case c.ClientIP == nil:
-		errs = append(errs, field.Required(at.Child("clientIP"), why))
-	case c.ClientIP.TimeoutSeconds == nil:
-		errs = append(errs, field.Required(timeout, why))
-	case *c.ClientIP.TimeoutSeconds <= 0 || *c.ClientIP.TimeoutSeconds > maxAffinitySeconds:
-		errs = append(errs, field.Invalid(timeout, *c.ClientIP.TimeoutSeconds,
+	seconds := *spec.SessionAffinityConfig.ClientIP.TimeoutSeconds
+	if seconds <= 0 || seconds > maxAffinitySeconds {
+		errs = append(errs, field.Invalid(path.Child("sessionAffinityConfig", "clientIP", "timeoutSeconds"), seconds,
 			fmt.Sprintf("must be greater than 0 and less than %d", maxAffinitySeconds)))
 	}
 	return errs
