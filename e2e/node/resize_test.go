@@ -23,14 +23,14 @@ func needs(cpu, memory string) corev1.ResourceRequirements {
 // resize asks for other resources of the Pod's first container.
 func (c *cluster) resize(name string, r corev1.ResourceRequirements) {
 	c.t.Helper()
-	p, err := c.pods().Get(c.ctx, name, metav1.GetOptions{})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	p.Spec.Containers[0].Resources = r
-	if _, err := c.pods().UpdateResize(c.ctx, name, p, metav1.UpdateOptions{}); err != nil {
-		c.t.Fatal(err)
-	}
+	c.retry(func() error { // the node may tell something at the same time
+		p, err := c.pods().Get(c.ctx, name, metav1.GetOptions{})
+		if err == nil {
+			p.Spec.Containers[0].Resources = r
+			_, err = c.pods().UpdateResize(c.ctx, name, p, metav1.UpdateOptions{})
+		}
+		return err
+	})
 }
 
 // resized says whether the Pod has what it asks for.
