@@ -35,7 +35,7 @@ type ending struct {
 	Disrupted       bool  // for the node's sake: others are told by a condition
 }
 
-// plan is the next step for a Pod. At most one of End, Reset, Sandbox, Kill and
+// plan is the next step for a Pod. At most one of End, Reset, Sandbox, Resize, Kill and
 // Start is set; all empty means that there is nothing to do before WakeAt.
 type plan struct {
 	End     bool   // stop all containers and take everything down
