@@ -91,10 +91,10 @@ func checkMirror(r *Request, pod *corev1.Pod) error {
 	if pod.Spec.ServiceAccountName != "" {
 		return r.Forbid(errors.New("a mirror pod may not reference service accounts"))
 	}
+	if namesSecret(&pod.Spec) {
+		return r.Forbid(errors.New("a mirror pod may not reference secrets"))
+	}
 	for _, v := range pod.Spec.Volumes {
-		if v.Secret != nil {
-			return r.Forbid(errors.New("a mirror pod may not reference secrets"))
-		}
 		if v.Projected == nil {
 			continue
 		}

@@ -31,7 +31,7 @@ func (a *API) Evict(ctx context.Context, req Request, eviction *policyv1.Evictio
 	if err != nil {
 		return err
 	}
-	if want := options.Preconditions; want != nil && want.ResourceVersion != nil {
+	if want := options.Preconditions; want != nil && want.ResourceVersion != nil && !req.DryRun {
 		// The mark has made the Pod a newer one than that which was meant.
 		want.ResourceVersion = new(pod.GetResourceVersion())
 	}
@@ -63,11 +63,11 @@ func checkEviction(req *Request, name string, options *metav1.DeleteOptions) err
 func (a *API) markEvicted(ctx context.Context, req *Request, options *metav1.DeleteOptions, eviction *policyv1.Eviction) (kind.Object, error) {
 	return a.edit(ctx, req, eviction, func(obj kind.Object) error {
 		pod := obj.(*corev1.Pod)
+		if req.DryRun {
+			return nil // the deletion checks the options, then the preconditions
+		}
 		if err := checkPreconditions(req, pod, options.Preconditions); err != nil {
 			return err
-		}
-		if req.DryRun {
-			return nil
 		}
 		setCondition(pod, corev1.PodCondition{
 			Type:    corev1.DisruptionTarget,

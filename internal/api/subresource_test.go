@@ -85,6 +85,10 @@ func TestEvict(t *testing.T) {
 	version := "1"
 	wrong.DeleteOptions.Preconditions = &metav1.Preconditions{ResourceVersion: &version}
 	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), wrong), metav1.StatusReasonConflict, "the ResourceVersion in the precondition (1)")
+	wrong.DeleteOptions.DryRun = []string{"All"}
+	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), wrong), metav1.StatusReasonConflict, "the ResourceVersion in the precondition (1)")
+	wrong.DeleteOptions.DryRun = []string{"Some"}
+	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), wrong), metav1.StatusReasonInvalid, `dryRun: Unsupported value: ["Some"]: supported values: "All"`)
 	version = c.get(kind.Pod, "default", "p").GetResourceVersion()
 	eviction.DeleteOptions.Preconditions = &metav1.Preconditions{ResourceVersion: &version}
 	if err := c.Evict(ctx, to(kind.Pod, "default", "p"), eviction); err != nil {

@@ -3,6 +3,7 @@ package kind
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -157,3 +158,16 @@ func isNilable(k reflect.Kind) bool {
 }
 
 func isList(k reflect.Kind) bool { return k == reflect.Map || k == reflect.Slice }
+
+// internalText is what an error of reading JSON says of upstream's internal types: they
+// are of a package core, and their fields have no names but Go's.
+func internalText(err error) string {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return err.Error()
+	}
+	if of := wrong.Field; of != "" {
+		wrong.Field = strings.ToUpper(of[:1]) + of[1:]
+	}
+	return strings.ReplaceAll(wrong.Error(), "v1.", "core.")
+}

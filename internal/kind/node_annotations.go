@@ -17,7 +17,7 @@ func nodeAnnotationErrors(annotations map[string]string) field.ErrorList {
 	if text := annotations[taintsAnnotation]; text != "" {
 		var taints []corev1.Taint
 		if err := json.Unmarshal([]byte(text), &taints); err != nil {
-			errs = append(errs, field.Invalid(path, taintsAnnotation, err.Error()))
+			errs = append(errs, field.Invalid(path, taintsAnnotation, internalText(err)))
 		} else {
 			errs = append(errs, nodeTaintErrors(taints, path.Child(taintsAnnotation))...)
 		}

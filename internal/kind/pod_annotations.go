@@ -25,7 +25,7 @@ func validatePodAnnotations(path *field.Path, annotations map[string]string, spe
 	if value := annotations[corev1.TolerationsAnnotationKey]; value != "" {
 		var tolerations []corev1.Toleration
 		if err := json.Unmarshal([]byte(value), &tolerations); err != nil {
-			errs = append(errs, field.Invalid(path, corev1.TolerationsAnnotationKey, err.Error()))
+			errs = append(errs, field.Invalid(path, corev1.TolerationsAnnotationKey, internalText(err)))
 		} else {
 			errs = append(errs, validateTolerations(path.Child(corev1.TolerationsAnnotationKey), tolerations)...)
 		}
