@@ -31,6 +31,9 @@ func mutations(fields []Field) []Mutation {
 		}
 		set("null", nil)
 		add("plausible", plausible)
+		if last := f.Path[len(f.Path)-1]; last != "{}" && f.Class != "boolean" {
+			add("as another", asAnother)
+		}
 		for _, v := range odd(f.Class) {
 			set(v.name, v.value)
 		}
@@ -38,6 +41,10 @@ func mutations(fields []Field) []Mutation {
 			set(fmt.Sprintf("enum %v", v), v)
 		}
 		switch f.Class {
+		case "string":
+			for i := range insides {
+				add("inside "+itoa(i+1), inside)
+			}
 		case "array":
 			add("duplicated", duplicate)
 			add("reversed", reverse)
@@ -256,28 +263,7 @@ func (m *Mutation) needsPlace() bool {
 
 // reaches says whether an object has anything at a path.
 func reaches(v any, path []string) bool {
-	if len(path) == 0 {
-		return v != nil
-	}
-	switch v := v.(type) {
-	case map[string]any:
-		if path[0] == "{}" {
-			for _, e := range v {
-				if reaches(e, path[1:]) {
-					return true
-				}
-			}
-			return false
-		}
-		return reaches(v[path[0]], path[1:])
-	case []any:
-		for _, e := range v {
-			if reaches(e, path[1:]) {
-				return true
-			}
-		}
-	}
-	return false
+	return anyAt(v, path, func(v any) bool { return v != nil })
 }
 
 // at makes a plausible value for what is at the beginning of a field's path: an

@@ -12,7 +12,7 @@ var tellingValues = []string{
 	"empty", "zero", "negative", "one", "two", "101", "65536", "max int32", "true", "false",
 	"upper case", "64 long", "254 long", "unknown", "name", "other name", "domain", "path", "digits", "IPv4", "IPv6", "CIDR",
 	"long domain", "bad after domain", "space first", "fraction", "Ki", "milli", "half", "0%", "100%", "time", "bad key", "bad value", "long key", "prefixed key",
-	"missing", "plausible", "duplicated", "reversed", "one more", "one less", "another member",
+	"missing", "plausible", "duplicated", "reversed", "one more", "one less", "another member", "as another", "inside 1", "inside 2", "inside 3", "inside 4",
 }
 
 // telling says whether a mutation is one of those that rules are about, of a field

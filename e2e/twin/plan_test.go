@@ -138,3 +138,39 @@ func TestWithKeys(t *testing.T) {
 		t.Errorf("%v, want %s", got, want)
 	}
 }
+
+// TestInside: documents in texts are changed and stay documents; other texts are left.
+func TestInside(t *testing.T) {
+	of := Field{Path: []string{"a"}, Class: "string", Schema: &Schema{Type: "string"}}
+	m := Mutation{Field: of, Rule: "inside 1", apply: inside}
+	for seed := range uint64(20) {
+		const document = `{"list":[{"x":"y"}],"n":1}`
+		object, _ := m.repeat(map[string]any{"a": document}, &sampler{schemas: &Schemas{}}, seed)
+		if _, err := parse([]byte(text(object, "a"))); err != nil || text(object, "a") == document {
+			t.Errorf("%v %v", object, err)
+		}
+		if object, _ := m.repeat(map[string]any{"a": "word"}, &sampler{schemas: &Schemas{}}, seed); object != nil {
+			t.Errorf("of a word: %v", object)
+		}
+	}
+}
+
+// TestAsAnother: a member gets what the same one of another item has, or another member.
+func TestAsAnother(t *testing.T) {
+	m := Mutation{Field: Field{Path: []string{"l", "[]", "name"}, Class: "string", Schema: &Schema{Type: "string"}}, Rule: "as another", apply: asAnother}
+	seen := map[string]bool{}
+	for seed := range uint64(40) {
+		object, err := parse([]byte(`{"l":[{"name":"a","other":"x","n":1},{"name":"b"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if changed, _ := m.repeat(object.(map[string]any), &sampler{schemas: &Schemas{}}, seed); changed != nil {
+			seen[show(changed["l"])] = true
+		}
+	}
+	for _, want := range []string{`[{"n":1,"name":"b","other":"x"},{"name":"b"}]`, `[{"n":1,"name":"x","other":"x"},{"name":"b"}]`, `[{"n":1,"name":"a","other":"x"},{"name":"a"}]`} {
+		if !seen[want] {
+			t.Errorf("%s is not in %v", want, seen)
+		}
+	}
+}

@@ -151,7 +151,7 @@ func furnish(all []*Resource, schemas *Schemas, seed uint64) error {
 			pools.gather("", b)
 		}
 		r.fields = schemas.withKeys(schemas.fields(schemas.kinds[r.Kind]), r.bases)
-		r.mutations = ranked(mutations(r.fields), seed)
+		r.mutations = ranked(sensible(mutations(r.fields), r.bases), seed)
 		r.telling = tellingBy(r.mutations)
 		r.changeable = changing(r.mutations, r.Name())
 	}
@@ -166,8 +166,9 @@ func newBodies(objects []map[string]any, schemas *Schemas, seed uint64) []body {
 		if s == nil {
 			s = &Schema{}
 		}
-		order := ranked(mutations(schemas.withKeys(schemas.fields(s), []map[string]any{o})), seed)
-		list = append(list, body{o, order, newPlan(order, []map[string]any{o}, seed)})
+		own := []map[string]any{o}
+		order := ranked(sensible(mutations(schemas.withKeys(schemas.fields(s), own)), own), seed)
+		list = append(list, body{o, order, newPlan(order, own, seed)})
 	}
 	return list
 }

@@ -114,6 +114,7 @@ type place struct {
 	key     string
 	list    []any
 	index   int
+	beside  []any // the items of the list that the object is of
 	pointer []string
 }
 
@@ -168,7 +169,7 @@ func find(object map[string]any, f Field, sample func(path []string) any, random
 				keys := keysOf(m)
 				step = keys[random.IntN(len(keys))]
 			}
-			here = place{object: m, key: step, pointer: append(slices.Clone(here.pointer), step)}
+			here = place{object: m, key: step, beside: here.list, pointer: append(slices.Clone(here.pointer), step)}
 		}
 	}
 	return here, true
