@@ -53,6 +53,9 @@ func inside(p place, _ *Mutation, s *sampler) bool {
 	return true
 }
 
+// chosen are members that each server makes: as another's they could not be told apart.
+var chosen = []string{"metadata", "uid", "resourceVersion", "creationTimestamp", "managedFields", "nodePort", "clusterIP", "clusterIPs"}
+
 // asAnother sets a member to what the same member of another item of the list has, or
 // another member of the object: what must differ is the same.
 func asAnother(p place, m *Mutation, s *sampler) bool {
@@ -71,7 +74,7 @@ func asAnother(p place, m *Mutation, s *sampler) bool {
 	}
 	if len(values) == 0 || s.random.IntN(2) == 0 {
 		for _, key := range keysOf(p.object) {
-			if v := p.object[key]; key != p.key && fits(m.Field.Class, v) {
+			if v := p.object[key]; key != p.key && !slices.Contains(chosen, key) && fits(m.Field.Class, v) {
 				values = append(values, v)
 			}
 		}
