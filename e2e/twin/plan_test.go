@@ -174,3 +174,14 @@ func TestAsAnother(t *testing.T) {
 		}
 	}
 }
+
+func TestBelongs(t *testing.T) {
+	for path, want := range map[string]bool{
+		"spec resources": true, "spec containers [] resources limits": true, "spec initContainers [] resizePolicy": true,
+		"spec volumes [] ephemeral volumeClaimTemplate spec resources": false, "status containerStatuses [] resources": false, "spec": false,
+	} {
+		if got := belongs(strings.Fields(path), "resize"); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}

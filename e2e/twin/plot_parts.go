@@ -57,7 +57,8 @@ func belongs(path []string, part string) bool {
 	case "ephemeralcontainers":
 		return len(path) > 1 && path[1] == "ephemeralContainers"
 	case "resize":
-		return slices.Contains(path, "resources") || slices.Contains(path, "resizePolicy")
+		own := len(path) > 1 && slices.Contains([]string{"resources", "containers", "initContainers"}, path[1])
+		return path[0] == "spec" && own && (slices.Contains(path, "resources") || slices.Contains(path, "resizePolicy"))
 	case "finalize":
 		return path[0] == "spec" || slices.Contains(path, "finalizers")
 	case "approval":
