@@ -18,8 +18,8 @@ const module = "github.com/skiff-sh/skiff/"
 // rooms gives each package below internal/ its floor. A package imports only
 // floors below its own, its own parent and its own children.
 var rooms = map[string]int{
-	"version": 0, "config": 0, "pki": 0, "store": 0, "local": 0,
-	"snapshot": 1, "kind": 1, "uplink": 1, "checkpoint": 1, "nft": 1, "netns": 1,
+	"version": 0, "config": 0, "pki": 0, "store": 0, "local": 0, "netns": 0,
+	"snapshot": 1, "kind": 1, "uplink": 1, "checkpoint": 1, "nft": 1, "userns": 1,
 	"state": 2, "export": 2,
 	"auth": 3, "admission": 3,
 	"api": 4, "tunnel": 4,

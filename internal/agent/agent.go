@@ -15,9 +15,9 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	events "k8s.io/client-go/tools/record"
 
-	"github.com/skiff-sh/skiff/internal/agent/userns"
 	"github.com/skiff-sh/skiff/internal/agent/volume"
 	"github.com/skiff-sh/skiff/internal/config"
+	"github.com/skiff-sh/skiff/internal/userns"
 )
 
 // Agent runs the Pods of one node. Make it with New.

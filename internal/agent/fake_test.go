@@ -25,9 +25,9 @@ import (
 	ktesting "k8s.io/client-go/testing"
 
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
-	"github.com/skiff-sh/skiff/internal/agent/userns"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/uplink"
+	"github.com/skiff-sh/skiff/internal/userns"
 )
 
 // fakeRuntime keeps containers in memory. A test ends them with exit.

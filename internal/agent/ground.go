@@ -10,9 +10,9 @@ import (
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
 	"github.com/skiff-sh/skiff/internal/agent/static"
 	"github.com/skiff-sh/skiff/internal/agent/stream"
-	"github.com/skiff-sh/skiff/internal/agent/userns"
 	"github.com/skiff-sh/skiff/internal/agent/volume"
 	"github.com/skiff-sh/skiff/internal/netns"
+	"github.com/skiff-sh/skiff/internal/userns"
 )
 
 // Ground is the machine that an Agent works on. What of it is not set is this

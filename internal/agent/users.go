@@ -5,7 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/skiff-sh/skiff/internal/agent/userns"
+	"github.com/skiff-sh/skiff/internal/userns"
 )
 
 // ownUsers says whether the Pod has a user namespace of its own.

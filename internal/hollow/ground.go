@@ -14,7 +14,7 @@ import (
 
 	"github.com/skiff-sh/skiff/internal/agent"
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
-	"github.com/skiff-sh/skiff/internal/agent/userns"
+	"github.com/skiff-sh/skiff/internal/userns"
 )
 
 // machine is what a node says of the machine below it: a small one, whose

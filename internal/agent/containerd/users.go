@@ -7,7 +7,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/skiff-sh/skiff/internal/agent"
-	"github.com/skiff-sh/skiff/internal/agent/userns"
+	"github.com/skiff-sh/skiff/internal/userns"
 )
 
 // idMappings are those of a Pod's user namespace, nil where it has none.
