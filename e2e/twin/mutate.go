@@ -89,12 +89,12 @@ func plausible(p place, m *Mutation, s *sampler) bool {
 	return true
 }
 
-func duplicate(p place, _ *Mutation, _ *sampler) bool {
+func duplicate(p place, _ *Mutation, s *sampler) bool {
 	list, ok := listAt(p)
 	if !ok || len(list) == 0 {
 		return false
 	}
-	p.set(append(slices.Clone(list), cloneAny(list[0])))
+	p.set(append(slices.Clone(list), cloneAny(list[s.random.IntN(len(list))])))
 	return true
 }
 
