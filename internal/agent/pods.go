@@ -23,6 +23,7 @@ type pods struct {
 	mu      sync.Mutex
 	workers map[string]*worker // by Pod UID
 	left    map[string][]ContainerState
+	known   bool // all Pods of the first list have their workers
 }
 
 // runPods watches the Pods bound to this node and keeps a worker for each.
@@ -59,6 +60,7 @@ func (a *Agent) runPods(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-controller.HasSyncedChecker().Done():
+			a.allKnown(ctx, store.List)
 			// What ended between the first list and the first Follow is
 			// known now at the latest.
 			a.catchUp(ctx)
@@ -67,6 +69,22 @@ func (a *Agent) runPods(ctx context.Context) error {
 	})
 	controller.RunWithContext(ctx)
 	return nil
+}
+
+// allKnown begins to give Pods more than they have, once everybody has a worker who
+// has the rest: the last one listed may be on its way to it.
+func (a *Agent) allKnown(ctx context.Context, listed func() []any) {
+	a.pods.mu.Lock()
+	defer a.pods.mu.Unlock()
+	for _, obj := range listed() {
+		pod := obj.(*corev1.Pod)
+		_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
+		if pod.Spec.NodeName == a.NodeName && !mirror && a.pods.workers[string(pod.UID)] == nil {
+			a.hire(ctx, pod)
+		}
+	}
+	a.pods.known = true
+	a.allocate()
 }
 
 // findLeft reads which containers run already. It returns false if the context
@@ -145,7 +163,9 @@ func (a *Agent) hire(ctx context.Context, pod *corev1.Pod) *worker {
 		if a.pods.workers[uid] == w {
 			delete(a.pods.workers, uid)
 		}
-		a.allocate()
+		if ctx.Err() == nil { // at the agent's end the Pods go on, and keep what they have
+			a.allocate()
+		}
 	})
 	return w
 }

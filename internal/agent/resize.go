@@ -140,6 +140,9 @@ func (w *worker) restartForResize(r *record, name string) string {
 // Pod asks for something else and when one has given something back; a.pods.mu is
 // held.
 func (a *Agent) allocate() {
+	if !a.pods.known {
+		return
+	}
 	var waiting []*worker
 	for _, w := range a.pods.workers {
 		w.mu.Lock()
