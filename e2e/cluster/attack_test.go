@@ -47,6 +47,7 @@ endpoints: get list watch
 events.k8s.io/events: create patch update
 events: create patch update
 namespaces: get list watch
+node.k8s.io/runtimeclasses: get list watch
 nodes: get list watch
 services: get list watch
 `
