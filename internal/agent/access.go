@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -30,9 +31,15 @@ const (
 // certificates, everybody else as the API server says of a certificate's subject or a
 // bearer token.
 type access struct {
-	mu      sync.Mutex
-	who     map[[sha256.Size]byte]answer[*authnv1.UserInfo] // nil: nobody
-	allowed map[string]answer[bool]
+	who     answers[*authnv1.UserInfo] // by token; nil: nobody
+	allowed answers[bool]              // by all that was asked
+}
+
+// answers remembers what the API server said of a question for a while, by the
+// question's digest.
+type answers[T any] struct {
+	mu  sync.Mutex
+	all map[[sha256.Size]byte]answer[T]
 }
 
 type answer[T any] struct {
@@ -40,20 +47,20 @@ type answer[T any] struct {
 	until time.Time
 }
 
-func known[K comparable, T any](mu *sync.Mutex, all map[K]answer[T], key K) (value T, ok bool) {
-	mu.Lock()
-	defer mu.Unlock()
-	a, ok := all[key]
+func (s *answers[T]) known(question []byte) (value T, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, ok := s.all[sha256.Sum256(question)]
 	return a.value, ok && time.Now().Before(a.until)
 }
 
-func note[K comparable, T any](mu *sync.Mutex, all *map[K]answer[T], key K, value T, keep time.Duration) {
-	mu.Lock()
-	defer mu.Unlock()
-	if *all == nil || len(*all) >= mostAnswers { // whoever sends many must not fill the memory
-		*all = map[K]answer[T]{}
+func (s *answers[T]) note(question []byte, value T, keep time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil || len(s.all) >= mostAnswers { // whoever asks much must not fill the memory
+		s.all = map[[sha256.Size]byte]answer[T]{}
 	}
-	(*all)[key] = answer[T]{value, time.Now().Add(keep)}
+	s.all[sha256.Sum256(question)] = answer[T]{value, time.Now().Add(keep)}
 }
 
 // letIn answers who may not, and says whether the caller may.
@@ -100,8 +107,7 @@ func (a *Agent) caller(r *http.Request) (user *authnv1.UserInfo, trusted bool, e
 	if token = strings.TrimSpace(token); !ok || token == "" {
 		return nil, false, nil
 	}
-	key := sha256.Sum256([]byte(token))
-	if user, ok := known(&a.access.mu, a.access.who, key); ok {
+	if user, ok := a.access.who.known([]byte(token)); ok {
 		return user, false, nil
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), askTime)
@@ -114,28 +120,30 @@ func (a *Agent) caller(r *http.Request) (user *authnv1.UserInfo, trusted bool, e
 	if review.Status.Authenticated {
 		user = &review.Status.User
 	}
-	note(&a.access.mu, &a.access.who, key, user, identityTime)
+	a.access.who.note([]byte(token), user, identityTime)
 	return user, false, nil
 }
 
 // may asks the API server.
 func (a *Agent) may(ctx context.Context, user *authnv1.UserInfo, verb, subresource string) (bool, error) {
-	key := fmt.Sprintf("%q %q %s %s", user.Username, user.Groups, verb, subresource)
-	if may, ok := known(&a.access.mu, a.access.allowed, key); ok {
-		return may, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
 	extra := map[string]authzv1.ExtraValue{}
 	for name, values := range user.Extra {
 		extra[name] = authzv1.ExtraValue(values)
 	}
-	review, err := a.Client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authzv1.SubjectAccessReview{
-		Spec: authzv1.SubjectAccessReviewSpec{
-			User: user.Username, Groups: user.Groups, UID: user.UID, Extra: extra,
-			ResourceAttributes: &authzv1.ResourceAttributes{Verb: verb, Version: "v1", Resource: "nodes", Subresource: subresource, Name: a.NodeName},
-		},
-	}, metav1.CreateOptions{})
+	spec := authzv1.SubjectAccessReviewSpec{
+		User: user.Username, Groups: user.Groups, UID: user.UID, Extra: extra,
+		ResourceAttributes: &authzv1.ResourceAttributes{Verb: verb, Version: "v1", Resource: "nodes", Subresource: subresource, Name: a.NodeName},
+	}
+	question, err := json.Marshal(spec)
+	if err != nil {
+		return false, err
+	}
+	if may, ok := a.access.allowed.known(question); ok {
+		return may, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	review, err := a.Client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authzv1.SubjectAccessReview{Spec: spec}, metav1.CreateOptions{})
 	if err != nil {
 		return false, err
 	}
@@ -143,7 +151,7 @@ func (a *Agent) may(ctx context.Context, user *authnv1.UserInfo, verb, subresour
 	if review.Status.Allowed {
 		keep = allowedTime
 	}
-	note(&a.access.mu, &a.access.allowed, key, review.Status.Allowed, keep)
+	a.access.allowed.note(question, review.Status.Allowed, keep)
 	return review.Status.Allowed, nil
 }
 

@@ -80,6 +80,25 @@ func ask(t *testing.T, server *httptest.Server, cert *tls.Certificate, method, p
 	return answer.StatusCode, string(body)
 }
 
+// Many may ask at once, of what is known and of what is not.
+func TestAccessOfMany(t *testing.T) {
+	v := &reviewer{}
+	server, _ := nodeAPI(t, func(a *Agent) { a.Client = v.client() })
+	var all sync.WaitGroup
+	for i := range 16 {
+		all.Go(func() {
+			token, want := "good", http.StatusOK
+			if i%2 == 1 {
+				token, want = fmt.Sprintf("bad %d", i), http.StatusUnauthorized
+			}
+			if status, _ := ask(t, server, nil, "GET", "/metrics", token); status != want {
+				t.Errorf("with %q: %d, want %d", token, status, want)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // Who is neither the API server nor an administrator is asked for there, and the
 // answer is kept.
 func TestAccessByReview(t *testing.T) {
