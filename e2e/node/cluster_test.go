@@ -40,6 +40,20 @@ func shared(t *testing.T) *cluster {
 	return m.cluster(t)
 }
 
+// ownCluster returns a machine of the test's own with a server that runs, the box
+// image and a namespace.
+func ownCluster(t *testing.T) *cluster {
+	t.Helper()
+	m := ownMachine(t)
+	if err := m.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.importBox(); err != nil {
+		t.Fatal(err)
+	}
+	return m.cluster(t)
+}
+
 // cluster makes a namespace for the test.
 func (m *machine) cluster(t *testing.T) *cluster {
 	t.Helper()

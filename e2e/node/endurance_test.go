@@ -50,26 +50,19 @@ done`
 // and the container was never held up.
 func TestLogThroughDowntime(t *testing.T) {
 	t.Parallel()
-	m := ownMachine(t)
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := ownCluster(t)
 	p := c.startPod(once("writer", writer))
 	away := time.Duration(bySpeed(2, 10)) * time.Second
 	lines := func() int { return len(c.numbers(p)) }
 	c.retry(func() error { return atLeast(lines(), 100) })
-	if _, err := m.signal(unix.SIGKILL); err != nil {
+	if _, err := c.signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	before := lines()
 	timer := time.NewTimer(away) // what is tested is this time
 	<-timer.C
 	written := lines() - before
-	if err := m.start(); err != nil {
+	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}
 	c.retry(func() error { return atLeast(lines(), before+written+100) })
@@ -163,14 +156,7 @@ func (c *cluster) belongings() (b belongings, err error) {
 // Many Pods come and go, and leave nothing.
 func TestPodsLeaveNothing(t *testing.T) {
 	t.Parallel()
-	m := ownMachine(t)
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := ownCluster(t)
 	c.comeAndGo(t, "warm", 5) // what is made once and kept is there then
 	c.quiesce()
 	before, err := c.belongings()

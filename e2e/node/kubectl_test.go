@@ -161,14 +161,7 @@ func TestNamespaceDeletion(t *testing.T) {
 // Cordon, drain and taints need a node for themselves.
 func TestDrainCordonTaint(t *testing.T) {
 	t.Parallel()
-	m := ownMachine(t)
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := ownCluster(t)
 	nodes, err := c.client.CoreV1().Nodes().List(c.ctx, metav1.ListOptions{})
 	if err != nil || len(nodes.Items) != 1 {
 		t.Fatalf("%d nodes, %v", len(nodes.Items), err)

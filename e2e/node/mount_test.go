@@ -145,14 +145,7 @@ func TestHugePages(t *testing.T) {
 	if got, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(got)) != "4" {
 		t.Skipf("the kernel has no memory for huge pages: %s %v", got, err)
 	}
-	m := ownMachine(t)
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := ownCluster(t)
 	asking := func(name, amount string) *corev1.Pod {
 		p := once(name, "grep hugetlbfs /proc/mounts")
 		mounted(p, "pages", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: "HugePages-2Mi"}})

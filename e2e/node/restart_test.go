@@ -108,14 +108,7 @@ func TestKilledDuringRollout(t *testing.T) {
 	}
 	t.Logf("seed %d: SKIFF_SEED repeats it", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	m := ownMachine(t)
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := ownCluster(t)
 	c.apply(deployment("still", "1", 2))
 	c.apply(moving("0"))
 	for _, name := range []string{"still", "moving"} {
@@ -132,23 +125,23 @@ func TestKilledDuringRollout(t *testing.T) {
 		delay := time.Duration(random.Int64N(int64(2500 * time.Millisecond)))
 		timer := time.NewTimer(delay) // the random point; nothing is waited for
 		<-timer.C
-		if _, err := m.signal(unix.SIGKILL); err != nil {
+		if _, err := c.signal(unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		if err := c.same(before); err != nil {
 			t.Errorf("kill %d after %v, with the server dead: %v", i, delay, err)
 		}
 		if i%2 == 1 { // and again while it starts
-			if err := m.launch(); err != nil {
+			if err := c.launch(); err != nil {
 				t.Fatal(err)
 			}
 			timer.Reset(time.Duration(random.Int64N(int64(400 * time.Millisecond))))
 			<-timer.C
-			if _, err := m.signal(unix.SIGKILL); err != nil {
+			if _, err := c.signal(unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := m.start(); err != nil {
+		if err := c.start(); err != nil {
 			t.Fatalf("start after kill %d: %v", i, err)
 		}
 	}
@@ -189,14 +182,7 @@ func (c *cluster) same(before map[string]task) error {
 
 func TestStopLeavesPodsRunning(t *testing.T) {
 	t.Parallel()
-	m := ownMachine(t)
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := ownCluster(t)
 	c.apply(deployment("web", "1", 2))
 	c.kubectl("expose", "deployment", "web", "--port=80", "--target-port=8080")
 	c.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
@@ -207,7 +193,7 @@ func TestStopLeavesPodsRunning(t *testing.T) {
 	c.quiesce()
 	before, short := c.bystanders("web"), c.bystander("short")
 
-	took, err := m.signal(unix.SIGTERM)
+	took, err := c.signal(unix.SIGTERM)
 	t.Logf("SIGTERM to end: %v", took)
 	if err != nil || took > 5*time.Second {
 		t.Errorf("server ended after %v: %v", took, err)
@@ -223,7 +209,7 @@ func TestStopLeavesPodsRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	if err := m.start(); err != nil {
+	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("Ready again after %v", time.Since(begin))
@@ -243,14 +229,7 @@ func TestStopLeavesPodsRunning(t *testing.T) {
 // What ends without skiff's doing comes back, once.
 func TestProcessesKilled(t *testing.T) {
 	t.Parallel()
-	m := ownMachine(t)
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := ownCluster(t)
 	c.startPod(pod("web", ""))
 	c.quiesce()
 	restarted := func(times int32) *corev1.Pod {
@@ -271,7 +250,7 @@ func TestProcessesKilled(t *testing.T) {
 	old := c.bystander("web")
 	if err := eachProcess(func(pid int) {
 		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-		if strings.HasPrefix(exe, m.host.DataDir) && strings.HasSuffix(exe, "/skiff-shim") {
+		if strings.HasPrefix(exe, c.host.DataDir) && strings.HasSuffix(exe, "/skiff-shim") {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}); err != nil {

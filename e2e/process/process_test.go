@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/skiff-sh/skiff/e2e/await"
 )
 
 func shell(t *testing.T, script string) *Process {
@@ -24,11 +27,15 @@ func shell(t *testing.T, script string) *Process {
 
 func TestStop(t *testing.T) {
 	polite := shell(t, `trap 'exit 0' TERM; echo here; while :; do sleep 0.01; done`)
-	for {
-		if text, err := os.ReadFile(polite.Log); err != nil || len(text) > 0 {
-			break
+	err := await.Try(t.Context(), func() error { // until it has set its trap
+		text, err := os.ReadFile(polite.Log)
+		if err == nil && len(text) == 0 {
+			err = errors.New("it says nothing")
 		}
-		time.Sleep(time.Millisecond)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	for range 2 {
 		if err := polite.Stop(); err != nil {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/skiff-sh/skiff/internal/agent"
 )
@@ -191,19 +192,26 @@ func TestRegistryAfterItsMirror(t *testing.T) {
 	}
 }
 
-// A pull that is cut goes on where it was, and what comes must be what was asked for.
-func TestPullIsCut(t *testing.T) {
-	s := newStore(t)
-	m := newMirror(t, "")
+// noise puts an image of a megabyte that does not shrink into the registry, which the
+// store trusts from then on.
+func (m *mirror) noise(t *testing.T, s *Store) (image v1.Image, ref string) {
+	t.Helper()
 	noise := make([]byte, 1<<20)
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range noise {
 		noise[i] = byte(random.Uint32())
 	}
-	image := newImage(t, string(noise))
+	image = newImage(t, string(noise))
 	push(t, image, m.plain+"/app:1", "")
 	s.settings(t, fmt.Sprintf("configs: {%s: {tls: {ca_file: %s}}}", m.host, m.authority))
-	ref := m.host + "/app:1"
+	return image, m.host + "/app:1"
+}
+
+// A pull that is cut goes on where it was, and what comes must be what was asked for.
+func TestPullIsCut(t *testing.T) {
+	s := newStore(t)
+	m := newMirror(t, "")
+	image, ref := m.noise(t, s)
 
 	m.cut = 600 << 10
 	_, err := s.Pull(t.Context(), ref, nil)
@@ -227,15 +235,7 @@ func TestPullIsCut(t *testing.T) {
 func TestPullOfSomethingElse(t *testing.T) {
 	s := newStore(t)
 	m := newMirror(t, "")
-	noise := make([]byte, 1<<18)
-	random := rand.New(rand.NewPCG(3, 4))
-	for i := range noise {
-		noise[i] = byte(random.Uint32())
-	}
-	image := newImage(t, string(noise))
-	push(t, image, m.plain+"/app:1", "")
-	s.settings(t, fmt.Sprintf("configs: {%s: {tls: {ca_file: %s}}}", m.host, m.authority))
-	ref := m.host + "/app:1"
+	image, ref := m.noise(t, s)
 	m.spoil = true
 	if _, err := s.Pull(t.Context(), ref, nil); err == nil || !strings.Contains(err.Error(), "unexpected commit digest") {
 		t.Errorf("a layer with another digest: %v", err)
