@@ -7,6 +7,7 @@
 // answered in time meanwhile. The invariant: whatever a client does, the server's
 // process lives in 256 MiB and serves the others.
 //
-// TestHostile makes each attack for a moment; with SKIFF_HOSTILE=1 (make hostile)
-// all of them at full strength, and the figures go to build/hostile.json.
+// TestHostile makes each attack for a moment, beside whatever else the machine does;
+// with SKIFF_HOSTILE=1 (make hostile) all of them at full strength and alone: how long
+// the witness waits is judged then, and the figures go to build/hostile.json.
 package hostile

@@ -18,13 +18,8 @@ import (
 )
 
 // slowest is what 99 of 100 of another client's requests must not exceed, in
-// milliseconds. In a moment there are so few that one burst decides.
-func slowest() float64 {
-	if full {
-		return 50
-	}
-	return 250
-}
+// milliseconds, on a machine that does nothing else: only make hostile has it.
+const slowest = 50
 
 // Variables by which this executable is told to be an attacker.
 const (
@@ -127,7 +122,7 @@ func (p *plane) suffer(t *testing.T, a attack, attackers string) testimony {
 	for _, err := range seen.failed {
 		t.Errorf("another client was not served: %v", err)
 	}
-	if seen.P99 > slowest() {
+	if full && seen.P99 > slowest {
 		t.Errorf("another client's p99 is %.1f ms", seen.P99)
 	}
 	return seen

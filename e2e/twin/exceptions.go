@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -16,11 +17,12 @@ var exceptionsFile []byte
 // mostExceptions is how many there may be: who needs more is not compatible.
 const mostExceptions = 30
 
-// Exception is a difference on purpose. It names resources and shapes as the report
-// does, in full.
+// Exception is a difference on purpose. It names resources, and either shapes as the
+// report does, in full, or what requests send that are answered differently in all.
 type Exception struct {
 	Resources   []string `json:"resources"`
 	Differences []string `json:"differences"`
+	Sent        []string `json:"sent"` // parts of bodies, in full
 	Request     string   `json:"request"`
 	Upstream    string   `json:"upstream"`
 	Skiff       string   `json:"skiff"`
@@ -38,20 +40,20 @@ func readExceptions(data []byte) ([]Exception, error) {
 		errs = append(errs, fmt.Errorf("exceptions.yaml has %d entries: %d are allowed", len(list), mostExceptions))
 	}
 	for i, e := range list {
-		if len(e.Resources) == 0 || len(e.Differences) == 0 || e.Request == "" || e.Upstream == "" || e.Skiff == "" || e.Why == "" {
-			errs = append(errs, fmt.Errorf("exceptions.yaml, entry %d: resources, differences, request, upstream, skiff and why must all be given", i+1))
+		if len(e.Resources) == 0 || len(e.Differences)+len(e.Sent) == 0 || e.Request == "" || e.Upstream == "" || e.Skiff == "" || e.Why == "" {
+			errs = append(errs, fmt.Errorf("exceptions.yaml, entry %d: resources, differences or sent, request, upstream, skiff and why must all be given", i+1))
 		}
 	}
 	return list, errors.Join(errs...)
 }
 
-// excuse notes which groups an exception explains.
-func (rep *Report) excuse(list []Exception) {
-	for _, g := range rep.groups {
-		for _, e := range list {
-			if slices.Contains(e.Resources, g.Resource) && slices.Contains(e.Differences, g.Shape) {
-				g.Reason = e.Why
-			}
+// reason returns why a difference is one on purpose, "" for one that is not.
+func reason(list []Exception, resource string, r Request, shape string) string {
+	for _, e := range list {
+		sent := func(part string) bool { return bytes.Contains(r.Body, []byte(part)) }
+		if slices.Contains(e.Resources, resource) && (slices.Contains(e.Differences, shape) || slices.ContainsFunc(e.Sent, sent)) {
+			return e.Why
 		}
 	}
+	return ""
 }

@@ -13,10 +13,12 @@ import (
 // Report gathers differences and what was touched.
 type Report struct {
 	mu       sync.Mutex
-	groups   map[string]*Group // by kind and shape
+	groups   map[string]*Group // by kind, shape and reason
 	requests int
 	covered  map[string]*coverage // by resource
 	noted    func(*Group)         // told of every difference, if it is set
+
+	exceptions []Exception
 }
 
 // Group is all differences of one resource with one shape.
@@ -45,8 +47,8 @@ type coverage struct {
 	all      int // fields there are
 }
 
-func newReport() *Report {
-	return &Report{groups: map[string]*Group{}, covered: map[string]*coverage{}}
+func newReport(exceptions []Exception) *Report {
+	return &Report{exceptions: exceptions, groups: map[string]*Group{}, covered: map[string]*coverage{}}
 }
 
 // examples is how many a group keeps.
@@ -73,10 +75,11 @@ func (rep *Report) add(r *Resource, steps []step) {
 }
 
 func (rep *Report) note(resource string, s step, d Difference) {
-	key := resource + "\x00" + d.Shape
+	why := reason(rep.exceptions, resource, s.Request, d.Shape)
+	key := strings.Join([]string{resource, d.Shape, why}, "\x00")
 	g := rep.groups[key]
 	if g == nil {
-		g = &Group{Resource: resource, Shape: d.Shape, Rules: map[string]int{}}
+		g = &Group{Resource: resource, Shape: d.Shape, Reason: why, Rules: map[string]int{}}
 		rep.groups[key] = g
 	}
 	g.Count++

@@ -36,8 +36,11 @@ func newTrial(ctx context.Context, o options, theirs, ours *upstream.Server) (*t
 }
 
 func newPair(o options, theirs, ours *upstream.Server) (*trial, error) {
-	t := &trial{options: o, report: newReport(), enough: map[string]context.CancelFunc{}}
-	var err error
+	exceptions, err := readExceptions(exceptionsFile)
+	if err != nil {
+		return nil, err
+	}
+	t := &trial{options: o, report: newReport(exceptions), enough: map[string]context.CancelFunc{}}
 	if t.pair.upstream, err = newSide("upstream", theirs.Config); err != nil {
 		return nil, err
 	}
@@ -274,11 +277,6 @@ func (t *trial) tell(ctx context.Context, r *Resource) error {
 
 // judge prints what was found; differences that nothing explains are an error.
 func (t *trial) judge() error {
-	exceptions, err := readExceptions(exceptionsFile)
-	if err != nil {
-		return err
-	}
-	t.report.excuse(exceptions)
 	if t.options.single < 0 && t.options.reports != "" {
 		if err := t.report.write(t.options.reports, t.options.seed); err != nil {
 			return err

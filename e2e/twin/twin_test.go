@@ -47,11 +47,22 @@ func TestBrokenConnection(t *testing.T) {
 	} {
 		skiff := answer(400, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"BadRequest","message":"`+message+`"}`)
 		d := compare(Request{}, Answer{Err: io.EOF}, skiff, &knowledge{})
-		excused := slices.ContainsFunc(list, func(e Exception) bool {
-			return slices.Contains(e.Resources, "nodes") && slices.Contains(e.Differences, d[0].Shape)
-		})
-		if excused != want {
+		if excused := reason(list, "nodes", Request{}, d[0].Shape) != ""; excused != want {
 			t.Errorf("%s: excused %v", d[0].Shape, excused)
+		}
+	}
+}
+
+// TestExceptionBySent: what a request sends excuses its differences, and no others.
+func TestExceptionBySent(t *testing.T) {
+	list := []Exception{{Resources: []string{"pods"}, Sent: []string{`"a":" "`}, Why: "w"}}
+	for _, c := range []struct{ resource, body, want string }{
+		{"pods", `{"a":" "}`, "w"},
+		{"pods", `{"a":""}`, ""},
+		{"nodes", `{"a":" "}`, ""},
+	} {
+		if got := reason(list, c.resource, Request{Body: []byte(c.body)}, "any"); got != c.want {
+			t.Errorf("%+v: %q", c, got)
 		}
 	}
 }

@@ -16,32 +16,16 @@ import (
 type untagged struct{ value any }
 
 func (u untagged) MarshalJSON() ([]byte, error) {
-	b := &shown{}
-	err := writeUntagged(b, reflect.ValueOf(u.value))
+	var b bytes.Buffer
+	err := writeUntagged(&b, reflect.ValueOf(u.value))
 	return b.Bytes(), err
-}
-
-// stored is the same for what upstream reads from its store, where lists and
-// maps without elements do not exist.
-type stored struct{ value any }
-
-func (s stored) MarshalJSON() ([]byte, error) {
-	b := &shown{noEmpty: true}
-	err := writeUntagged(b, reflect.ValueOf(s.value))
-	return b.Bytes(), err
-}
-
-// shown is the text that is being made.
-type shown struct {
-	bytes.Buffer
-	noEmpty bool
 }
 
 // String is what errors of other kinds of readers show.
 func (u untagged) String() string { return fmt.Sprintf("%+v", u.value) }
 
-func writeUntagged(b *shown, v reflect.Value) error {
-	if !v.IsValid() || isNilable(v.Kind()) && v.IsNil() || b.noEmpty && isList(v.Kind()) && v.Len() == 0 {
+func writeUntagged(b *bytes.Buffer, v reflect.Value) error {
+	if !v.IsValid() || isNilable(v.Kind()) && v.IsNil() {
 		b.WriteString("null")
 		return nil
 	}
@@ -68,7 +52,7 @@ func writeUntagged(b *shown, v reflect.Value) error {
 }
 
 // writeFields writes the members of a structure, those of embedded ones with it.
-func writeFields(b *shown, v reflect.Value, first bool) error {
+func writeFields(b *bytes.Buffer, v reflect.Value, first bool) error {
 	for _, f := range shownFields(v) {
 		if f.embedded {
 			start := b.Len()
@@ -96,7 +80,7 @@ func isShared(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && strings.HasPrefix(t.PkgPath(), "k8s.io/apimachinery/")
 }
 
-func writeEmbedded(b *shown, v reflect.Value, first bool) error {
+func writeEmbedded(b *bytes.Buffer, v reflect.Value, first bool) error {
 	if !isShared(v.Type()) {
 		return writeFields(b, v, first)
 	}
@@ -111,7 +95,7 @@ func writeEmbedded(b *shown, v reflect.Value, first bool) error {
 	return nil
 }
 
-func writeList(b *shown, v reflect.Value) error {
+func writeList(b *bytes.Buffer, v reflect.Value) error {
 	if v.Type().Elem().Kind() == reflect.Uint8 {
 		return writeJSON(b, v)
 	}
@@ -128,7 +112,7 @@ func writeList(b *shown, v reflect.Value) error {
 	return nil
 }
 
-func writeMap(b *shown, v reflect.Value) error {
+func writeMap(b *bytes.Buffer, v reflect.Value) error {
 	values := map[string]reflect.Value{}
 	for _, key := range v.MapKeys() {
 		values[key.String()] = v.MapIndex(key)
@@ -147,7 +131,7 @@ func writeMap(b *shown, v reflect.Value) error {
 	return nil
 }
 
-func writeJSON(b *shown, v reflect.Value) error {
+func writeJSON(b *bytes.Buffer, v reflect.Value) error {
 	text, err := json.Marshal(v.Interface())
 	b.Write(text)
 	return err
@@ -157,7 +141,26 @@ func isNilable(k reflect.Kind) bool {
 	return k == reflect.Pointer || k == reflect.Interface || k == reflect.Map || k == reflect.Slice
 }
 
-func isList(k reflect.Kind) bool { return k == reflect.Map || k == reflect.Slice }
+// message is a structure that the store of upstream keeps.
+type message[T any] interface {
+	*T
+	Marshal() ([]byte, error)
+	Unmarshal([]byte) error
+}
+
+// asStored returns what upstream reads of a structure from its store, where lists and
+// maps without elements do not exist.
+func asStored[T any, M message[T]](is M) M {
+	was := M(new(T))
+	text, err := is.Marshal()
+	if err == nil {
+		err = was.Unmarshal(text)
+	}
+	if err != nil {
+		return is
+	}
+	return was
+}
 
 // internalText is what an error of reading JSON says of upstream's internal types: they
 // are of a package core, and their fields have no names but Go's.

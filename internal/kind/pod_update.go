@@ -45,29 +45,32 @@ func validatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 // validateRestUpdate compares what is left when all that may change, and has
 // been checked, is put back to what it was.
 func validateRestUpdate(path *field.Path, pod, old *corev1.Pod) field.ErrorList {
+	if equality.Semantic.DeepEqual(pod.Spec, old.Spec) {
+		return nil
+	}
 	var errs field.ErrorList
-	rest := pod.Spec.DeepCopy()
+	was, rest := asStored(&old.Spec), pod.Spec.DeepCopy()
 	for i := range rest.Containers {
-		rest.Containers[i].Image = old.Spec.Containers[i].Image
+		rest.Containers[i].Image = was.Containers[i].Image
 	}
 	for i := range rest.InitContainers {
-		rest.InitContainers[i].Image = old.Spec.InitContainers[i].Image
+		rest.InitContainers[i].Image = was.InitContainers[i].Image
 	}
 	if len(rest.InitContainers) == 0 {
 		rest.InitContainers = nil // an empty list is not shown as a difference
 	}
-	rest.ActiveDeadlineSeconds = old.Spec.ActiveDeadlineSeconds
-	rest.SchedulingGates = old.Spec.SchedulingGates
-	rest.Tolerations = old.Spec.Tolerations
-	if was, is := old.Spec.TerminationGracePeriodSeconds, rest.TerminationGracePeriodSeconds; was != nil && *was < 0 && is != nil && *is == 1 {
-		rest.TerminationGracePeriodSeconds = was
+	rest.ActiveDeadlineSeconds = was.ActiveDeadlineSeconds
+	rest.SchedulingGates = was.SchedulingGates
+	rest.Tolerations = was.Tolerations
+	if before, is := was.TerminationGracePeriodSeconds, rest.TerminationGracePeriodSeconds; before != nil && *before < 0 && is != nil && *is == 1 {
+		rest.TerminationGracePeriodSeconds = before
 	}
-	if len(old.Spec.SchedulingGates) > 0 {
-		errs = append(errs, validateGatedUpdate(path, rest, &old.Spec)...)
+	if len(was.SchedulingGates) > 0 {
+		errs = append(errs, validateGatedUpdate(path, rest, was)...)
 	}
-	if !equality.Semantic.DeepEqual(*rest, old.Spec) {
+	if !equality.Semantic.DeepEqual(rest, was) {
 		errs = append(errs, field.Forbidden(path, fmt.Sprintf("pod updates may not change fields other than %s\n%v",
-			strings.Join(updatableFields(), ","), diff.Diff(stored{old.Spec}, untagged{*rest}))))
+			strings.Join(updatableFields(), ","), diff.Diff(untagged{*was}, untagged{*rest}))))
 	}
 	return errs
 }
@@ -210,7 +213,7 @@ func validateEphemeralUpdate(pod, old *corev1.Pod) field.ErrorList {
 		if i < 0 {
 			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be removed\n", was.Name)))
 		} else if is := pod.Spec.EphemeralContainers[i]; !equality.Semantic.DeepEqual(was, is) {
-			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", was.Name, diff.Diff(stored{was}, untagged{is}))))
+			errs = append(errs, field.Forbidden(path, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", was.Name, diff.Diff(untagged{*asStored(&was)}, untagged{is}))))
 		}
 	}
 	return errs
