@@ -245,8 +245,13 @@ func decodePatched(req *Request, doc []byte, next runtime.Object) (strict []erro
 // stays empty, has no name.
 func decodeUnversioned(doc []byte, kindName string, want schema.GroupVersionKind) (strict []error, err error) {
 	have := want.GroupVersion().WithKind(kindName)
-	if have != want && kind.Scheme().Recognizes(have) {
+	switch {
+	case have == want:
+	case kind.Scheme().Recognizes(have):
 		return nil, fmt.Errorf("converting (%s) to (%s): unknown conversion", InternalName(have), InternalName(want))
+	default:
+		have.Version = runtime.APIVersionInternal
+		return nil, runtime.NewNotRegisteredErrForKind(kind.Scheme().Name(), have)
 	}
 	var top struct {
 		metav1.TypeMeta

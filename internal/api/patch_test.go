@@ -288,6 +288,8 @@ func TestPatchKeepsTheType(t *testing.T) {
 	}
 	_, err := c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"apiVersion":"","kind":"Pod"}`)
 	wantStatus(t, err, metav1.StatusReasonInvalid, "converting (core.Pod) to (core.ConfigMap): unknown conversion")
+	_, err = c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"apiVersion":"/","kind":"None"}`)
+	wantStatus(t, err, metav1.StatusReasonInvalid, `no kind "None" is registered for the internal version of group "" in scheme`)
 	_, err = c.patch(kind.ConfigMap, "cm", types.JSONPatchType, `{}`)
 	wantStatus(t, err, metav1.StatusReasonBadRequest, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp")
 	_, err = c.patch(kind.ConfigMap, "cm", types.MergePatchType, `{"metadata":{"uid":"another"}}`)

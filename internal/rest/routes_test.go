@@ -15,6 +15,8 @@ import (
 func TestRouting(t *testing.T) {
 	h := newTestHandler(Config{})
 	const one = "/api/v1/namespaces/default/configmaps/a"
+	const all = "/api/v1/namespaces/default/configmaps"
+	yaml := http.Header{"Accept": {"application/yaml"}}
 	merge := http.Header{"Content-Type": {"application/merge-patch+json"}}
 	for _, c := range []struct {
 		method, path string
@@ -41,7 +43,9 @@ func TestRouting(t *testing.T) {
 		{"PATCH", one, http.Header{"Content-Type": {"application/json"}}, 415, "415: Unsupported Media Type"},
 		{"PATCH", one + "?timeout=x", merge, 400, `invalid timeout specified in the request URL - time: invalid duration \"x\"`},
 		{"GET", one, http.Header{"Accept": {"text/html"}}, 406, "406: Not Acceptable\\n\\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
-		{"GET", "/version", http.Header{"Accept": {"application/yaml"}}, 406, "Available representations: application/json"},
+		{"GET", all + "?watch=1", http.Header{"Accept": {"text/html"}}, 406, "406: Not Acceptable"},
+		{"GET", all + "?watch=1&resourceVersionMatch=Exact", yaml, 422, "resourceVersionMatch is forbidden for watch"},
+		{"GET", "/version", yaml, 406, "Available representations: application/json"},
 		{"GET", "/apis", http.Header{"Accept": {"text/html"}}, 406, "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
 	} {
 		r := httptest.NewRequest(c.method, c.path, nil)

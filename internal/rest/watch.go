@@ -47,15 +47,10 @@ func (h *Handler) watch(w http.ResponseWriter, q *request) error {
 // openWatch prepares what the client asks for; there is no stream where the client
 // was told already that nothing is to come.
 func (h *Handler) openWatch(w http.ResponseWriter, q *request) (context.Context, *watchStream, error) {
-	f, err := h.negotiate(q.Request, true, true)
-	if err != nil {
+	if _, err := h.negotiate(q.Request, true, false); err != nil {
 		return nil, nil, err
 	}
 	options, err := q.listOptions()
-	if err != nil {
-		return nil, nil, err
-	}
-	include, err := q.includeObject(f)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -63,25 +58,46 @@ func (h *Handler) openWatch(w http.ResponseWriter, q *request) (context.Context,
 	if s := options.TimeoutSeconds; s != nil && *s > 0 {
 		timeout = time.Duration(*s) * time.Second
 	}
-	stream := &watchStream{h: h, w: patiently(w), flush: patientFlush(h, w), q: q, form: f}
-	if f.view == viewTable {
-		stream.tables = h.newTables(q.res, f, include)
-	}
+	stream := &watchStream{h: h, w: patiently(w), flush: patientFlush(h, w), q: q}
 	ctx, done := h.longRunning(q.Context(), w, timeout)
 	stream.done = done
 	stream.events, err = h.API.Watch(ctx, q.api(), options)
 	release(w)
-	if err == nil {
-		return ctx, stream, nil
-	}
-	defer done()
-	if !errors.IsResourceExpired(err) && !errors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
+	// Upstream says this in the stream: clients look for it there.
+	late := errors.IsResourceExpired(err) || errors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
+	if err != nil && !late {
+		done()
 		return nil, nil, err
 	}
-	// Upstream says this in the stream: clients look for it there.
-	stream.begin(w)
-	stream.end(err)
-	return nil, nil, nil
+	if refused := stream.negotiate(); refused != nil {
+		stream.close()
+		return nil, nil, refused
+	}
+	if late {
+		defer done()
+		stream.begin(w)
+		stream.end(err)
+		return nil, nil, nil
+	}
+	return ctx, stream, nil
+}
+
+// negotiate chooses what the stream is made of. That it cannot be had as it is wanted
+// is told after all that is wrong with the watch, as upstream does.
+func (s *watchStream) negotiate() error {
+	f, err := s.h.negotiate(s.q.Request, true, true)
+	if err != nil {
+		return err
+	}
+	include, err := s.q.includeObject(f)
+	if err != nil {
+		return err
+	}
+	s.form = f
+	if f.view == viewTable {
+		s.tables = s.h.newTables(s.q.res, f, include)
+	}
+	return nil
 }
 
 // watchStream writes the events of one watch.
@@ -100,7 +116,9 @@ type watchStream struct {
 }
 
 func (s *watchStream) close() {
-	s.events.Stop()
+	if s.events != nil {
+		s.events.Stop()
+	}
 	s.done()
 }
 
