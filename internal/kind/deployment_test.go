@@ -109,6 +109,10 @@ func TestDeploymentValidation(t *testing.T) {
 		}, []string{update + ": Forbidden: may not be specified when strategy `type` is 'Recreate'"}},
 		{"both zero", rolling(intstr.FromInt32(0), intstr.FromString("0%")), []string{
 			update + ".maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"}},
+		{"unreadable", rolling(intstr.FromString("http"), intstr.FromString("-1%")), []string{
+			update + ".maxUnavailable: Invalid value: \"http\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+			update + ".maxSurge: Invalid value: \"-1%\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')",
+			update + ".maxUnavailable: Invalid value: \"http\": may not be 0 when `maxSurge` is 0"}},
 		{"negative", rolling(intstr.FromInt32(-1), intstr.FromInt32(1)), []string{
 			update + ".maxUnavailable: Invalid value: -1: must be greater than or equal to 0"}},
 		{"too many percent", rolling(intstr.FromString("101%"), intstr.FromString("200%")), []string{

@@ -53,9 +53,6 @@ func validateStrategy(path *field.Path, s *appsv1.DeploymentStrategy) field.Erro
 		}
 		return nil
 	case appsv1.RollingUpdateDeploymentStrategyType:
-		if s.RollingUpdate == nil {
-			return field.ErrorList{field.Required(at, "this should be defaulted and never be nil")}
-		}
 		return validateRollingUpdate(at, s.RollingUpdate)
 	}
 	return field.ErrorList{field.NotSupported(path, untagged{shownStrategy(s)}, []appsv1.DeploymentStrategyType{appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
@@ -85,7 +82,7 @@ func validateRollingUpdate(path *field.Path, r *appsv1.RollingUpdateDeployment) 
 	if countOrPercent(unavailable) == 0 && countOrPercent(surge) == 0 {
 		errs = append(errs, field.Invalid(at, unavailable, "may not be 0 when `maxSurge` is 0"))
 	}
-	if unavailable.Type == intstr.String && len(validation.IsValidPercent(unavailable.StrVal)) == 0 && countOrPercent(unavailable) > 100 {
+	if isPercent(unavailable) && countOrPercent(unavailable) > 100 {
 		errs = append(errs, field.Invalid(at, unavailable, "must not be greater than 100%"))
 	}
 	return errs
@@ -100,11 +97,15 @@ func validateCountOrPercent(path *field.Path, value intstr.IntOrString) field.Er
 
 // countOrPercent is the number in value; what cannot be read is 0.
 func countOrPercent(value intstr.IntOrString) int {
-	if percent, ok := strings.CutSuffix(value.StrVal, "%"); ok && value.Type == intstr.String {
-		n, _ := strconv.Atoi(percent)
+	if isPercent(value) {
+		n, _ := strconv.Atoi(strings.TrimSuffix(value.StrVal, "%"))
 		return n
 	}
 	return value.IntValue()
+}
+
+func isPercent(value intstr.IntOrString) bool {
+	return value.Type == intstr.String && len(validation.IsValidPercent(value.StrVal)) == 0
 }
 
 func validateDeploymentStatus(obj, old Object) field.ErrorList {
