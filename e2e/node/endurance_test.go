@@ -4,11 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -211,10 +209,10 @@ func (c *cluster) comeAndGo(t *testing.T, prefix string, n int) {
 }
 
 // executor is a client's over WebSockets, without a way back to SPDY.
-func (c *cluster) executor(pod string, stdin bool, command ...string) remotecommand.Executor {
+func (c *cluster) executor(pod string, command ...string) remotecommand.Executor {
 	c.t.Helper()
 	url := c.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(c.namespace).Name(pod).SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{Container: "main", Command: command, Stdin: stdin, Stdout: true, Stderr: true}, scheme.ParameterCodec).URL()
+		VersionedParams(&corev1.PodExecOptions{Container: "main", Command: command, Stdout: true, Stderr: true}, scheme.ParameterCodec).URL()
 	e, err := remotecommand.NewWebSocketExecutor(c.config, "GET", url.String())
 	if err != nil {
 		c.t.Fatal(err)
@@ -228,7 +226,7 @@ func TestManyExecs(t *testing.T) {
 	p := c.startPod(pod("box", ""))
 	run := func(ctx context.Context, i int) error {
 		var out bytes.Buffer
-		err := c.executor("box", false, "sh", "-c", fmt.Sprintf("echo %d; exit %d", i, i%3)).StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &out, Stderr: io.Discard})
+		err := c.executor("box", "sh", "-c", fmt.Sprintf("echo %d; exit %d", i, i%3)).StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &out, Stderr: io.Discard})
 		code := 0
 		if exit := new(remoteExit); errors.As(err, exit) {
 			code, err = (*exit).ExitStatus(), nil
@@ -299,31 +297,4 @@ func (c *cluster) processesOf(first task) (int, error) {
 		}
 	})
 	return n, err
-}
-
-// What goes in is all there when its end has come, and what comes out comes after
-// that: the two directions of a stream end by themselves.
-func TestHalfClosedInput(t *testing.T) {
-	c := shared(t)
-	c.startPod(pod("box", ""))
-	data := make([]byte, 10<<20)
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range data {
-		data[i] = byte(random.Uint32())
-	}
-	want := fmt.Sprintf("%x", sha256.Sum256(data))
-	var out bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	err := c.executor("box", true, "sh", "-c", "cat > /tmp/in; sha256sum /tmp/in; wc -c /tmp/in").StreamWithContext(ctx, remotecommand.StreamOptions{
-		Stdin: bytes.NewReader(data), Stdout: &out, Stderr: io.Discard,
-	})
-	if err != nil || !strings.HasPrefix(out.String(), want) || !strings.Contains(out.String(), strconv.Itoa(len(data))) {
-		t.Errorf("%q, %v; want %s", out.String(), err, want)
-	}
-	var back bytes.Buffer
-	err = c.executor("box", false, "cat", "/tmp/in").StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &back, Stderr: io.Discard})
-	if err != nil || !bytes.Equal(back.Bytes(), data) {
-		t.Errorf("%d bytes come back, %v", back.Len(), err)
-	}
 }
