@@ -47,6 +47,7 @@ type Agent struct {
 	relief      relief
 	imageUses   imageUses
 	rates       rates
+	durations   durations
 	access      access
 }
 

@@ -18,7 +18,9 @@ func (w *worker) prepare(ctx context.Context) {
 	fresh, news := !w.box.Stale, w.news
 	w.mu.Unlock()
 	w.objects.Acquire(pod)
+	began := time.Now()
 	box, err := w.setUp(ctx, pod)
+	w.durations.sandbox.since(began)
 	if ctx.Err() != nil {
 		return
 	}

@@ -76,7 +76,7 @@ func nodeAPI(t *testing.T, change ...func(*Agent)) (*httptest.Server, authority)
 			t.Fatal(err)
 		}
 	}
-	w := &worker{Agent: a, uid: string(pod.UID), pod: pod, exits: map[string]chan struct{}{}, status: newStatusWriter(nil, pod, a.log)}
+	w := &worker{Agent: a, uid: string(pod.UID), pod: pod, exits: map[string]chan struct{}{}, status: newStatusWriter(nil, pod, a.log, &a.durations.status)}
 	w.reference = corev1.ObjectReference{Namespace: "default", Name: "web"}
 	w.records = map[string]*record{"c": {
 		Last:    &run{ContainerState: ContainerState{ID: "a", Attempt: 0, Phase: ContainerExited}},

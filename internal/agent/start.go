@@ -107,7 +107,9 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	if err := os.MkdirAll(filepath.Dir(config.LogPath), 0o755); err != nil {
 		return err
 	}
+	began := time.Now()
 	err = w.Runtime.Create(ctx, config)
+	w.durations.create.since(began)
 	if err != nil && !errors.As(err, new(RunError)) {
 		return waitError{Reason: "CreateContainerError", Err: err}
 	}
@@ -156,6 +158,7 @@ const startPatience = time.Minute
 func (w *worker) startTask(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
 	defer cancel()
+	defer w.durations.start.since(time.Now())
 	return w.Runtime.Start(ctx, id)
 }
 

@@ -77,6 +77,7 @@ func TestSummaryAndMetrics(t *testing.T) {
 		}
 		w.records["c"].Current = &run{ContainerState: ContainerState{ID: "b", Phase: ContainerRunning, StartedAt: time.Now(), LogPath: path, PID: os.Getpid()}}
 	}
+	agent.durations.create.since(time.Now().Add(-time.Minute))
 	api := ca.client(t, pkix.Name{CommonName: apiServerClient})
 	status, body := get(t, server, &api, "/stats/summary")
 	var s summary
@@ -94,7 +95,9 @@ func TestSummaryAndMetrics(t *testing.T) {
 		t.Errorf("only CPU and memory: %s", body)
 	}
 	for path, want := range map[string][]string{
-		"/metrics": {`kubelet_node_name{node="n1"} 1`, "kubelet_running_pods 1", `kubelet_running_containers{container_state="running"} 1`, "process_cpu_seconds_total"},
+		"/metrics": {`kubelet_node_name{node="n1"} 1`, "kubelet_running_pods 1", `kubelet_running_containers{container_state="running"} 1`, "process_cpu_seconds_total",
+			`kubelet_runtime_operations_duration_seconds_bucket{operation_type="create_container",le="47.6837158203125"} 0`,
+			`kubelet_runtime_operations_duration_seconds_bucket{operation_type="create_container",le="+Inf"} 1`},
 		"/metrics/resource": {
 			"resource_scrape_error 0\n", "\nnode_cpu_usage_seconds_total ", `pod_memory_working_set_bytes{namespace="default",pod="web"} 1500 `,
 			`container_cpu_usage_seconds_total{container="c",namespace="default",pod="web"} 1 `, `container_start_time_seconds{container="c"`,

@@ -27,10 +27,12 @@ type statusWriter struct {
 	client kubernetes.Interface
 	log    *zap.Logger
 	wake   chan struct{}
+	took   *durationHistogram // from a want to its being written
 
 	mu     sync.Mutex
 	base   *corev1.Pod       // the newest the API is known to have
 	next   *corev1.PodStatus // nil when there is nothing to write
+	since  time.Time         // when next became what it is, nil before
 	start  *metav1.Time      // start time, once it has been wanted
 	closed bool              // the API has no such Pod
 	// unmirrored says that the API does not show the static Pod yet: its status waits.
@@ -38,10 +40,10 @@ type statusWriter struct {
 	written    chan struct{} // closed when next has become nil; then replaced
 }
 
-func newStatusWriter(client kubernetes.Interface, pod *corev1.Pod, log *zap.Logger) *statusWriter {
+func newStatusWriter(client kubernetes.Interface, pod *corev1.Pod, log *zap.Logger, took *durationHistogram) *statusWriter {
 	return &statusWriter{
 		client: client, log: log, base: pod, start: pod.Status.StartTime,
-		wake: make(chan struct{}, 1), written: make(chan struct{}),
+		wake: make(chan struct{}, 1), written: make(chan struct{}), took: took,
 	}
 }
 
@@ -63,6 +65,9 @@ func (s *statusWriter) want(status corev1.PodStatus) {
 	}
 	if s.closed || s.next == nil && !s.unmirrored && sameStatus(s.base.Status, status) {
 		return
+	}
+	if s.next == nil {
+		s.since = time.Now()
 	}
 	s.next = &status
 	s.poke()
@@ -197,6 +202,8 @@ func (s *statusWriter) run(ctx context.Context) {
 			if newer(updated.ResourceVersion, s.base.ResourceVersion) {
 				s.base = updated
 			}
+			s.took.since(s.since)
+			s.since = time.Now() // what has come meanwhile waits from now on
 			s.finish(next)
 		}
 		s.mu.Unlock()
