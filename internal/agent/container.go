@@ -41,6 +41,10 @@ func (a *Agent) build(ctx context.Context, pod *corev1.Pod, box sandbox, c *core
 	if err != nil {
 		return Container{}, err
 	}
+	confined, err := appArmor(pod, c)
+	if err != nil {
+		return Container{}, err
+	}
 	out := Container{
 		ID: newContainerID(), Name: c.Name, Attempt: attempt,
 		Init:       isInit(pod, c),
@@ -57,6 +61,7 @@ func (a *Agent) build(ctx context.Context, pod *corev1.Pod, box sandbox, c *core
 		ReadOnlyRootfs: isTrue(sec.Own.ReadOnlyRootFilesystem),
 		NoNewPrivs:     sec.Own.AllowPrivilegeEscalation != nil && !*sec.Own.AllowPrivilegeEscalation,
 		Seccomp:        sec.seccomp(filepath.Join(a.Host.DataDir, "agent", "seccomp")),
+		AppArmor:       confined,
 		MaskedPaths:    sec.Own.ProcMount == nil || *sec.Own.ProcMount == corev1.DefaultProcMount,
 		Sysctls:        sysctls(pod),
 		Resources:      containerResources(pod, c, a.machine.memory()),

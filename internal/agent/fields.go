@@ -11,7 +11,7 @@ import (
 // unsupported names the first field of the Pod that this node does not
 // implement, with the reason; "" if there is none.
 func (a *Agent) unsupported(pod *corev1.Pod) string {
-	c := fieldCheck{seLinux: fileExists("/sys/fs/selinux/enforce"), appArmor: fileExists("/sys/module/apparmor/parameters/enabled")}
+	c := fieldCheck{seLinux: fileExists("/sys/fs/selinux/enforce")}
 	c.pod(&pod.Spec)
 	if len(c.found) == 0 {
 		return ""
@@ -21,7 +21,7 @@ func (a *Agent) unsupported(pod *corev1.Pod) string {
 
 // unsupportedContainer is the same for one container of the Pod.
 func (a *Agent) unsupportedContainer(at string, pod *corev1.Pod, container *corev1.Container) string {
-	c := fieldCheck{seLinux: fileExists("/sys/fs/selinux/enforce"), appArmor: fileExists("/sys/module/apparmor/parameters/enabled")}
+	c := fieldCheck{seLinux: fileExists("/sys/fs/selinux/enforce")}
 	c.container(at, container)
 	if len(c.found) == 0 {
 		return ""
@@ -36,8 +36,8 @@ func fileExists(path string) bool {
 
 // fieldCheck collects fields that are not implemented.
 type fieldCheck struct {
-	seLinux, appArmor bool // the kernel has it
-	found             []string
+	seLinux bool // the kernel has it
+	found   []string
 }
 
 func (c *fieldCheck) refuse(bad bool, path, why string) {
@@ -85,14 +85,6 @@ func (c *fieldCheck) podSecurity(s *corev1.PodSecurityContext) {
 	const at = "spec.securityContext"
 	c.refuse(s.SELinuxOptions != nil && c.seLinux, at+".seLinuxOptions", notImplemented)
 	c.refuse(s.WindowsOptions != nil, at+".windowsOptions", "this node runs linux")
-	c.appArmorProfile(at, s.AppArmorProfile)
-}
-
-func (c *fieldCheck) appArmorProfile(at string, p *corev1.AppArmorProfile) {
-	if p == nil || p.Type == corev1.AppArmorProfileTypeUnconfined && !c.appArmor {
-		return
-	}
-	c.refuse(p.Type != corev1.AppArmorProfileTypeUnconfined, at+".appArmorProfile", notImplemented)
 }
 
 func (c *fieldCheck) container(at string, s *corev1.Container) {
@@ -105,7 +97,6 @@ func (c *fieldCheck) container(at string, s *corev1.Container) {
 	at += ".securityContext"
 	c.refuse(sec.SELinuxOptions != nil && c.seLinux, at+".seLinuxOptions", notImplemented)
 	c.refuse(sec.WindowsOptions != nil, at+".windowsOptions", "this node runs linux")
-	c.appArmorProfile(at, sec.AppArmorProfile)
 }
 
 func (c *fieldCheck) resources(at string, r *corev1.ResourceRequirements) {

@@ -104,7 +104,7 @@ var fieldClasses = map[string]string{
 	"SecurityContext.AllowPrivilegeEscalation": "done:TestBuild",
 	"SecurityContext.ProcMount":                "done:TestBuild",
 	"SecurityContext.SeccompProfile":           "done:TestSeccomp",
-	"SecurityContext.AppArmorProfile":          "refused",
+	"SecurityContext.AppArmorProfile":          "done:TestAppArmor",
 
 	"PodSecurityContext.SELinuxOptions":           "the kernel has no SELinux; refused where it has",
 	"PodSecurityContext.WindowsOptions":           "refused",
@@ -117,7 +117,7 @@ var fieldClasses = map[string]string{
 	"PodSecurityContext.Sysctls":                  "done:TestSysctls",
 	"PodSecurityContext.FSGroupChangePolicy":      "for volumes that outlive their Pod, which are refused",
 	"PodSecurityContext.SeccompProfile":           "done:TestSeccomp",
-	"PodSecurityContext.AppArmorProfile":          "refused",
+	"PodSecurityContext.AppArmorProfile":          "done:TestAppArmor",
 	"PodSecurityContext.SELinuxChangePolicy":      "with SELinux options",
 
 	"Probe.ProbeHandler":                  "a struct: see ProbeHandler",
@@ -281,14 +281,8 @@ func refusedPods() map[string]struct {
 		"SecurityContext.WindowsOptions": {"spec.containers[0](c).securityContext.windowsOptions", func(s *corev1.PodSpec) {
 			c(s).SecurityContext = &corev1.SecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{}}
 		}},
-		"SecurityContext.AppArmorProfile": {"spec.containers[0](c).securityContext.appArmorProfile", func(s *corev1.PodSpec) {
-			c(s).SecurityContext = &corev1.SecurityContext{AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}}
-		}},
 		"PodSecurityContext.WindowsOptions": {"spec.securityContext.windowsOptions", func(s *corev1.PodSpec) {
 			s.SecurityContext = &corev1.PodSecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{}}
-		}},
-		"PodSecurityContext.AppArmorProfile": {"spec.securityContext.appArmorProfile", func(s *corev1.PodSpec) {
-			s.SecurityContext = &corev1.PodSecurityContext{AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeLocalhost}}
 		}},
 		"VolumeProjection.ClusterTrustBundle": {"spec.volumes[0](v).projected.sources[0].clusterTrustBundle", func(s *corev1.PodSpec) {
 			s.Volumes = projected(corev1.VolumeProjection{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{}})

@@ -115,6 +115,9 @@ func (a *Agent) admit(w *worker) {
 	if r == nil {
 		r = fits(a.allocatable(), a.claims(w), w.pod)
 	}
+	if r == nil {
+		r = unconfinable(w.pod, a.machine.AppArmor)
+	}
 	if r != nil {
 		w.eventPod(corev1.EventTypeWarning, r.Reason, "%s", r.Message)
 		w.sizes.refused = true

@@ -34,6 +34,7 @@ type Description struct {
 	Reserved corev1.ResourceList
 	// RecursiveReadOnly says that the kernel makes whole trees of mounts read-only.
 	RecursiveReadOnly bool
+	AppArmor          bool // the kernel has it, and it is on
 }
 
 // Pressure is what a machine is short of. Where Room is given, that is judged by the
@@ -52,7 +53,7 @@ const maxPods = 110
 
 // Describe implements Machine.
 func (h hostMachine) Describe() (Description, error) {
-	m := Description{RecursiveReadOnly: canMountRecursively()}
+	m := Description{RecursiveReadOnly: canMountRecursively(), AppArmor: canConfine()}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return m, fmt.Errorf("uname: %w", err)

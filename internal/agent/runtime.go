@@ -106,6 +106,7 @@ type Container struct {
 	CapAdd         []string // "NET_ADMIN", "ALL"
 	CapDrop        []string
 	Seccomp        string // "" is RuntimeDefault, "unconfined", or the path of a profile
+	AppArmor       string // "" (as AppArmorDefault where that can be), AppArmorDefault, AppArmorUnconfined, or AppArmorLocal with a profile's name
 	MaskedPaths    bool   // procMount Default
 	Sysctls        map[string]string
 	Resources      Resources
@@ -130,6 +131,13 @@ type PodRef struct {
 	CgroupParent string // relative to the cgroup root of each controller
 	Handler      string // what runs the Pod, "" for the default; the Pod's first container decides
 }
+
+// The AppArmor of containers, in the words of the older annotation.
+const (
+	AppArmorDefault    = corev1.DeprecatedAppArmorBetaProfileRuntimeDefault
+	AppArmorUnconfined = corev1.DeprecatedAppArmorBetaProfileNameUnconfined
+	AppArmorLocal      = corev1.DeprecatedAppArmorBetaProfileNamePrefix
+)
 
 // SharedPIDs is the PIDNS of containers that share one process namespace, in which
 // process 1 is the runtime's and reaps.

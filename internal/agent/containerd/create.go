@@ -133,6 +133,9 @@ func (r *Runtime) prepare(ctx context.Context, c agent.Container, e *entry) erro
 	if err != nil {
 		return err
 	}
+	if spec.Process.ApparmorProfile, err = r.appArmor.profile(ctx, c); err != nil {
+		return err
+	}
 	data, err := json.Marshal(spec)
 	if err != nil {
 		return err

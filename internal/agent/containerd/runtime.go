@@ -37,6 +37,7 @@ type Config struct {
 type Runtime struct {
 	config    Config
 	machine   machine
+	appArmor  *appArmor
 	store     *store
 	namespace string
 	boot      string // this boot of the machine
@@ -81,7 +82,7 @@ func Open(ctx context.Context, c Config) (*Runtime, error) {
 		return nil, err
 	}
 	r := &Runtime{
-		config: c, machine: inspectMachine(), boot: strings.TrimSpace(string(boot)),
+		config: c, machine: inspectMachine(), appArmor: inspectAppArmor(), boot: strings.TrimSpace(string(boot)),
 		// A daemon is shared: nodes with other data directories have other names.
 		namespace:  c.Host.Table,
 		containers: map[string]*entry{}, pods: map[string]*pod{}, removals: map[string]chan struct{}{}, watchers: map[*watcher]struct{}{},
