@@ -12,37 +12,23 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Amount is so many bytes or things, or a share of what there is.
-type Amount struct {
-	Quantity resource.Quantity
-	Percent  float64 // of the capacity; 0: Quantity counts
-}
-
-// Of is the amount where there is so much.
-func (a Amount) Of(capacity int64) int64 {
-	if a.Percent > 0 {
-		return int64(float64(capacity) * a.Percent / 100)
-	}
-	return a.Quantity.Value()
-}
-
 // Kubelet is what can be said of how a node keeps itself from running short; the
 // names of its settings are those of upstream's kubelet.
 type Kubelet struct {
-	EvictionHard       map[string]Amount // by signal, "memory.available"
-	MinimumReclaim     map[string]Amount // what is got back beyond that, by signal
-	PressureTransition time.Duration     // how long a condition stays when all is well again
-	ImageGCHigh        int               // percent of the disk from which on unused images are removed
-	ImageGCLow         int               // … and until which
-	ImageMinimumAge    time.Duration     // of an image that is removed
+	EvictionHard       map[string]Amount        // by signal, "memory.available"
+	EvictionSoft       map[string]Amount        // by signal; acted on when it has lasted
+	SoftGrace          map[string]time.Duration // for so long
+	MinimumReclaim     map[string]Amount        // what is got back beyond that, by signal
+	MaxPodGrace        int64                    // seconds that a Pod gets which goes for a soft threshold; negative: what it says
+	PressureTransition time.Duration            // how long a condition stays when all is well again
+	ImageGCHigh        int                      // percent of the disk from which on unused images are removed
+	ImageGCLow         int                      // … and until which
+	ImageMinimumAge    time.Duration            // of an image that is removed
 	KubeReserved       corev1.ResourceList
 	SystemReserved     corev1.ResourceList
 
 	AllowedUnsafeSysctls []string // that Pods may set besides the safe ones; "kernel.msg*" is for all that begin so
 }
-
-// signals are what eviction can go by.
-var signals = [...]string{"memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available", "imagefs.inodesFree", "pid.available"}
 
 // reservable is what can be kept from Pods.
 var reservable = [...]string{"cpu", "memory", "ephemeral-storage", "pid"}
@@ -57,6 +43,7 @@ func DefaultKubelet() Kubelet {
 			"nodefs.available": share(5), "imagefs.available": share(5),
 			"nodefs.inodesFree": share(5), "imagefs.inodesFree": share(5), "pid.available": share(5),
 		},
+		EvictionSoft: map[string]Amount{}, SoftGrace: map[string]time.Duration{},
 		MinimumReclaim:     map[string]Amount{"nodefs.available": share(10), "imagefs.available": share(10)},
 		PressureTransition: 5 * time.Minute,
 		ImageGCHigh:        85, ImageGCLow: 80, ImageMinimumAge: 2 * time.Minute,
@@ -68,8 +55,11 @@ func DefaultKubelet() Kubelet {
 func ParseKubelet(args []string) (Kubelet, error) {
 	k := DefaultKubelet()
 	known := map[string]func(string) error{
-		"eviction-hard":                       amountsInto(k.EvictionHard, "<"),
-		"eviction-minimum-reclaim":            amountsInto(k.MinimumReclaim, "="),
+		"eviction-hard":                       signalsInto(k.EvictionHard, "<", parseThreshold),
+		"eviction-soft":                       signalsInto(k.EvictionSoft, "<", parseThreshold),
+		"eviction-soft-grace-period":          signalsInto(k.SoftGrace, "=", parseGrace),
+		"eviction-minimum-reclaim":            signalsInto(k.MinimumReclaim, "=", parseReclaim),
+		"eviction-max-pod-grace-period":       numberInto(&k.MaxPodGrace),
 		"kube-reserved":                       resourcesInto(&k.KubeReserved),
 		"system-reserved":                     resourcesInto(&k.SystemReserved),
 		"eviction-pressure-transition-period": durationInto(&k.PressureTransition),
@@ -87,6 +77,9 @@ func ParseKubelet(args []string) (Kubelet, error) {
 		if err := set(value); err != nil {
 			return k, fmt.Errorf("kubelet-arg: %s: %w", name, err)
 		}
+	}
+	if err := k.checkSoft(); err != nil {
+		return k, fmt.Errorf("kubelet-arg: %w", err)
 	}
 	if k.ImageGCLow >= k.ImageGCHigh {
 		return k, fmt.Errorf("kubelet-arg: image-gc-low-threshold %d must be below image-gc-high-threshold %d", k.ImageGCLow, k.ImageGCHigh)
@@ -112,44 +105,6 @@ func rejoined(args []string) []string {
 	return out
 }
 
-// amountsInto reads "SIGNAL<AMOUNT,…" in place of what was there; an empty text is
-// for none.
-func amountsInto(all map[string]Amount, sign string) func(string) error {
-	return func(text string) error {
-		clear(all)
-		for part := range strings.SplitSeq(text, ",") {
-			if part == "" {
-				continue
-			}
-			signal, amount, ok := strings.Cut(part, sign)
-			if !ok || !slices.Contains(signals[:], signal) {
-				return fmt.Errorf("%q: expected SIGNAL%sAMOUNT with one of %s", part, sign, strings.Join(signals[:], ", "))
-			}
-			a, err := parseAmount(amount)
-			if err != nil {
-				return err
-			}
-			all[signal] = a
-		}
-		return nil
-	}
-}
-
-func parseAmount(text string) (Amount, error) {
-	if number, ok := strings.CutSuffix(text, "%"); ok {
-		percent, err := strconv.ParseFloat(number, 64)
-		if err != nil || percent < 0 || percent > 100 {
-			return Amount{}, fmt.Errorf("%q: expected a share from 0%% to 100%%", text)
-		}
-		return Amount{Percent: percent}, nil
-	}
-	q, err := resource.ParseQuantity(text)
-	if err != nil || q.Sign() < 0 {
-		return Amount{}, fmt.Errorf("%q: expected an amount such as 100Mi or 5%%", text)
-	}
-	return Amount{Quantity: q}, nil
-}
-
 func resourcesInto(list *corev1.ResourceList) func(string) error {
 	return func(text string) error {
 		*list = corev1.ResourceList{}
@@ -169,6 +124,15 @@ func percentInto(n *int) func(string) error {
 	return func(text string) (err error) {
 		if *n, err = strconv.Atoi(text); err != nil || *n < 0 || *n > 100 {
 			return fmt.Errorf("%q: expected a number from 0 to 100", text)
+		}
+		return nil
+	}
+}
+
+func numberInto(n *int64) func(string) error {
+	return func(text string) (err error) {
+		if *n, err = strconv.ParseInt(text, 10, 32); err != nil {
+			return fmt.Errorf("%q: expected a number", text)
 		}
 		return nil
 	}
