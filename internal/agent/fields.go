@@ -124,7 +124,7 @@ func (c *fieldCheck) volume(at string, s *corev1.VolumeSource) {
 			c.refuse(p.ClusterTrustBundle != nil, source+".clusterTrustBundle", off)
 			c.refuse(p.PodCertificate != nil, source+".podCertificate", off)
 		}
-	case s.EmptyDir != nil, s.HostPath != nil, s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil, s.Image != nil:
+	case s.EmptyDir != nil, s.HostPath != nil, s.ConfigMap != nil, s.Secret != nil, s.DownwardAPI != nil, s.Image != nil, s.NFS != nil:
 	case *s == corev1.VolumeSource{}: // the API's default: an emptyDir
 	default:
 		c.refuse(true, at+"."+volumeKind(s), notImplemented)
@@ -140,7 +140,6 @@ func volumeKind(s *corev1.VolumeSource) string {
 		{s.GCEPersistentDisk != nil, "gcePersistentDisk"},
 		{s.AWSElasticBlockStore != nil, "awsElasticBlockStore"},
 		{s.GitRepo != nil, "gitRepo"},
-		{s.NFS != nil, "nfs"},
 		{s.ISCSI != nil, "iscsi"},
 		{s.Glusterfs != nil, "glusterfs"},
 		{s.PersistentVolumeClaim != nil, "persistentVolumeClaim"},

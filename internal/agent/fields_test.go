@@ -146,7 +146,7 @@ var fieldClasses = map[string]string{
 	"VolumeSource.AWSElasticBlockStore":  "refused",
 	"VolumeSource.GitRepo":               "refused",
 	"VolumeSource.Secret":                "done:TestVolumesMount",
-	"VolumeSource.NFS":                   "refused",
+	"VolumeSource.NFS":                   "done:TestNFS",
 	"VolumeSource.ISCSI":                 "refused",
 	"VolumeSource.Glusterfs":             "refused",
 	"VolumeSource.PersistentVolumeClaim": "refused",

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,7 +15,7 @@ import (
 type Disk interface {
 	// prepare makes a Pod's volume at dir, without what comes from the API; of one
 	// on the host it looks whether that is there.
-	prepare(dir string, pod *corev1.Pod, vol *corev1.Volume) error
+	prepare(ctx context.Context, dir string, pod *corev1.Pod, vol *corev1.Volume) error
 	// write makes dir show exactly files.
 	write(dir string, files map[string]file, group *int64) error
 	// bind mounts a part of a volume at target, if there is anything to mount.
@@ -29,16 +30,16 @@ type Disk interface {
 // gathered from the API, and then neither mounted nor written.
 type Nowhere struct{}
 
-func (Nowhere) prepare(string, *corev1.Pod, *corev1.Volume) error { return nil }
-func (Nowhere) write(string, map[string]file, *int64) error       { return nil }
-func (Nowhere) bind(string, SubPath) error                        { return nil }
-func (Nowhere) share(string) error                                { return nil }
-func (Nowhere) remove(dir string) error                           { return os.RemoveAll(dir) }
+func (Nowhere) prepare(context.Context, string, *corev1.Pod, *corev1.Volume) error { return nil }
+func (Nowhere) write(string, map[string]file, *int64) error                        { return nil }
+func (Nowhere) bind(string, SubPath) error                                         { return nil }
+func (Nowhere) share(string) error                                                 { return nil }
+func (Nowhere) remove(dir string) error                                            { return os.RemoveAll(dir) }
 
 // kernel is the machine's own.
 type kernel struct{}
 
-func (kernel) prepare(dir string, pod *corev1.Pod, vol *corev1.Volume) error {
+func (kernel) prepare(ctx context.Context, dir string, pod *corev1.Pod, vol *corev1.Volume) error {
 	switch {
 	case vol.HostPath != nil:
 		return checkHostPath(vol.HostPath)
@@ -46,6 +47,8 @@ func (kernel) prepare(dir string, pod *corev1.Pod, vol *corev1.Volume) error {
 		return makeDir(dir)
 	case vol.Image != nil:
 		return makeImageDir(dir)
+	case vol.NFS != nil:
+		return mountNFS(ctx, dir, vol.NFS)
 	case fromAPI(vol):
 		// What may be secret never reaches a disk.
 		return mountTmpfs(dir, "mode=777", "noswap")

@@ -109,6 +109,8 @@ func pluginName(vol *corev1.Volume) string {
 		return "host-path"
 	case vol.Image != nil:
 		return imagePlugin
+	case vol.NFS != nil:
+		return "nfs"
 	}
 	return "empty-dir"
 }
@@ -141,7 +143,7 @@ func (v *Volumes) Mount(ctx context.Context, pod *corev1.Pod) (map[string]string
 
 func (v *Volumes) setUp(ctx context.Context, m *mounted, vol *corev1.Volume) (string, error) {
 	dir := v.Dir(string(m.pod.UID), vol)
-	if err := v.Disk.prepare(dir, m.pod, vol); err != nil {
+	if err := v.Disk.prepare(ctx, dir, m.pod, vol); err != nil {
 		return "", err
 	}
 	if vol.HostPath != nil {
