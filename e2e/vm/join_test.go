@@ -24,7 +24,7 @@ import (
 // nobody can call: it becomes a node of a server outside all the same, and says
 // that its clock is wrong.
 func TestJoinFromThePast(t *testing.T) {
-	m := newMachine(t)
+	m := newMachine(t, "disk.img")
 	server, client := startServer(t)
 	token, err := os.ReadFile(filepath.Join(server.Host.ServerDir(), "token"))
 	if err != nil {

@@ -29,7 +29,9 @@ type machine struct {
 	files   map[string]string // further ones for the second disk, with their text
 }
 
-func newMachine(t *testing.T) *machine {
+// newMachine makes a machine of one of the pristine disks: disk.img, which is bare, or
+// node.img.
+func newMachine(t *testing.T, disk string) *machine {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("makes file systems: needs root")
@@ -45,7 +47,7 @@ func newMachine(t *testing.T) *machine {
 	if err := os.MkdirAll(m.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	run(t, "cp", "--sparse=always", filepath.Join(base, "disk.img"), filepath.Join(m.dir, "disk.img"))
+	run(t, "cp", "--sparse=always", filepath.Join(base, disk), filepath.Join(m.dir, "disk.img"))
 	return m
 }
 

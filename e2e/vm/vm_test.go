@@ -14,8 +14,8 @@ import (
 	"github.com/skiff-sh/skiff/e2e/process"
 )
 
-// patience is how long one boot may take: emulated, a machine is some twenty
-// times slower than a real one.
+// patience is how long a boot may go without a report: emulated, a machine is some
+// twenty times slower than a real one, and more where others use the processor too.
 const patience = 12 * time.Minute
 
 // stopping is how long the machine may take to power off; systemd kills what
@@ -24,7 +24,7 @@ const stopping = 80 * time.Second
 
 // TestMachine is the life of one machine, boot after boot.
 func TestMachine(t *testing.T) {
-	m := newMachine(t)
+	m := newMachine(t, "disk.img")
 	boots := []struct {
 		name   string
 		memory int    // MB
@@ -67,6 +67,7 @@ func (m *machine) bootUntil(t *testing.T, name string, memory int, rtc, cut stri
 	defer timer.Stop()
 	var last string
 	for line := range guest.reports() {
+		timer.Reset(patience)
 		word, rest, _ := strings.Cut(line, " ")
 		step, detail, _ := strings.Cut(rest, " ")
 		switch word {
@@ -74,6 +75,7 @@ func (m *machine) bootUntil(t *testing.T, name string, memory int, rtc, cut stri
 			last = step
 		case "ok":
 			t.Run(step, func(t *testing.T) { t.Log(detail) })
+			fmt.Printf("%s: %s took %s\n", name, step, detail)
 		case "fail":
 			t.Run(step, func(t *testing.T) { t.Error(strings.ReplaceAll(detail, "\x01", "\n")) })
 		case "note":
@@ -95,7 +97,7 @@ func (m *machine) bootUntil(t *testing.T, name string, memory int, rtc, cut stri
 			}
 		}
 	}
-	t.Fatalf("the machine ended, or was ended after %s, during step %q; its console is %s", patience, last, guest.console)
+	t.Fatalf("the machine ended, or was ended after %s without a report, during step %q; its console is %s", patience, last, guest.console)
 }
 
 // fillSteps makes the second disk: the executable, its unit, an image, what the

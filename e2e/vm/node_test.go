@@ -1,0 +1,18 @@
+//go:build vm
+
+package vm
+
+import "testing"
+
+// TestNode is what a node does for Pods where the kernel has all it takes: cgroup v2,
+// AppArmor, NFS and swap; and what is there after a reboot, when all that was in
+// memory is gone.
+func TestNode(t *testing.T) {
+	m := newMachine(t, "node.img")
+	for _, name := range []string{"node", "again"} {
+		ok := t.Run(name, func(t *testing.T) { m.boot(t, name, 1024, "", "") })
+		if !ok {
+			break // the next boot would begin elsewhere
+		}
+	}
+}
