@@ -6,11 +6,6 @@ import (
 	"github.com/skiff-sh/skiff/internal/config"
 )
 
-// enforcer is a tree of cgroups that can be kept to something as a whole.
-type enforcer interface {
-	Enforce(cpuShares uint64, memory int64) error
-}
-
 // forPods is what all Pods together may use: the capacity less what is reserved for
 // the node's own programs and the system. What must stay free for nobody to be
 // evicted is not taken from it, or the kernel would be there before the eviction.
@@ -28,9 +23,5 @@ func forPods(k config.Kubelet, capacity corev1.ResourceList) (shares uint64, mem
 
 // enforce keeps the Pods to that.
 func (a *Agent) enforce() error {
-	tree, ok := a.Cgroups.(enforcer)
-	if !ok {
-		return nil
-	}
-	return tree.Enforce(forPods(a.Kubelet, a.machine.Capacity))
+	return a.Cgroups.Enforce(forPods(a.Kubelet, a.machine.Capacity))
 }

@@ -180,10 +180,10 @@ func TestDiskUse(t *testing.T) {
 	if err := os.Link(file, filepath.Join(dir, "b")); err != nil {
 		t.Fatal(err)
 	}
-	if bytes, inodes := diskUse(dir); bytes < 100<<10 || bytes > 130<<10 || inodes != 2 {
-		t.Errorf("%d bytes, %d inodes", bytes, inodes)
+	if use := diskUse(dir); use.Bytes < 100<<10 || use.Bytes > 130<<10 || use.Inodes != 2 {
+		t.Errorf("it takes %+v", use)
 	}
-	if bytes, _ := diskUse(filepath.Join(dir, "none")); bytes != 0 {
+	if use := diskUse(filepath.Join(dir, "none")); use != (taken{}) {
 		t.Error("what is not there takes room")
 	}
 }

@@ -163,7 +163,10 @@ func (f *fakeRuntime) Exec(_ context.Context, id string, e Exec) (int, error) {
 func (f *fakeRuntime) Attach(context.Context, string, Streams) error        { return nil }
 func (f *fakeRuntime) Resize(context.Context, string, uint16, uint16) error { return nil }
 func (f *fakeRuntime) ReopenLog(context.Context, string) error              { return nil }
-func (f *fakeRuntime) Version() string                                      { return "containerd://2.3.7" }
+func (f *fakeRuntime) LayerUsage(context.Context, string) (int64, int64, error) {
+	return 8192, 2, nil
+}
+func (f *fakeRuntime) Version() string { return "containerd://2.3.7" }
 
 // end ends a container by its ID and tells the followers.
 func (f *fakeRuntime) end(id string, code int) {
@@ -220,6 +223,7 @@ type fakeImages struct {
 	absent  map[string]error // what pulling says; nil works
 	image   Image
 	pulls   int
+	removed []string          // by ID
 	mounted map[string]string // by key
 }
 
@@ -246,6 +250,13 @@ func (f *fakeImages) Pull(_ context.Context, ref string, _ []Credential) (Image,
 }
 
 func (f *fakeImages) List(context.Context) ([]Image, error) { return []Image{f.image}, nil }
+
+func (f *fakeImages) Remove(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.removed = append(f.removed, id)
+	return nil
+}
 
 func (f *fakeImages) Mount(_ context.Context, image Image, key, dir string) error {
 	f.mu.Lock()
@@ -336,6 +347,7 @@ func noFiles(ctx context.Context, _ string, _ func()) error {
 
 type fakeCgroups struct{}
 
+func (fakeCgroups) Enforce(uint64, int64) error                    { return nil }
 func (fakeCgroups) Create(cgroup.Pod) error                        { return nil }
 func (fakeCgroups) Parent(p cgroup.Pod) string                     { return "kubepods/pod" + p.UID }
 func (fakeCgroups) Remove(string) error                            { return nil }

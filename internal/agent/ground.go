@@ -51,6 +51,9 @@ type Namespaces interface {
 
 // Cgroups are the Pods' control groups; *cgroup.Tree is the real one.
 type Cgroups interface {
+	// Enforce keeps all of them together to what the node has for Pods: memory up to
+	// that many bytes (0: no limit), and CPU time by shares.
+	Enforce(cpuShares uint64, memory int64) error
 	Create(cgroup.Pod) error
 	Parent(cgroup.Pod) string
 	Resize(cgroup.Pod, []cgroup.Change) error

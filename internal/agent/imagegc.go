@@ -15,12 +15,6 @@ import (
 // imageLook is how often the node looks whether images take too much room.
 const imageLook = 5 * time.Minute
 
-// collectable is an image store of which images can be removed.
-type collectable interface {
-	// Remove takes all names of the image with this ID away.
-	Remove(ctx context.Context, id string) error
-}
-
 // imageUses is what is known of when images were used; for runNode alone.
 type imageUses struct {
 	first, last map[string]time.Time // by ID: when it was first seen, and last used
@@ -103,10 +97,6 @@ func (a *Agent) collectImages(ctx context.Context) {
 // removeImages removes unused images of so many bytes and returns how many they
 // had. It notes what is used now even where nothing is to be removed.
 func (a *Agent) removeImages(ctx context.Context, bytes int64) (freed int64) {
-	store, ok := a.Images.(collectable)
-	if !ok {
-		return 0
-	}
 	images, err := a.Images.List(ctx)
 	if err != nil {
 		a.log.Debug("list images", zap.Error(err))
@@ -115,7 +105,7 @@ func (a *Agent) removeImages(ctx context.Context, bytes int64) (freed int64) {
 	now, used := time.Now(), a.usedImages(ctx, images)
 	a.imageUses.see(images, used, now)
 	for _, i := range a.imageUses.choose(images, used, now, a.Kubelet.ImageMinimumAge, bytes) {
-		if err := store.Remove(ctx, i.ID); err != nil {
+		if err := a.Images.Remove(ctx, i.ID); err != nil {
 			a.log.Warn("remove an image that nobody uses", zap.String("image", i.ID), zap.Error(err))
 			continue
 		}

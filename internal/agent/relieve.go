@@ -3,11 +3,8 @@ package agent
 import (
 	"cmp"
 	"context"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -136,12 +133,6 @@ func (w *worker) evict(why string, disrupted bool) {
 	w.poke()
 }
 
-// layers tells what containers have written into their root file systems; a
-// Runtime that can has it.
-type layers interface {
-	LayerUsage(ctx context.Context, id string) (bytes, inodes int64, err error)
-}
-
 // loadOf reads what a Pod uses; of the disk where it is asked for. What cannot be
 // read counts as nothing.
 func (a *Agent) loadOf(ctx context.Context, w *worker, disk bool) load {
@@ -153,84 +144,31 @@ func (a *Agent) loadOf(ctx context.Context, w *worker, disk bool) load {
 	if u, err := a.Cgroups.Usage(group, ""); err == nil {
 		l.Uses[corev1.ResourceMemory], l.Uses["pids"] = int64(u.WorkingSet), int64(u.Processes)
 	}
+	var disks *footprint
+	if disk {
+		disks = a.footprint(ctx, w, 0)
+		sum := disks.total()
+		l.Uses[corev1.ResourceEphemeralStorage], l.Uses["inodes"] = sum.Bytes, sum.Inodes
+		for name, v := range disks.Volumes {
+			if v.Local {
+				l.Volumes[name] = v.Bytes
+			}
+		}
+	}
 	for name, r := range w.current() {
 		c := containerLoad{Name: name, Uses: map[corev1.ResourceName]int64{}}
 		if u, err := a.Cgroups.Usage(group, r.ID); err == nil {
 			c.Uses[corev1.ResourceMemory] = int64(u.WorkingSet)
 		}
 		if disk {
-			bytes, inodes := a.layer(ctx, r.ID)
-			logs, files := diskUse(filepath.Dir(r.LogPath))
-			c.Uses[corev1.ResourceEphemeralStorage], c.Uses["inodes"] = bytes+logs, inodes+files
-			l.Uses[corev1.ResourceEphemeralStorage] += bytes + logs
-			l.Uses["inodes"] += inodes + files
+			sum := disks.Layers[r.ID]
+			sum.add(disks.Logs[r.ID])
+			c.Uses[corev1.ResourceEphemeralStorage], c.Uses["inodes"] = sum.Bytes, sum.Inodes
 		}
 		l.Containers = append(l.Containers, c)
 	}
 	slices.SortFunc(l.Containers, func(x, y containerLoad) int { return cmp.Compare(x.Name, y.Name) })
-	if !disk {
-		return l
-	}
-	w.mu.Lock()
-	paths := w.box.Volumes
-	w.mu.Unlock()
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if v.EmptyDir == nil || v.EmptyDir.Medium != corev1.StorageMediumDefault || paths[v.Name] == "" {
-			continue
-		}
-		bytes, inodes := diskUse(paths[v.Name])
-		l.Volumes[v.Name] = bytes
-		l.Uses[corev1.ResourceEphemeralStorage] += bytes
-		l.Uses["inodes"] += inodes
-	}
 	return l
-}
-
-func (a *Agent) layer(ctx context.Context, id string) (bytes, inodes int64) {
-	r, ok := a.Runtime.(layers)
-	if !ok {
-		return 0, 0
-	}
-	bytes, inodes, err := r.LayerUsage(ctx, id)
-	if err != nil {
-		a.log.Debug("read what a container has written", zap.Error(err))
-	}
-	return bytes, inodes
-}
-
-// diskUse is what a directory takes of its disk, each file once. Other file systems
-// below it do not count.
-func diskUse(dir string) (bytes, inodes int64) {
-	var root syscall.Stat_t
-	if err := syscall.Lstat(dir, &root); err != nil {
-		return 0, 0
-	}
-	seen := map[uint64]bool{}
-	// What goes while it is looked at counts for nothing.
-	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return nil
-		}
-		info, err := e.Info()
-		if err != nil {
-			return nil
-		}
-		s, ok := info.Sys().(*syscall.Stat_t)
-		switch {
-		case !ok:
-		case s.Dev != root.Dev:
-			if e.IsDir() {
-				return fs.SkipDir
-			}
-		case !seen[s.Ino]:
-			seen[s.Ino] = true
-			bytes += s.Blocks * 512
-			inodes++
-		}
-		return nil
-	})
-	return bytes, inodes
 }
 
 // rooms reads what a machine has left whose disk is at dir.

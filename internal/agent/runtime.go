@@ -43,6 +43,8 @@ type Runtime interface {
 	Resize(ctx context.Context, id string, width, height uint16) error
 	// ReopenLog makes the container's log writer open its file anew (rotation).
 	ReopenLog(ctx context.Context, id string) error
+	// LayerUsage is what a container has written into its root file system.
+	LayerUsage(ctx context.Context, id string) (bytes, inodes int64, err error)
 	// Version is what nodeInfo.containerRuntimeVersion says:
 	// "containerd://2.3.7".
 	Version() string
@@ -56,6 +58,8 @@ type Images interface {
 	Pull(ctx context.Context, ref string, credentials []Credential) (Image, error)
 	// List returns every image, for the Node's status.
 	List(ctx context.Context) ([]Image, error)
+	// Remove takes all names of the image with this ID away.
+	Remove(ctx context.Context, id string) error
 	// Mount shows an image's files at dir, to be read only. The key is its
 	// holder's name: what is mounted stays as it is, and on the node, when the
 	// image's names go, until Unmount with the same key; a key that was used

@@ -17,13 +17,16 @@ import (
 // nodeStats is what the node and its Pods use at one moment. It is read when
 // somebody asks.
 type nodeStats struct {
-	Name   string
-	Time   time.Time
-	Boot   time.Time
-	Cores  int
-	Usage  cgroup.Usage // of the whole machine; its limit is all the memory
-	Free   uint64       // bytes of memory that can still be had
-	Links  []linkStats
+	Name  string
+	Time  time.Time
+	Boot  time.Time
+	Cores int
+	Usage cgroup.Usage // of the whole machine; its limit is all the memory
+	Free  uint64       // bytes of memory that can still be had
+	Links []linkStats
+	// Processes are how many there are, and how many there may be; 0: not known.
+	Processes, MaxProcesses int64
+
 	Disk   diskStats
 	Images diskStats
 	Pods   []podStats
@@ -36,13 +39,13 @@ type podStats struct {
 	Usage                cgroup.Usage
 	Links                []linkStats // none where it has the node's
 	Containers           []containerStats
+	Disks                *footprint // where it is asked for
 }
 
 type containerStats struct {
 	Name, ID, Image, Path string
 	Start                 time.Time
 	Usage                 cgroup.Usage
-	LogBytes              uint64
 }
 
 // linkStats are a network link's counters, seen from who has it.
@@ -57,8 +60,12 @@ type linkStats struct {
 // diskStats is a file system's room.
 type diskStats struct{ Bytes, Free, Used, Inodes, FreeInodes, UsedInodes uint64 }
 
-// stats reads all of it. What cannot be read is left out: Pods come and go.
-func (a *Agent) stats() nodeStats {
+// stats reads all of it but what Pods take of the disks. What cannot be read is left
+// out: Pods come and go.
+func (a *Agent) stats() nodeStats { return a.statsWith(func(*worker) *footprint { return nil }) }
+
+// statsWith is stats with what the Pods take of the disks.
+func (a *Agent) statsWith(disks func(*worker) *footprint) nodeStats {
 	s := nodeStats{Name: a.NodeName, Time: time.Now(), Cores: int(a.machine.Capacity.Cpu().Value())}
 	s.Usage, s.Boot = machineUsage(firstFile("/proc/stat"), firstFile("/proc/vmstat"))
 	total, free := uint64(meminfo("MemTotal")), uint64(meminfo("MemFree"))
@@ -68,8 +75,10 @@ func (a *Agent) stats() nodeStats {
 	s.Links = links("/proc/net/dev")
 	s.Disk = diskOf(a.Host.DataDir)
 	s.Images = s.Disk
+	s.Processes, s.MaxProcesses, _ = processes(firstFile("/proc/loadavg"), firstFile("/proc/sys/kernel/pid_max"))
 	for _, w := range a.allWorkers() {
 		if p, ok := a.podStats(w); ok {
+			p.Disks = disks(w)
 			s.Pods = append(s.Pods, p)
 		}
 	}
@@ -108,9 +117,6 @@ func (a *Agent) podStats(w *worker) (podStats, bool) {
 		c := containerStats{Name: name, ID: r.ID, Image: r.ImageRef, Path: a.Cgroups.Path(group, r.ID), Start: r.StartedAt}
 		if c.Usage, err = a.Cgroups.Usage(group, r.ID); err != nil {
 			continue
-		}
-		if file, err := os.Stat(r.LogPath); err == nil {
-			c.LogBytes = uint64(file.Size())
 		}
 		s.Containers = append(s.Containers, c)
 	}

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
 )
@@ -39,20 +41,43 @@ func TestRates(t *testing.T) {
 	r := &rates{}
 	for _, c := range []struct {
 		after, cpu time.Duration
-		want       uint64 // millionths of a core
+		want       uint64 // thousandths of a core
 	}{
-		{100 * time.Second, 10 * time.Second, 100_000},   // the mean since the start
-		{110 * time.Second, 15 * time.Second, 500_000},   // since the last time
-		{110500 * time.Millisecond, 15 * time.Second, 0}, // too short a time to forget the last
-		{112 * time.Second, 17 * time.Second, 1_000_000},
-		{1000 * time.Second, 20 * time.Second, 20_000}, // long ago
-		{1001 * time.Second, time.Second, 999},         // another cgroup of the same name
+		{100 * time.Second, 10 * time.Second, 100},                 // the mean since the start
+		{100500 * time.Millisecond, 10500 * time.Millisecond, 104}, // too short a time since the first
+		{102 * time.Second, 12 * time.Second, 1000},                // since the first
+		{110 * time.Second, 15 * time.Second, 500},                 // since the first, a window ago
+		{112 * time.Second, 17 * time.Second, 583},                 // still that
+		{122 * time.Second, 17 * time.Second, 166},                 // since 110
+		{1000 * time.Second, 17 * time.Second, 0},                  // long ago
+		{1001 * time.Second, time.Second, 0},                       // another cgroup of the same name
 	} {
-		r.next = map[string]point{}
+		r.next = map[string]course{}
 		got := r.of("x", start, start.Add(c.after), c.cpu)
 		r.last = r.next
-		if got == nil || *got/1000 != c.want {
+		if got == nil || *got/1e6 != c.want {
 			t.Errorf("after %s: %v, want %d", c.after, got, c.want)
+		}
+	}
+}
+
+// Who asks every second does not make what another is told a second's chance.
+func TestRatesOfManyAskers(t *testing.T) {
+	start := time.Unix(1000, 0)
+	r := &rates{}
+	for second := range 120 {
+		// A second's work every five seconds.
+		cpu := time.Duration(second/5) * time.Second
+		var answers [2]uint64
+		for asker := range answers {
+			r.next = map[string]course{}
+			if rate := r.of("x", start, start.Add(time.Duration(second)*time.Second), cpu); rate != nil {
+				answers[asker] = *rate
+			}
+			r.last = r.next
+		}
+		if answers[0] != answers[1] || second > 30 && (answers[0] < 140e6 || answers[0] > 260e6) {
+			t.Errorf("second %d: %v", second, answers)
 		}
 	}
 }
@@ -69,8 +94,17 @@ func (usedCgroups) Usage(_ cgroup.Pod, container string) (cgroup.Usage, error) {
 
 func TestSummaryAndMetrics(t *testing.T) {
 	var agent *Agent
-	server, ca := nodeAPI(t, func(a *Agent) { agent, a.Cgroups = a, usedCgroups{} })
+	server, ca := nodeAPI(t, func(a *Agent) { agent, a.Cgroups, a.Runtime = a, usedCgroups{}, newFakeRuntime() })
 	for _, w := range agent.allWorkers() {
+		w.pod.Spec.Volumes = []corev1.Volume{
+			{Name: "text", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}},
+			{Name: "disk", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{}}},
+		}
+		w.box.Volumes = map[string]string{"text": t.TempDir(), "disk": t.TempDir(), "host": t.TempDir()}
+		if err := os.WriteFile(filepath.Join(w.box.Volumes["disk"], "file"), make([]byte, 100<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		path := filepath.Join(t.TempDir(), "log")
 		if err := os.WriteFile(path, []byte("line\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -88,9 +122,10 @@ func TestSummaryAndMetrics(t *testing.T) {
 		t.Errorf("node: %s", body)
 	}
 	if len(s.Pods) != 1 || s.Pods[0].PodRef.Name != "web" || s.Pods[0].CPU.UsageCoreNanoSeconds != 2e9 || s.Pods[0].Memory.WorkingSetBytes != 1500 ||
-		len(s.Pods[0].Containers) != 1 || s.Pods[0].Network == nil || *s.Pods[0].Containers[0].Memory.AvailableBytes != 3000 || s.Pods[0].Containers[0].Logs == nil {
+		len(s.Pods[0].Containers) != 1 || s.Pods[0].Network == nil || *s.Pods[0].Containers[0].Memory.AvailableBytes != 3000 {
 		t.Errorf("pods: %s", body)
 	}
+	wantDisks(t, s.Pods[0])
 	if _, body := get(t, server, &api, "/stats/summary?only_cpu_and_memory=true"); strings.Contains(body, `"fs"`) || strings.Contains(body, `"logs"`) {
 		t.Errorf("only CPU and memory: %s", body)
 	}
@@ -114,5 +149,29 @@ func TestSummaryAndMetrics(t *testing.T) {
 				t.Errorf("%s: %d: no %q in\n%s", path, status, text, body)
 			}
 		}
+	}
+}
+
+// wantDisks wants what the Pod of the test takes: two files of its layer, a line in its
+// log and two volumes that are its own.
+func wantDisks(t *testing.T, p podSummary) {
+	t.Helper()
+	c := p.Containers[0]
+	if c.RootFS == nil || c.RootFS.UsedBytes != 8192 || *c.RootFS.InodesUsed != 2 || *c.RootFS.CapacityBytes == 0 {
+		t.Errorf("root file system: %+v", c.RootFS)
+	}
+	if c.Logs == nil || c.Logs.UsedBytes != 4096 || *c.Logs.InodesUsed != 1 || *c.Logs.AvailableBytes == 0 {
+		t.Errorf("logs: %+v", c.Logs)
+	}
+	var names []string
+	for _, v := range p.Volumes {
+		names = append(names, v.Name)
+	}
+	if !slices.Equal(names, []string{"disk", "text"}) || p.Volumes[0].UsedBytes < 100<<10 || *p.Volumes[0].Inodes == 0 {
+		t.Fatalf("volumes %q: %+v", names, p.Volumes)
+	}
+	want := 8192 + 4096 + p.Volumes[0].UsedBytes + p.Volumes[1].UsedBytes
+	if p.EphemeralStorage == nil || p.EphemeralStorage.UsedBytes != want {
+		t.Errorf("ephemeral storage: %+v, want %d bytes", p.EphemeralStorage, want)
 	}
 }

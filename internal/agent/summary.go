@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +30,7 @@ type (
 		Network   *networkSummary `json:"network,omitempty"`
 		FS        *diskSummary    `json:"fs,omitempty"`
 		Runtime   *runtimeSummary `json:"runtime,omitempty"`
+		Rlimit    *limitSummary   `json:"rlimit,omitempty"`
 		Swap      *swapSummary    `json:"swap,omitempty"`
 	}
 	podSummary struct {
@@ -35,19 +39,22 @@ type (
 			Namespace string `json:"namespace"`
 			UID       string `json:"uid"`
 		} `json:"podRef"`
-		StartTime    metav1.Time        `json:"startTime"`
-		Containers   []containerSummary `json:"containers"`
-		CPU          *cpuSummary        `json:"cpu,omitempty"`
-		Memory       *memorySummary     `json:"memory,omitempty"`
-		Network      *networkSummary    `json:"network,omitempty"`
-		ProcessStats *processSummary    `json:"process_stats,omitempty"`
-		Swap         *swapSummary       `json:"swap,omitempty"`
+		StartTime        metav1.Time        `json:"startTime"`
+		Containers       []containerSummary `json:"containers"`
+		CPU              *cpuSummary        `json:"cpu,omitempty"`
+		Memory           *memorySummary     `json:"memory,omitempty"`
+		Network          *networkSummary    `json:"network,omitempty"`
+		Volumes          []volumeSummary    `json:"volume,omitempty"`
+		EphemeralStorage *diskSummary       `json:"ephemeral-storage,omitempty"`
+		ProcessStats     *processSummary    `json:"process_stats,omitempty"`
+		Swap             *swapSummary       `json:"swap,omitempty"`
 	}
 	containerSummary struct {
 		Name      string         `json:"name"`
 		StartTime metav1.Time    `json:"startTime"`
 		CPU       *cpuSummary    `json:"cpu,omitempty"`
 		Memory    *memorySummary `json:"memory,omitempty"`
+		RootFS    *diskSummary   `json:"rootfs,omitempty"`
 		Logs      *diskSummary   `json:"logs,omitempty"`
 		Swap      *swapSummary   `json:"swap,omitempty"`
 	}
@@ -90,62 +97,100 @@ type (
 		Inodes         *uint64     `json:"inodes,omitempty"`
 		InodesUsed     *uint64     `json:"inodesUsed,omitempty"`
 	}
+	volumeSummary struct {
+		diskSummary
+		Name string `json:"name"`
+	}
 	runtimeSummary struct {
-		ImageFS *diskSummary `json:"imageFs,omitempty"`
+		ImageFS     *diskSummary `json:"imageFs,omitempty"`
+		ContainerFS *diskSummary `json:"containerFs,omitempty"`
+	}
+	limitSummary struct {
+		Time    metav1.Time `json:"time"`
+		MaxPID  int64       `json:"maxpid"`
+		Current int64       `json:"curproc"`
 	}
 	processSummary struct {
 		ProcessCount uint64 `json:"process_count"`
 	}
 )
 
-// rates works out how much CPU is used now from what was used in all when somebody
-// asked before. The first time it is the mean since the start.
+// rates works out how much CPU is used now from what was used in all some time ago.
+// That is at least a window ago, whoever asked then and however many ask, so that all
+// are told the same; until a window has passed since the first, it is the mean since
+// the first, or since the start.
 type rates struct {
-	mu   sync.Mutex
-	last map[string]point // by cgroup, or "" for the machine
-	next map[string]point
+	mu   sync.Mutex        // who asks has it while he reads what is used and its rates
+	last map[string]course // by cgroup, or "" for the machine
+	next map[string]course
 }
+
+// course is what a cgroup had used at two times: the older is a window older than
+// the newer. They are zero before.
+type course struct{ older, newer point }
 
 type point struct {
 	at  time.Time
 	cpu time.Duration
 }
 
-// Rates of a shorter or longer time say little.
 const (
+	rateWindow = 10 * time.Second
+	// A shorter or longer time says little.
 	rateFloor   = time.Second
 	rateCeiling = 5 * time.Minute
 )
 
 // of is the rate in billionths of a core.
 func (r *rates) of(key string, start, now time.Time, cpu time.Duration) *uint64 {
-	before, known := r.last[key]
-	if !known || now.Sub(before.at) > rateCeiling || cpu < before.cpu {
-		before = point{at: start}
+	c := r.last[key]
+	if cpu < c.newer.cpu { // another cgroup of that name
+		c = course{}
 	}
-	r.next[key] = point{now, cpu}
-	if known && now.Sub(before.at) < rateFloor {
-		r.next[key] = before
+	known := !c.newer.at.IsZero()
+	if age := now.Sub(c.newer.at); !known || age >= rateWindow {
+		r.next[key] = course{c.newer, point{now, cpu}}
+	} else {
+		r.next[key] = c
 	}
-	took := now.Sub(before.at)
-	if before.at.IsZero() || took <= 0 {
+	since := point{at: start}
+	lately := now.Sub(c.older.at) <= rateCeiling
+	switch age := now.Sub(c.newer.at); {
+	case !known:
+	case age >= rateWindow, !lately && age >= rateFloor:
+		since = c.newer
+	case lately:
+		since = c.older
+	}
+	took := now.Sub(since.at)
+	if since.at.IsZero() || took <= 0 {
 		return nil
 	}
-	return new(uint64(float64(cpu-before.cpu) / float64(took) * float64(time.Second)))
+	return new(uint64(float64(cpu-since.cpu) / float64(took) * float64(time.Second)))
 }
 
 // serveSummary answers /stats/summary.
 func (a *Agent) serveSummary(w http.ResponseWriter, r *http.Request) {
-	s := a.stats()
-	a.rates.mu.Lock()
-	a.rates.next = map[string]point{}
-	answer := summarize(s, &a.rates, r.URL.Query().Get("only_cpu_and_memory") == "true")
-	a.rates.last = a.rates.next // those of cgroups that are gone are forgotten
-	a.rates.mu.Unlock()
+	answer := a.summary(r.Context(), r.URL.Query().Get("only_cpu_and_memory") == "true")
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
 		a.log.Debug("answer stats", zap.Error(err))
 	}
+}
+
+func (a *Agent) summary(ctx context.Context, short bool) summary {
+	a.rates.mu.Lock()
+	defer a.rates.mu.Unlock()
+	var s nodeStats
+	if short {
+		s = a.stats()
+	} else {
+		s = a.statsWith(func(w *worker) *footprint { return a.footprint(ctx, w, footprintAge) })
+	}
+	a.rates.next = map[string]course{}
+	answer := summarize(s, &a.rates, short)
+	a.rates.last = a.rates.next // those of cgroups that are gone are forgotten
+	return answer
 }
 
 func summarize(s nodeStats, r *rates, short bool) summary {
@@ -159,7 +204,9 @@ func summarize(s nodeStats, r *rates, short bool) summary {
 	out.Node.Memory.AvailableBytes = &s.Free
 	if !short {
 		out.Node.Network, out.Node.FS = networkOf(s.Links, at), fileSystemOf(s.Disk, at)
-		out.Node.Runtime = &runtimeSummary{ImageFS: fileSystemOf(s.Images, at)}
+		images := fileSystemOf(s.Images, at)
+		out.Node.Runtime = &runtimeSummary{ImageFS: images, ContainerFS: images}
+		out.Node.Rlimit = limitOf(s, at)
 	}
 	for _, p := range s.Pods {
 		one := podSummary{
@@ -172,14 +219,18 @@ func summarize(s nodeStats, r *rates, short bool) summary {
 		if !short {
 			one.Network = networkOf(p.Links, at)
 		}
+		if p.Disks != nil {
+			one.Volumes, one.EphemeralStorage = volumesOf(p.Disks), takenOf(s.Disk, p.Disks.total(), p.Disks.At)
+		}
 		for _, c := range p.Containers {
 			in := containerSummary{
 				Name: c.Name, StartTime: metav1.NewTime(c.Start),
 				CPU:    cpuOf(r.of(c.Path, c.Start, s.Time, c.Usage.CPU), c.Usage, at),
 				Memory: memoryOf(c.Usage, at), Swap: &swapSummary{at, c.Usage.Swap},
 			}
-			if !short {
-				in.Logs = &diskSummary{Time: at, UsedBytes: c.LogBytes}
+			if p.Disks != nil {
+				in.RootFS = takenOf(s.Images, p.Disks.Layers[c.ID], p.Disks.At)
+				in.Logs = takenOf(s.Disk, p.Disks.Logs[c.ID], p.Disks.At)
 			}
 			one.Containers = append(one.Containers, in)
 		}
@@ -222,4 +273,27 @@ func fileSystemOf(d diskStats, at metav1.Time) *diskSummary {
 		Time: at, AvailableBytes: &d.Free, CapacityBytes: &d.Bytes, UsedBytes: d.Used,
 		InodesFree: &d.FreeInodes, Inodes: &d.Inodes, InodesUsed: &d.UsedInodes,
 	}
+}
+
+// takenOf is what something takes of a file system.
+func takenOf(d diskStats, t taken, at time.Time) *diskSummary {
+	d.Used, d.UsedInodes = uint64(t.Bytes), uint64(t.Inodes)
+	return fileSystemOf(d, metav1.NewTime(at))
+}
+
+func volumesOf(f *footprint) []volumeSummary {
+	var out []volumeSummary
+	for _, name := range slices.Sorted(maps.Keys(f.Volumes)) {
+		v := f.Volumes[name]
+		out = append(out, volumeSummary{*takenOf(v.Room, v.taken, f.At), name})
+	}
+	return out
+}
+
+// limitOf is how many processes the machine has and may have.
+func limitOf(s nodeStats, at metav1.Time) *limitSummary {
+	if s.MaxProcesses == 0 {
+		return nil
+	}
+	return &limitSummary{at, s.MaxProcesses, s.Processes}
 }

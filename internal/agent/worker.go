@@ -33,6 +33,7 @@ type worker struct {
 	// probes is used by the loop alone.
 	probes   map[probeKey]context.CancelFunc
 	probesWG sync.WaitGroup
+	last     lastFootprint
 	// spec is of the newest Pod, for events, which may be sent with and without mu.
 	spec atomic.Pointer[corev1.PodSpec]
 

@@ -29,6 +29,9 @@ func (i images) Pull(ctx context.Context, ref string, _ []agent.Credential) (age
 // List implements agent.Images. The Node tells of none: there would be no end.
 func (images) List(context.Context) ([]agent.Image, error) { return nil, nil }
 
+// Remove implements agent.Images: nothing takes room.
+func (images) Remove(context.Context, string) error { return nil }
+
 // Mount implements agent.Images: nobody reads what would be there.
 func (images) Mount(context.Context, agent.Image, string, string) error { return nil }
 

@@ -214,5 +214,10 @@ func (r *runtime) Resize(context.Context, string, uint16, uint16) error { return
 // ReopenLog implements agent.Runtime.
 func (r *runtime) ReopenLog(context.Context, string) error { return nil }
 
+// LayerUsage implements agent.Runtime: nothing is written.
+func (r *runtime) LayerUsage(context.Context, string) (bytes, inodes int64, err error) {
+	return 0, 0, nil
+}
+
 // Version implements agent.Runtime.
 func (r *runtime) Version() string { return "hollow://1" }

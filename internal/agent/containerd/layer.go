@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// LayerUsage is what a container has written into its root file system.
+// LayerUsage implements agent.Runtime.
 func (r *Runtime) LayerUsage(ctx context.Context, id string) (bytes, inodes int64, err error) {
 	u, err := r.store.client.SnapshotService(r.store.snapshotter).Usage(r.scope(ctx), id)
 	if err != nil {
