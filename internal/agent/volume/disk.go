@@ -37,9 +37,9 @@ func (Nowhere) share(string) error                                              
 func (Nowhere) remove(dir string) error                                            { return os.RemoveAll(dir) }
 
 // kernel is the machine's own.
-type kernel struct{}
+type kernel struct{ memory int64 } // what Pods may have of it, in bytes
 
-func (kernel) prepare(ctx context.Context, dir string, pod *corev1.Pod, vol *corev1.Volume) error {
+func (k kernel) prepare(ctx context.Context, dir string, pod *corev1.Pod, vol *corev1.Volume) error {
 	switch {
 	case vol.HostPath != nil:
 		return checkHostPath(vol.HostPath)
@@ -51,9 +51,10 @@ func (kernel) prepare(ctx context.Context, dir string, pod *corev1.Pod, vol *cor
 		return mountNFS(ctx, dir, vol.NFS)
 	case fromAPI(vol):
 		// What may be secret never reaches a disk.
-		return mountTmpfs(dir, "mode=777", "noswap")
+		_, err := mountTmpfs(dir, "mode=777", "noswap")
+		return err
 	}
-	return setUpEmptyDir(dir, pod, vol.EmptyDir)
+	return setUpEmptyDir(dir, pod, vol.EmptyDir, k.memory)
 }
 
 func (kernel) write(dir string, files map[string]file, group *int64) error {
@@ -72,17 +73,16 @@ func makeDir(dir string) error {
 	return nil
 }
 
-// mountTmpfs mounts a tmpfs unless one is there. Kernels before 6.4 do not know
-// the option that is wished for.
-func mountTmpfs(dir, options, wish string) error {
+// mountTmpfs mounts a tmpfs unless one is there; fresh is whether it did. Kernels
+// before 6.4 do not know the option that is wished for.
+func mountTmpfs(dir, options, wish string) (fresh bool, err error) {
 	if wish != "" {
-		_, err := mountMemory(dir, "tmpfs", options+","+wish)
+		fresh, err := mountMemory(dir, "tmpfs", options+","+wish)
 		if !errors.Is(err, unix.EINVAL) {
-			return err
+			return fresh, err
 		}
 	}
-	_, err := mountMemory(dir, "tmpfs", options)
-	return err
+	return mountMemory(dir, "tmpfs", options)
 }
 
 // mountMemory mounts a file system in memory unless something is mounted there
@@ -128,5 +128,6 @@ func removeTree(dir string) error {
 
 // Tmpfs mounts a tmpfs for shared memory at dir, unless one is there.
 func Tmpfs(dir string, size int64) error {
-	return mountTmpfs(dir, fmt.Sprintf("mode=1777,size=%d", size), "")
+	_, err := mountTmpfs(dir, fmt.Sprintf("mode=1777,size=%d", size), "")
+	return err
 }

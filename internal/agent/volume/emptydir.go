@@ -15,8 +15,8 @@ func readyFile(dir string) string { return dir + ".ready" }
 
 // setUpEmptyDir makes an emptyDir: a directory, or a file system in memory. What
 // a Pod has put into it stays.
-func setUpEmptyDir(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource) error {
-	fresh, err := makeMedium(dir, pod, s)
+func setUpEmptyDir(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource, memory int64) error {
+	fresh, err := makeMedium(dir, pod, s, memory)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func setUpEmptyDir(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource) 
 
 // makeMedium makes an emptyDir's directory and mounts what its medium asks for;
 // fresh is whether it mounted something.
-func makeMedium(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource) (fresh bool, err error) {
+func makeMedium(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource, memory int64) (fresh bool, err error) {
 	switch {
 	case s == nil || s.Medium == corev1.StorageMediumDefault:
 		if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -48,10 +48,10 @@ func makeMedium(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource) (fr
 		return false, nil
 	case s.Medium == corev1.StorageMediumMemory:
 		options := "mode=777"
-		if s.SizeLimit != nil && s.SizeLimit.Value() > 0 {
-			options += fmt.Sprintf(",size=%d", s.SizeLimit.Value())
+		if size := memorySize(memory, pod, s); size > 0 {
+			options += fmt.Sprintf(",size=%d", size)
 		}
-		return mountMemory(dir, "tmpfs", options)
+		return mountTmpfs(dir, options, "noswap")
 	case isHugePages(s.Medium):
 		size, err := pageSize(s.Medium, pod)
 		if err != nil {

@@ -67,7 +67,7 @@ type mounted struct {
 // New makes Volumes that learn of changes from c.Objects.
 func New(c Config) *Volumes {
 	if c.Disk == nil {
-		c.Disk = kernel{}
+		c.Disk = kernel{memory: c.Allocatable.Memory().Value()}
 	}
 	v := &Volumes{Config: c, wake: make(chan struct{}, 1), pods: map[string]*mounted{}, changed: map[Ref]bool{}}
 	v.tokens.client = c.Client
