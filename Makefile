@@ -78,7 +78,7 @@ dist: dist-deps openapi ## build for amd64 and arm64, reproducibly, and print si
 vm-test: test-deps build ## test on a bare Debian with systemd and cgroup v2, in QEMU, through power cuts
 	@scripts/packages.sh $(VM_PACKAGES)
 	e2e/vm/rootfs.sh build/vm
-	go test -tags vm -count=1 -timeout 60m ./e2e/vm
+	go test -v -tags vm -count=1 -timeout 120m ./e2e/vm
 
 test-kubectl: test-deps build ## run the end-to-end tests with kubectl 1.34 and 1.35
 	scripts/test-kubectl.sh 34 35

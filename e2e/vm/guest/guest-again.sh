@@ -4,6 +4,7 @@ boot_again() {
 	step comes_back
 	step confined_again
 	step nothing_leaked
+	step stop_leaves_pods
 	step killall_leaves_nothing
 	off
 }
@@ -16,7 +17,7 @@ comes_back() {
 	until_true 240 get_through_service
 	k get pods -o wide
 	# Each once more, and in its resized shape.
-	[ "$(k get pods -o 'jsonpath={.items[*].status.containerStatuses[0].restartCount}')" = "1 1" ]
+	[ "$(k get pods -o 'jsonpath={.items[*].status.containerStatuses[0].restartCount}')" = "1 1 1" ]
 	until_true 120 resized
 	none grep -F "$(k get pod box -o 'jsonpath={.status.containerStatuses[0].containerID}')" /var/tmp/before
 	[ "$(k exec box -- cat /proc/1/comm)" = sleep ]
