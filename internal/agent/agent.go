@@ -120,6 +120,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.runNode(ctx) })
 	g.Go(func() error { return a.runLease(ctx) })
 	g.Go(func() error { return a.runClock(ctx) })
+	g.Go(func() error { a.watchMemory(ctx); return nil })
 	if a.listener != nil {
 		g.Go(func() error { return a.serve(ctx) })
 	}

@@ -1,15 +1,14 @@
 package agent
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	resourcehelper "k8s.io/component-helpers/resource"
 
 	"github.com/skiff-sh/skiff/internal/config"
 )
@@ -20,73 +19,115 @@ type Room struct {
 	Available, Capacity int64
 }
 
-// signalOrder is all that nodes go by, the most urgent first; each belongs to a
-// condition of the node and a resource of Pods.
-var signalOrder = [...]struct {
-	name      string
-	condition corev1.NodeConditionType
-	resource  corev1.ResourceName
-}{
-	{"memory.available", corev1.NodeMemoryPressure, corev1.ResourceMemory},
-	{"nodefs.available", corev1.NodeDiskPressure, corev1.ResourceEphemeralStorage},
-	{"imagefs.available", corev1.NodeDiskPressure, corev1.ResourceEphemeralStorage},
-	{"nodefs.inodesFree", corev1.NodeDiskPressure, "inodes"},
-	{"imagefs.inodesFree", corev1.NodeDiskPressure, "inodes"},
-	{"pid.available", corev1.NodePIDPressure, "pids"},
+// meaning is what belongs to a signal: a condition of the node and a resource of
+// Pods. Signals of what a node does not tell apart have none.
+func meaning(signal string) (condition corev1.NodeConditionType, name corev1.ResourceName) {
+	switch signal {
+	case "memory.available", allocatableMemory:
+		return corev1.NodeMemoryPressure, corev1.ResourceMemory
+	case "nodefs.available", "imagefs.available":
+		return corev1.NodeDiskPressure, corev1.ResourceEphemeralStorage
+	case "nodefs.inodesFree", "imagefs.inodesFree":
+		return corev1.NodeDiskPressure, resourceInodes
+	case "pid.available":
+		return corev1.NodePIDPressure, resourcePIDs
+	}
+	return "", ""
 }
 
-// shortage is a signal below its threshold.
+// allocatableMemory is the signal of what is left of the memory for all Pods.
+const allocatableMemory = "allocatableMemory.available"
+
+// What Pods cannot ask for but use up.
+const (
+	resourceInodes corev1.ResourceName = "inodes"
+	resourcePIDs   corev1.ResourceName = "pids"
+)
+
+// shortage is a signal below one of its thresholds.
 type shortage struct {
 	Room
 	Condition corev1.NodeConditionType
 	Resource  corev1.ResourceName
 	Threshold resource.Quantity
+	Grace     time.Duration // for how long it may last; 0: not at all
+	Ripe      bool          // it has lasted that long: a Pod has to go
 }
 
-// shortages are what there is too little of, the most urgent first. What was short
-// before is so until the least to be got back is there on top. It is pure.
-func shortages(k config.Kubelet, rooms []Room, before map[string]bool) []shortage {
+func (s shortage) key() shortageKey { return shortageKey{s.Signal, s.Grace} }
+
+// available is what is left, in the form in which it is told.
+func (s shortage) available() *resource.Quantity {
+	format := resource.BinarySI
+	if s.Resource == resourceInodes || s.Resource == resourcePIDs {
+		format = resource.DecimalSI
+	}
+	return resource.NewQuantity(s.Available, format)
+}
+
+// shortages are what there is too little of, in the order of the thresholds: the most
+// urgent first. What was acted upon before is short until the least to be got back is
+// there on top. It is pure.
+func shortages(thresholds []config.Threshold, rooms []Room, before func(shortageKey) bool) []shortage {
 	var out []shortage
-	for _, s := range signalOrder {
-		limit, ok := k.EvictionHard[s.name]
-		i := slices.IndexFunc(rooms, func(r Room) bool { return r.Signal == s.name })
-		if !ok || i < 0 || rooms[i].Capacity == 0 {
+	for _, t := range thresholds {
+		condition, name := meaning(t.Signal)
+		i := slices.IndexFunc(rooms, func(r Room) bool { return r.Signal == t.Signal })
+		if condition == "" || i < 0 || rooms[i].Capacity == 0 {
 			continue
 		}
-		least := limit.Of(rooms[i].Capacity)
+		least := t.Least.Of(rooms[i].Capacity)
+		s := shortage{Room: rooms[i], Condition: condition, Resource: name, Grace: t.Grace, Threshold: *resource.NewQuantity(least, resource.BinarySI)}
+		if t.Least.Percent == 0 {
+			s.Threshold = t.Least.Quantity
+		}
 		enough := least
-		if before[s.name] {
-			enough += k.MinimumReclaim[s.name].Of(rooms[i].Capacity)
+		if before(s.key()) {
+			enough += t.Reclaim.Of(rooms[i].Capacity)
 		}
-		if rooms[i].Available >= enough {
-			continue
+		if rooms[i].Available < enough {
+			out = append(out, s)
 		}
-		threshold := *resource.NewQuantity(least, resource.BinarySI)
-		if limit.Percent == 0 {
-			threshold = limit.Quantity
-		}
-		out = append(out, shortage{Room: rooms[i], Condition: s.condition, Resource: s.resource, Threshold: threshold})
 	}
 	return out
+}
+
+// shortageKey names a threshold: of each signal there is a hard and a soft one.
+type shortageKey struct {
+	signal string
+	grace  time.Duration
 }
 
 // pressures is what a node was short of lately. A condition stays for a while after
 // the last shortage, or it would come and go with every Pod.
 type pressures struct {
-	short map[string]bool // by signal
+	begun map[shortageKey]time.Time // of the shortages there are
+	acted map[shortageKey]bool      // those that had lasted long enough
 	since map[corev1.NodeConditionType]time.Time
 }
 
-// take takes what is short now and returns the conditions that hold.
+func (p *pressures) hadActed(k shortageKey) bool { return p.acted[k] }
+
+// take takes what is short now, says of each whether it has lasted long enough, and
+// returns the conditions that hold. Those of soft thresholds do so from the beginning.
 func (p *pressures) take(short []shortage, transition time.Duration, now time.Time) map[corev1.NodeConditionType]bool {
-	p.short = map[string]bool{}
+	begun, acted := map[shortageKey]time.Time{}, map[shortageKey]bool{}
 	if p.since == nil {
 		p.since = map[corev1.NodeConditionType]time.Time{}
 	}
-	for _, s := range short {
-		p.short[s.Signal] = true
+	for i := range short {
+		s := &short[i]
+		at, known := p.begun[s.key()]
+		if !known {
+			at = now
+		}
+		begun[s.key()] = at
+		if s.Ripe = now.Sub(at) >= s.Grace; s.Ripe {
+			acted[s.key()] = true
+		}
 		p.since[s.Condition] = now
 	}
+	p.begun, p.acted = begun, acted
 	hold := map[corev1.NodeConditionType]bool{}
 	for condition, last := range p.since {
 		if now.Sub(last) < transition || last.Equal(now) {
@@ -98,118 +139,21 @@ func (p *pressures) take(short []shortage, transition time.Duration, now time.Ti
 	return hold
 }
 
-// load is what a Pod uses of a node, for who goes first.
-type load struct {
-	Pod        *corev1.Pod
-	Uses       map[corev1.ResourceName]int64
-	Containers []containerLoad
-	Volumes    map[string]int64 // bytes of emptyDirs on the disk
+// ripe are the shortages for which a Pod has to go.
+func ripe(short []shortage) []shortage {
+	return slices.DeleteFunc(slices.Clone(short), func(s shortage) bool { return !s.Ripe })
 }
 
-type containerLoad struct {
-	Name string
-	Uses map[corev1.ResourceName]int64
-}
-
-// rank orders Pods by who has to go first: those that use more than they asked for,
-// then by priority, then by how much more. Processes and inodes nobody asks for.
-func rank(loads []load, r corev1.ResourceName) {
-	slices.SortStableFunc(loads, func(x, y load) int {
-		over := func(l load) int {
-			if r == "pids" || l.excess(r) <= 0 {
-				return 1
-			}
-			return 0
-		}
-		return cmp.Or(cmp.Compare(over(x), over(y)), cmp.Compare(priorityOf(x.Pod), priorityOf(y.Pod)), cmp.Compare(y.excess(r), x.excess(r)))
-	})
-}
-
-// excess is how much more of something the Pod uses than it asked for.
-func (l load) excess(r corev1.ResourceName) int64 {
-	requests := resourcehelper.PodRequests(l.Pod, resourcehelper.PodResourcesOptions{ExcludeOverhead: true})
-	q := requests[r]
-	return l.Uses[r] - q.Value()
-}
-
-func priorityOf(pod *corev1.Pod) int32 {
-	if pod.Spec.Priority != nil {
-		return *pod.Spec.Priority
+// evictionGrace is how many seconds a Pod gets that goes for a shortage; 0: what it
+// says itself.
+func evictionGrace(s shortage, most int64) int64 {
+	switch {
+	case s.Grace == 0:
+		return 1
+	case most < 0:
+		return 0
 	}
-	return 0
-}
-
-// systemCritical is the priority from which on a Pod is never evicted.
-const systemCritical = 2_000_000_000
-
-func isCritical(pod *corev1.Pod) bool {
-	_, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]
-	return mirror || priorityOf(pod) >= systemCritical
-}
-
-// evictionMessage says why a Pod has to go when the node is short of something.
-func evictionMessage(s shortage, l load) string {
-	text := fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %s, available: %s. ",
-		s.Resource, s.Threshold.String(), resource.NewQuantity(s.Available, resource.BinarySI))
-	if s.Resource != corev1.ResourceMemory && s.Resource != corev1.ResourceEphemeralStorage {
-		return text
-	}
-	using := func(n int64) string { return resource.NewQuantity(n, resource.BinarySI).String() }
-	if pod := l.Pod.Spec.Resources; pod != nil && s.Resource == corev1.ResourceMemory {
-		if q, ok := pod.Requests[s.Resource]; ok {
-			text += fmt.Sprintf("Pod %s was using %s, request is %s, has larger consumption of %s. ", l.Pod.Name, using(l.Uses[s.Resource]), q.String(), s.Resource)
-		}
-	}
-	for _, c := range l.Containers {
-		spec := findContainer(l.Pod, c.Name)
-		if spec == nil || ephemeral(&l.Pod.Spec, c.Name) != nil {
-			continue
-		}
-		if q := spec.Resources.Requests[s.Resource]; c.Uses[s.Resource] > q.Value() {
-			text += fmt.Sprintf("Container %s was using %s, request is %s, has larger consumption of %s. ", c.Name, using(c.Uses[s.Resource]), q.String(), s.Resource)
-		}
-	}
-	return text
-}
-
-// limitsDisk says whether the Pod is to be watched for what it writes to the disk.
-func limitsDisk(pod *corev1.Pod) bool {
-	for i := range pod.Spec.Volumes {
-		if e := pod.Spec.Volumes[i].EmptyDir; e != nil && e.Medium == corev1.StorageMediumDefault && e.SizeLimit != nil && e.SizeLimit.Sign() > 0 {
-			return true
-		}
-	}
-	limits := resourcehelper.PodLimits(pod, resourcehelper.PodResourcesOptions{})
-	_, limited := limits[corev1.ResourceEphemeralStorage]
-	return limited
-}
-
-// overDisk says why a Pod has to go that has written more than it may, "" if it has
-// not.
-func overDisk(l load) string {
-	for i := range l.Pod.Spec.Volumes {
-		v := &l.Pod.Spec.Volumes[i]
-		if v.EmptyDir == nil || v.EmptyDir.SizeLimit == nil || v.EmptyDir.SizeLimit.Sign() <= 0 {
-			continue
-		}
-		if l.Volumes[v.Name] > v.EmptyDir.SizeLimit.Value() {
-			return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String())
-		}
-	}
-	limits := resourcehelper.PodLimits(l.Pod, resourcehelper.PodResourcesOptions{})
-	if q, ok := limits[corev1.ResourceEphemeralStorage]; ok && l.Uses[corev1.ResourceEphemeralStorage] > q.Value() {
-		return fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", q.String())
-	}
-	for _, c := range l.Containers {
-		spec := findContainer(l.Pod, c.Name)
-		if spec == nil {
-			continue
-		}
-		if q := spec.Resources.Limits[corev1.ResourceEphemeralStorage]; !q.IsZero() && c.Uses[corev1.ResourceEphemeralStorage] > q.Value() {
-			return fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, q.String())
-		}
-	}
-	return ""
+	return max(most, 1)
 }
 
 // refusedUnderPressure is why a node that is short of something takes no such Pod.
@@ -227,10 +171,9 @@ func refusedUnderPressure(pod *corev1.Pod, hold map[corev1.NodeConditionType]boo
 		}
 	}
 	var names []string
-	for condition := range hold {
+	for _, condition := range slices.Sorted(maps.Keys(hold)) {
 		names = append(names, string(condition))
 	}
-	slices.Sort(names)
 	return &refusal{Reason: reasonEvicted, Message: fmt.Sprintf("The node had condition: [%s]. ", strings.Join(names, " "))}
 }
 

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,25 +20,29 @@ import (
 
 func TestShortages(t *testing.T) {
 	const gib = 1 << 30
+	acted := func(signal string) map[shortageKey]bool { return map[shortageKey]bool{{signal, 0}: true} }
 	tests := map[string]struct {
 		rooms  []Room
-		before map[string]bool
+		before map[shortageKey]bool
 		want   []string
 	}{
 		"plenty":                      {[]Room{{"memory.available", gib, 8 * gib}, {"nodefs.available", 6, 100}}, nil, nil},
-		"memory":                      {[]Room{{"memory.available", 99 << 20, 8 * gib}}, nil, []string{"memory 100Mi"}},
-		"disk and memory, that first": {[]Room{{"nodefs.available", 4 * gib, 100 * gib}, {"memory.available", 0, gib}}, nil, []string{"memory 100Mi", "ephemeral-storage 5Gi"}},
-		"a little more is not enough": {[]Room{{"nodefs.available", 14 * gib, 100 * gib}}, map[string]bool{"nodefs.available": true}, []string{"ephemeral-storage 5Gi"}},
-		"but that much is":            {[]Room{{"nodefs.available", 15 * gib, 100 * gib}}, map[string]bool{"nodefs.available": true}, nil},
-		"inodes":                      {[]Room{{"nodefs.inodesFree", 4, 100}}, nil, []string{"inodes 5"}},
+		"memory":                      {[]Room{{"memory.available", 99 << 20, 8 * gib}}, nil, []string{"memory 100Mi 99Mi"}},
+		"what all Pods may use":       {[]Room{{allocatableMemory, 99 << 20, 8 * gib}}, nil, []string{"memory 100Mi 99Mi"}},
+		"disk and memory, that first": {[]Room{{"nodefs.available", 4 * gib, 100 * gib}, {"memory.available", 0, gib}}, nil, []string{"memory 100Mi 0", "ephemeral-storage 5Gi 4Gi"}},
+		"a little more is not enough": {[]Room{{"nodefs.available", 14 * gib, 100 * gib}}, acted("nodefs.available"), []string{"ephemeral-storage 5Gi 14Gi"}},
+		"but that much is":            {[]Room{{"nodefs.available", 15 * gib, 100 * gib}}, acted("nodefs.available"), nil},
+		"another one's shortage":      {[]Room{{"nodefs.available", 14 * gib, 100 * gib}}, acted("imagefs.available"), nil},
+		"images' own disk":            {[]Room{{"nodefs.available", 50, 100}, {"imagefs.available", 4, 100}}, nil, []string{"ephemeral-storage 5 4"}},
+		"inodes":                      {[]Room{{"nodefs.inodesFree", 400000, 100 << 20}}, nil, []string{"inodes 5Mi 400k"}},
 		"a disk that does not count":  {[]Room{{"nodefs.inodesFree", 0, 0}}, nil, nil},
-		"processes":                   {[]Room{{"pid.available", 4, 100}}, nil, []string{"pids 5"}},
+		"processes":                   {[]Room{{"pid.available", 4, 100}}, nil, []string{"pids 5 4"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			var got []string
-			for _, s := range shortages(config.DefaultKubelet(), tt.rooms, tt.before) {
-				got = append(got, string(s.Resource)+" "+s.Threshold.String())
+			for _, s := range shortages(config.DefaultKubelet().Thresholds(), tt.rooms, func(k shortageKey) bool { return tt.before[k] }) {
+				got = append(got, string(s.Resource)+" "+s.Threshold.String()+" "+s.available().String())
 			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("got %q, want %q", got, tt.want)
@@ -49,14 +55,80 @@ func TestConditionsStayForAWhile(t *testing.T) {
 	var p pressures
 	start := time.Unix(1000, 0)
 	short := []shortage{{Room: Room{Signal: "memory.available"}, Condition: corev1.NodeMemoryPressure}}
-	if hold := p.take(short, time.Minute, start); !hold[corev1.NodeMemoryPressure] {
-		t.Error("no condition")
+	if hold := p.take(short, time.Minute, start); !hold[corev1.NodeMemoryPressure] || len(ripe(short)) != 1 {
+		t.Error("no condition, or nobody has to go")
 	}
 	if hold := p.take(nil, time.Minute, start.Add(59*time.Second)); !hold[corev1.NodeMemoryPressure] {
 		t.Error("gone too soon")
 	}
 	if hold := p.take(nil, time.Minute, start.Add(time.Minute)); len(hold) > 0 {
 		t.Error("does not go")
+	}
+}
+
+// What is short of a soft threshold is told at once, and costs a Pod its place when it
+// lasts; what has come back in between begins anew.
+func TestSoftThresholds(t *testing.T) {
+	k, err := config.ParseKubelet([]string{
+		"eviction-hard=memory.available<1", "eviction-soft=memory.available<10", "eviction-soft-grace-period=memory.available=30s",
+		"eviction-minimum-reclaim=memory.available=5",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p pressures
+	start := time.Unix(1000, 0)
+	for _, step := range []struct {
+		after     time.Duration
+		available int64
+		want      string
+	}{
+		{0, 20, "false 0"}, {10 * time.Second, 9, "true 0"}, {39 * time.Second, 9, "true 0"}, {40 * time.Second, 9, "true 1"},
+		{50 * time.Second, 14, "true 1"}, {60 * time.Second, 15, "false 0"},
+		{70 * time.Second, 9, "true 0"}, {80 * time.Second, 12, "false 0"}, {101 * time.Second, 9, "true 0"},
+		{110 * time.Second, 0, "true 1"},
+	} {
+		short := shortages(k.Thresholds(), []Room{{"memory.available", step.available, 100}}, p.hadActed)
+		hold := p.take(short, 0, start.Add(step.after))
+		if got := fmt.Sprint(hold[corev1.NodeMemoryPressure], " ", len(ripe(short))); got != step.want {
+			t.Errorf("after %s with %d: %s, want %s", step.after, step.available, got, step.want)
+		}
+	}
+}
+
+func TestEvictionGrace(t *testing.T) {
+	soft := shortage{Grace: time.Minute}
+	for _, tt := range []struct {
+		s    shortage
+		most int64
+		want int64
+	}{{shortage{}, 60, 1}, {soft, 0, 1}, {soft, 60, 60}, {soft, -1, 0}} {
+		if got := evictionGrace(tt.s, tt.most); got != tt.want {
+			t.Errorf("%v at most %d: %d", tt.s.Grace, tt.most, got)
+		}
+	}
+}
+
+func TestDisksOf(t *testing.T) {
+	l := load{
+		Uses:       map[corev1.ResourceName]int64{},
+		Containers: []containerLoad{{Layer: taken{100, 1}, Logs: taken{20, 1}}},
+		Disks:      &footprint{Volumes: map[string]volumeFootprint{"v": {taken: taken{3, 1}, Local: true}, "memory": {taken: taken{5000, 1}}}},
+	}
+	for name, tt := range map[string]struct {
+		signal string
+		apart  bool
+		want   int64
+	}{
+		"one disk":                    {"nodefs.available", false, 123},
+		"one disk, by its other name": {"imagefs.available", false, 123},
+		"the node's":                  {"nodefs.available", true, 23},
+		"the images'":                 {"imagefs.inodesFree", true, 100},
+	} {
+		l.measure(disksOf(tt.signal, tt.apart))
+		if got := l.Uses[corev1.ResourceEphemeralStorage]; got != tt.want {
+			t.Errorf("%s: %d", name, got)
+		}
 	}
 }
 
@@ -69,7 +141,7 @@ func using(name string, priority int32, asks string, uses int64) load {
 		}
 	})
 	return load{Pod: pod, Uses: map[corev1.ResourceName]int64{corev1.ResourceMemory: uses, "pids": uses},
-		Containers: []containerLoad{{Name: "c", Uses: map[corev1.ResourceName]int64{corev1.ResourceMemory: uses}}}}
+		Containers: []containerLoad{{Name: "c", Memory: uses}}, Disks: &footprint{}}
 }
 
 func TestRank(t *testing.T) {
@@ -96,11 +168,15 @@ func TestRank(t *testing.T) {
 func TestEvictionMessage(t *testing.T) {
 	s := shortage{Room: Room{Signal: "memory.available", Available: 50 << 20}, Resource: corev1.ResourceMemory, Threshold: resource.MustParse("100Mi")}
 	want := "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Container c was using 2Gi, request is 1Gi, has larger consumption of memory. "
-	if got := evictionMessage(s, using("web", 0, "1Gi", 2<<30)); got != want {
+	got, whom := evictionMessage(s, using("web", 0, "1Gi", 2<<30))
+	if got != want {
 		t.Errorf("got %q", got)
 	}
+	if told := whom.annotations(); !maps.Equal(told, map[string]string{"starved_resource": "memory", "offending_containers": "c", "offending_containers_usage": "2Gi"}) {
+		t.Errorf("annotations %v", told)
+	}
 	want = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Container c was using 2Gi, request is 0, has larger consumption of memory. "
-	if got := evictionMessage(s, using("web", 0, "", 2<<30)); got != want {
+	if got, _ := evictionMessage(s, using("web", 0, "", 2<<30)); got != want {
 		t.Errorf("got %q", got)
 	}
 }
@@ -115,23 +191,28 @@ func TestOverDisk(t *testing.T) {
 	})
 	two := limited(storage)
 	two.Spec.Containers = append(two.Spec.Containers, corev1.Container{Name: "d", Resources: corev1.ResourceRequirements{Limits: storage}})
-	uses := func(n int64) map[corev1.ResourceName]int64 {
-		return map[corev1.ResourceName]int64{corev1.ResourceEphemeralStorage: n}
+	writes := func(p *corev1.Pod, n int64) load {
+		return load{Pod: p, Containers: []containerLoad{{Name: "c", Layer: taken{Bytes: n}}}, Disks: &footprint{Layers: map[string]taken{"1": {Bytes: n}}}}
+	}
+	holds := func(n int64) load {
+		return load{Pod: volume, Disks: &footprint{Volumes: map[string]volumeFootprint{"v": {taken: taken{Bytes: n}, Local: true}}}}
 	}
 	tests := map[string]struct {
-		load load
-		want string
+		load  load
+		apart bool
+		want  string
 	}{
-		"no limit":     {load{Pod: webPod(), Uses: uses(5 << 30)}, ""},
-		"within":       {load{Pod: limited(storage), Uses: uses(1 << 20)}, ""},
-		"the Pod":      {load{Pod: limited(storage), Uses: uses(2 << 20)}, "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "},
-		"a container":  {load{Pod: two, Uses: uses(2 << 20), Containers: []containerLoad{{"c", uses(2 << 20)}}}, `Container c exceeded its local ephemeral storage limit "1Mi". `},
-		"a volume":     {load{Pod: volume, Volumes: map[string]int64{"v": 2 << 20}}, `Usage of EmptyDir volume "v" exceeds the limit "1Mi". `},
-		"a small file": {load{Pod: volume, Volumes: map[string]int64{"v": 4096}}, ""},
+		"no limit":                    {writes(webPod(), 5<<30), false, ""},
+		"within":                      {writes(limited(storage), 1<<20), false, ""},
+		"the Pod":                     {writes(limited(storage), 2<<20), false, "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "},
+		"a container":                 {writes(two, 2<<20), false, `Container c exceeded its local ephemeral storage limit "1Mi". `},
+		"a layer on the images' disk": {writes(two, 2<<20), true, ""},
+		"a volume":                    {holds(2 << 20), false, `Usage of EmptyDir volume "v" exceeds the limit "1Mi". `},
+		"a small file":                {holds(4096), false, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := overDisk(tt.load); got != tt.want {
+			if got := overDisk(tt.load, tt.apart); got != tt.want {
 				t.Errorf("got %q", got)
 			}
 		})

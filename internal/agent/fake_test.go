@@ -25,6 +25,7 @@ import (
 	ktesting "k8s.io/client-go/testing"
 
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
+	"github.com/skiff-sh/skiff/internal/agent/oom"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/uplink"
 	"github.com/skiff-sh/skiff/internal/userns"
@@ -166,7 +167,8 @@ func (f *fakeRuntime) ReopenLog(context.Context, string) error              { re
 func (f *fakeRuntime) LayerUsage(context.Context, string) (int64, int64, error) {
 	return 8192, 2, nil
 }
-func (f *fakeRuntime) Version() string { return "containerd://2.3.7" }
+func (f *fakeRuntime) ImageDir() string { return "" }
+func (f *fakeRuntime) Version() string  { return "containerd://2.3.7" }
 
 // end ends a container by its ID and tells the followers.
 func (f *fakeRuntime) end(id string, code int) {
@@ -348,6 +350,7 @@ func noFiles(ctx context.Context, _ string, _ func()) error {
 type fakeCgroups struct{}
 
 func (fakeCgroups) Enforce(uint64, int64) error                    { return nil }
+func (fakeCgroups) Whole() (cgroup.Usage, error)                   { return cgroup.Usage{}, nil }
 func (fakeCgroups) Create(cgroup.Pod) error                        { return nil }
 func (fakeCgroups) Parent(p cgroup.Pod) string                     { return "kubepods/pod" + p.UID }
 func (fakeCgroups) Remove(string) error                            { return nil }
@@ -373,6 +376,7 @@ type bench struct {
 	podCIDRs func([]netip.Prefix) error
 	cgroups  Cgroups // nil: fakeCgroups
 	machine  Machine // nil: this one
+	victims  func(context.Context, func(oom.Victim)) error
 	agent    *Agent
 	stop     func()
 }
@@ -396,6 +400,7 @@ func newBench(t *testing.T, objects ...runtime.Object) *bench {
 		labels:  map[string]string{"node-role.kubernetes.io/control-plane": ""},
 		network: &fakeNetwork{attached: map[string]string{}},
 		host:    config.NewHost(t.TempDir()),
+		victims: func(context.Context, func(oom.Victim)) error { return nil },
 	}
 	b.host.RunDir = t.TempDir()
 	return b
@@ -411,7 +416,7 @@ func (b *bench) start() {
 		Client: b.server, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
 		Runtime: b.runtime, Images: b.images, Network: b.network,
 		PodCIDRs:   b.podCIDRs,
-		Ground:     Ground{Machine: b.machine, Namespaces: fakeNamespaces{}, Cgroups: cmp.Or(b.cgroups, Cgroups(fakeCgroups{})), Logs: fakeRotator{}, Watch: noFiles},
+		Ground:     Ground{Machine: b.machine, Namespaces: fakeNamespaces{}, Cgroups: cmp.Or(b.cgroups, Cgroups(fakeCgroups{})), Logs: fakeRotator{}, Watch: noFiles, Victims: b.victims},
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.43.0.10")}, ClusterDomain: "cluster.local",
 		Labels: b.labels, Version: "v1.36.3+skiff1",
 		Informers: informers.NewSharedInformerFactory(b.server, 0), Time: b.time, Log: zaptest.NewLogger(b.T),

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
+	"github.com/skiff-sh/skiff/internal/agent/oom"
 	"github.com/skiff-sh/skiff/internal/agent/static"
 	"github.com/skiff-sh/skiff/internal/agent/stream"
 	"github.com/skiff-sh/skiff/internal/agent/volume"
@@ -26,6 +27,9 @@ type Ground struct {
 	// Watch calls changed at once and whenever the directory of static Pods may hold
 	// other ones, until the context ends.
 	Watch func(ctx context.Context, dir string, changed func()) error
+	// Victims calls found with every process that the kernel kills for its memory,
+	// until the context ends.
+	Victims func(ctx context.Context, found func(oom.Victim)) error
 	// Reach, where it is set, answers in a Pod's place what probes and hooks ask of
 	// it over the network; an error is a failure.
 	Reach func(context.Context, corev1.ProbeHandler) error
@@ -54,6 +58,8 @@ type Cgroups interface {
 	// Enforce keeps all of them together to what the node has for Pods: memory up to
 	// that many bytes (0: no limit), and CPU time by shares.
 	Enforce(cpuShares uint64, memory int64) error
+	// Whole is what all Pods use together.
+	Whole() (cgroup.Usage, error)
 	Create(cgroup.Pod) error
 	Parent(cgroup.Pod) string
 	Resize(cgroup.Pod, []cgroup.Change) error
@@ -75,13 +81,16 @@ type Logs interface {
 // complete sets what is not set to this machine's own.
 func (g Ground) complete(c Config) (Ground, error) {
 	if g.Machine == nil {
-		g.Machine = hostMachine{dir: c.Host.DataDir}
+		g.Machine = hostMachine{dir: c.Host.DataDir, images: c.Runtime.ImageDir()}
 	}
 	if g.Namespaces == nil {
 		g.Namespaces = hostNamespaces{}
 	}
 	if g.Watch == nil {
 		g.Watch = static.Watch
+	}
+	if g.Victims == nil {
+		g.Victims = oom.Follow
 	}
 	if g.Logs == nil {
 		g.Logs = stream.NewRotator(stream.RotatorConfig{Reopen: c.Runtime.ReopenLog, Log: c.Log})

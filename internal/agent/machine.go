@@ -42,11 +42,12 @@ type Description struct {
 type Pressure struct {
 	Memory, Disk, PIDs bool
 	Room               []Room
+	ImagesApart        bool // images and containers' layers have a disk of their own
 }
 
 // hostMachine is the one that this process runs on; dir is on the disk that
-// counts.
-type hostMachine struct{ dir string }
+// counts, images where those are: "" for there too.
+type hostMachine struct{ dir, images string }
 
 // maxPods is how many Pods a node takes.
 const maxPods = 110
@@ -83,7 +84,8 @@ func (h hostMachine) Describe() (Description, error) {
 
 // Pressure implements Machine.
 func (h hostMachine) Pressure() Pressure {
-	return Pressure{Room: rooms(h.dir)}
+	room, apart := rooms(h.dir, h.images)
+	return Pressure{Room: room, ImagesApart: apart}
 }
 
 // memory is all that the machine has, in bytes.
@@ -155,6 +157,7 @@ func addHugePages(capacity corev1.ResourceList, dir string) {
 type disk struct {
 	Total, Free        int64 // bytes
 	Inodes, InodesFree uint64
+	Device             uint64
 }
 
 func readDisk(dir string) (disk, error) {
@@ -165,8 +168,12 @@ func readDisk(dir string) (disk, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return disk{}, fmt.Errorf("statfs %s: %w", dir, err)
 	}
+	var place unix.Stat_t
+	if err := unix.Stat(dir, &place); err != nil {
+		return disk{}, fmt.Errorf("stat %s: %w", dir, err)
+	}
 	size := int64(s.Bsize)
-	return disk{Total: int64(s.Blocks) * size, Free: int64(s.Bavail) * size, Inodes: s.Files, InodesFree: s.Ffree}, nil
+	return disk{Total: int64(s.Blocks) * size, Free: int64(s.Bavail) * size, Inodes: s.Files, InodesFree: s.Ffree, Device: place.Dev}, nil
 }
 
 // meminfo returns a value of /proc/meminfo in bytes.
@@ -183,17 +190,21 @@ func meminfo(key string) int64 {
 	return 0
 }
 
-// processes are how many there are, and how many there can be.
-func processes(loadavg, pidMax string) (used, limit int64, ok bool) {
+// processes are how many there are, and how many there can be: the least of the
+// kernel's limits, of which one may be unknown.
+func processes(loadavg string, limits ...string) (used, most int64, ok bool) {
 	fields := strings.Fields(loadavg)
 	if len(fields) < 4 {
 		return 0, 0, false
 	}
 	_, total, _ := strings.Cut(fields[3], "/")
-	var err1, err2 error
-	used, err1 = strconv.ParseInt(total, 10, 64)
-	limit, err2 = strconv.ParseInt(pidMax, 10, 64)
-	return used, limit, err1 == nil && err2 == nil
+	used, err := strconv.ParseInt(total, 10, 64)
+	for _, text := range limits {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil && (most == 0 || n < most) {
+			most = n
+		}
+	}
+	return used, most, err == nil && most > 0
 }
 
 func firstFile(paths ...string) string {

@@ -20,26 +20,51 @@ type relief struct {
 	mu        sync.Mutex // guards what follows
 	pressures pressures
 	hold      map[corev1.NodeConditionType]bool
-	short     []shortage
 
 	// The Pod that was evicted last; for runNode alone.
 	evicted *worker
 	since   time.Time
 }
 
-// look sees what the machine is short of now.
+// look sees what the machine is short of now, and what of it Pods have to go for.
 func (a *Agent) look() (Pressure, []shortage) {
-	p := a.Machine.Pressure()
+	p := a.pressureNow()
 	a.relief.mu.Lock()
 	defer a.relief.mu.Unlock()
-	a.relief.short = shortages(a.Kubelet, p.Room, a.relief.pressures.short)
-	a.relief.hold = a.relief.pressures.take(a.relief.short, a.Kubelet.PressureTransition, time.Now())
+	short := shortages(a.Kubelet.Thresholds(), p.Room, a.relief.pressures.hadActed)
+	a.relief.hold = a.relief.pressures.take(short, a.Kubelet.PressureTransition, time.Now())
 	for condition, held := range map[corev1.NodeConditionType]*bool{
 		corev1.NodeMemoryPressure: &p.Memory, corev1.NodeDiskPressure: &p.Disk, corev1.NodePIDPressure: &p.PIDs,
 	} {
 		*held = *held || a.relief.hold[condition]
 	}
-	return p, a.relief.short
+	return p, ripe(short)
+}
+
+// pressureNow is what the machine says, and what the Pods' limit as a whole leaves.
+func (a *Agent) pressureNow() Pressure {
+	p := a.Machine.Pressure()
+	if len(p.Room) == 0 {
+		return p
+	}
+	u, err := a.Cgroups.Whole()
+	if err != nil {
+		a.log.Debug("read what all pods use", zap.Error(err))
+		return p
+	}
+	limit := a.machine.memory()
+	if u.MemoryLimit > 0 {
+		limit = min(limit, int64(u.MemoryLimit))
+	}
+	p.Room = append(p.Room, Room{allocatableMemory, limit - int64(u.WorkingSet), limit})
+	return p
+}
+
+// enough says whether there is so much of everything that no Pod has to go, what is to
+// be got back included.
+func (a *Agent) enough() bool {
+	all := func(shortageKey) bool { return true }
+	return len(shortages(a.Kubelet.Thresholds(), a.pressureNow().Room, all)) == 0
 }
 
 func (a *Agent) pressure() map[corev1.NodeConditionType]bool {
@@ -51,32 +76,20 @@ func (a *Agent) pressure() map[corev1.NodeConditionType]bool {
 // relieve evicts Pods that write more than they may, and, when the node is short of
 // something, the one that has to go first: one at a time, for each may be enough.
 func (a *Agent) relieve(ctx context.Context) {
-	_, short := a.look()
+	p, short := a.look()
 	workers := slices.DeleteFunc(a.allWorkers(), func(w *worker) bool { return !w.evictable() })
-	limited := false
-	for _, w := range workers {
-		w.mu.Lock()
-		pod := w.pod
-		w.mu.Unlock()
-		if !limitsDisk(pod) {
-			continue
-		}
-		if why := overDisk(a.loadOf(ctx, w, true)); why != "" && !isCritical(pod) {
-			w.evict(why, false)
-			limited = true
-		}
-	}
-	if limited || len(short) == 0 || a.waitsForEvicted() {
+	if a.evictWriters(ctx, workers, p.ImagesApart) || len(short) == 0 || a.waitsForEvicted() {
 		return
 	}
 	first := short[0]
-	if node := a.own.get(); node != nil {
-		ref := &corev1.ObjectReference{Kind: "Node", Name: a.NodeName, UID: node.UID}
+	if ref := a.nodeRef(); ref != nil {
 		a.recorder.Eventf(ref, corev1.EventTypeWarning, "EvictionThresholdMet", "Attempting to reclaim %s", first.Resource)
 	}
 	disk := first.Condition == corev1.NodeDiskPressure
-	if disk && a.removeImages(ctx, allImages) > 0 {
-		if _, short = a.look(); len(short) == 0 {
+	on := disksOf(first.Signal, p.ImagesApart)
+	if disk && on.Layers { // what images take can be got back
+		a.removeImages(ctx, allImages)
+		if a.enough() {
 			return
 		}
 	}
@@ -87,6 +100,7 @@ func (a *Agent) relieve(ctx context.Context) {
 		if isCritical(l.Pod) {
 			continue
 		}
+		l.measure(on)
 		byUID[w.uid] = w
 		loads = append(loads, l)
 	}
@@ -97,7 +111,34 @@ func (a *Agent) relieve(ctx context.Context) {
 	rank(loads, first.Resource)
 	w := byUID[string(loads[0].Pod.UID)]
 	a.relief.evicted, a.relief.since = w, time.Now()
-	w.evict(evictionMessage(first, loads[0]), true)
+	why, whom := evictionMessage(first, loads[0])
+	w.evict(ending{Message: why, Grace: evictionGrace(first, a.Kubelet.MaxPodGrace), Disrupted: true}, whom.annotations())
+}
+
+// evictWriters evicts those that have written more than they may, and says whether
+// there were any.
+func (a *Agent) evictWriters(ctx context.Context, workers []*worker, imagesApart bool) (some bool) {
+	for _, w := range workers {
+		w.mu.Lock()
+		pod := w.pod
+		w.mu.Unlock()
+		if !limitsDisk(pod) || isCritical(pod) {
+			continue
+		}
+		if why := overDisk(a.loadOf(ctx, w, true), imagesApart); why != "" {
+			w.evict(ending{Message: why, Grace: 1}, nil)
+			some = true
+		}
+	}
+	return some
+}
+
+// nodeRef is what events of the node are about; nil before it is known.
+func (a *Agent) nodeRef() *corev1.ObjectReference {
+	if uid := a.nodeUID.Load(); uid != nil {
+		return &corev1.ObjectReference{Kind: "Node", Name: a.NodeName, UID: *uid}
+	}
+	return nil
 }
 
 // waitsForEvicted says whether the Pod that was evicted last is still going.
@@ -121,12 +162,20 @@ func (w *worker) evictable() bool {
 	return !w.gone && !w.stopped && w.ending == nil && !terminal(w.pod) && w.box.Ready
 }
 
-// evict ends the Pod at once: it has failed, and its node says why.
-func (w *worker) evict(why string, disrupted bool) {
-	w.eventPod(corev1.EventTypeWarning, reasonEvicted, "%s", why)
-	w.log.Info("pod evicted", zap.String("why", why))
+// evict ends the Pod: it has failed, and its node says why.
+func (w *worker) evict(e ending, annotations map[string]string) {
+	e.Reason = reasonEvicted
+	w.recorder.AnnotatedEventf(w.ref(""), annotations, corev1.EventTypeWarning, e.Reason, "%s", e.Message)
+	w.log.Info("pod evicted", zap.String("why", e.Message))
+	w.terminate(e)
+}
+
+// terminate ends the Pod for the node's own reason, unless it has one already.
+func (w *worker) terminate(e ending) {
 	w.mu.Lock()
-	w.ending = &ending{Reason: reasonEvicted, Message: why, Grace: 1, Disrupted: disrupted}
+	if w.ending == nil {
+		w.ending = &e
+	}
 	close(w.hurry)
 	w.hurry = make(chan struct{})
 	w.mu.Unlock()
@@ -140,45 +189,20 @@ func (a *Agent) loadOf(ctx context.Context, w *worker, disk bool) load {
 	pod := w.pod
 	w.mu.Unlock()
 	group := podCgroup(pod)
-	l := load{Pod: pod, Uses: map[corev1.ResourceName]int64{}, Volumes: map[string]int64{}}
+	l := load{Pod: pod, Uses: map[corev1.ResourceName]int64{}, Disks: &footprint{}}
 	if u, err := a.Cgroups.Usage(group, ""); err == nil {
-		l.Uses[corev1.ResourceMemory], l.Uses["pids"] = int64(u.WorkingSet), int64(u.Processes)
+		l.Uses[corev1.ResourceMemory], l.Uses[resourcePIDs] = int64(u.WorkingSet), int64(u.Processes)
 	}
-	var disks *footprint
 	if disk {
-		disks = a.footprint(ctx, w, 0)
-		sum := disks.total()
-		l.Uses[corev1.ResourceEphemeralStorage], l.Uses["inodes"] = sum.Bytes, sum.Inodes
-		for name, v := range disks.Volumes {
-			if v.Local {
-				l.Volumes[name] = v.Bytes
-			}
-		}
+		l.Disks = a.footprint(ctx, w, 0)
 	}
 	for name, r := range w.current() {
-		c := containerLoad{Name: name, Uses: map[corev1.ResourceName]int64{}}
+		c := containerLoad{Name: name, Layer: l.Disks.Layers[r.ID], Logs: l.Disks.Logs[r.ID]}
 		if u, err := a.Cgroups.Usage(group, r.ID); err == nil {
-			c.Uses[corev1.ResourceMemory] = int64(u.WorkingSet)
-		}
-		if disk {
-			sum := disks.Layers[r.ID]
-			sum.add(disks.Logs[r.ID])
-			c.Uses[corev1.ResourceEphemeralStorage], c.Uses["inodes"] = sum.Bytes, sum.Inodes
+			c.Memory = int64(u.WorkingSet)
 		}
 		l.Containers = append(l.Containers, c)
 	}
 	slices.SortFunc(l.Containers, func(x, y containerLoad) int { return cmp.Compare(x.Name, y.Name) })
 	return l
-}
-
-// rooms reads what a machine has left whose disk is at dir.
-func rooms(dir string) []Room {
-	out := []Room{{"memory.available", meminfo("MemAvailable"), meminfo("MemTotal")}}
-	if d, err := readDisk(dir); err == nil {
-		out = append(out, Room{"nodefs.available", d.Free, d.Total}, Room{"nodefs.inodesFree", int64(d.InodesFree), int64(d.Inodes)})
-	}
-	if used, limit, ok := processes(firstFile("/proc/loadavg"), firstFile("/proc/sys/kernel/pid_max")); ok {
-		out = append(out, Room{"pid.available", limit - used, limit})
-	}
-	return out
 }

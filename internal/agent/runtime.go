@@ -45,6 +45,8 @@ type Runtime interface {
 	ReopenLog(ctx context.Context, id string) error
 	// LayerUsage is what a container has written into its root file system.
 	LayerUsage(ctx context.Context, id string) (bytes, inodes int64, err error)
+	// ImageDir is where images and layers lie, "" where that is not known.
+	ImageDir() string
 	// Version is what nodeInfo.containerRuntimeVersion says:
 	// "containerd://2.3.7".
 	Version() string

@@ -23,9 +23,9 @@ import (
 
 const (
 	defaultGrace = 30
-	// minKillGrace is the least time a container gets that is killed for its
-	// own sake; a Pod that is deleted gets what the deletion says.
-	minKillGrace = 2
+	// leastGrace is what a process gets between its signal and SIGKILL in any
+	// case, whatever hooks and turns have left of the grace period.
+	leastGrace = 2 * time.Second
 	// killPatience is how long after SIGKILL the end of a container may take.
 	killPatience = 30 * time.Second
 
@@ -45,12 +45,23 @@ func graceOf(pod *corev1.Pod) int64 {
 	return defaultGrace
 }
 
+// ownGrace is what a container gets in seconds that is killed for its own sake.
+func ownGrace(pod *corev1.Pod) int64 {
+	if pod.Spec.TerminationGracePeriodSeconds != nil {
+		return *pod.Spec.TerminationGracePeriodSeconds
+	}
+	return int64(leastGrace / time.Second)
+}
+
 // condemn kills a running container for what its record says of it, or since the
 // Pod wants another image to run.
 func (w *worker) condemn(ctx context.Context, name string) {
 	message, grace := "", (*int64)(nil)
 	w.change(name, func(r *record) {
 		message, grace = r.Condemned, r.Grace
+		if grace == nil {
+			grace = new(ownGrace(w.pod))
+		}
 		if message == "" && r.Current.outdated(findContainer(w.pod, name)) {
 			replaced := *r.Current
 			replaced.Replaced = true
@@ -90,11 +101,8 @@ func (w *worker) kill(ctx context.Context, name, message string, grace *int64, t
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		seconds := graceOf(w.pod)
-		if w.pod.DeletionTimestamp == nil {
-			seconds = max(seconds, minKillGrace)
-			if grace != nil {
-				seconds = *grace
-			}
+		if w.pod.DeletionTimestamp == nil && grace != nil {
+			seconds = *grace
 		}
 		if w.ending != nil && w.ending.Grace > 0 {
 			seconds = min(seconds, w.ending.Grace)
@@ -116,8 +124,7 @@ func (w *worker) kill(ctx context.Context, name, message string, grace *int64, t
 	if err := w.Runtime.Kill(ctx, r.Current.ID, w.stopSignal(ctx, c)); err != nil {
 		w.log.Debug("signal container", zap.String("container", name), zap.Error(err))
 	}
-	// After a preStop hook that took it all, the process still gets a moment.
-	least := time.Now().Add(leastGrace(w.deleting()))
+	least := time.Now().Add(leastGrace)
 	if w.awaitExit(ctx, exit, func() time.Time {
 		if d := deadline(); d.After(least) {
 			return d
@@ -127,20 +134,6 @@ func (w *worker) kill(ctx context.Context, name, message string, grace *int64, t
 		return
 	}
 	w.killNow(ctx, r.Current, exit)
-}
-
-// leastGrace is what a process gets in any case.
-func leastGrace(deleting bool) time.Duration {
-	if deleting {
-		return time.Second
-	}
-	return minKillGrace * time.Second
-}
-
-func (w *worker) deleting() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.pod.DeletionTimestamp != nil
 }
 
 // killNow sends SIGKILL. A container whose end nobody tells of is asked for.

@@ -60,6 +60,7 @@ type cgroups struct{}
 func (cgroups) Create(cgroup.Pod) error                            { return nil }
 func (cgroups) Parent(p cgroup.Pod) string                         { return p.UID }
 func (cgroups) Enforce(uint64, int64) error                        { return nil }
+func (cgroups) Whole() (u cgroup.Usage, _ error)                   { return u, nil }
 func (cgroups) Resize(cgroup.Pod, []cgroup.Change) error           { return nil }
 func (cgroups) Usage(cgroup.Pod, string) (u cgroup.Usage, _ error) { return u, nil }
 func (cgroups) Path(p cgroup.Pod, container string) string         { return "/" + p.UID + "/" + container }

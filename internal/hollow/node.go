@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/skiff-sh/skiff/internal/agent"
+	"github.com/skiff-sh/skiff/internal/agent/oom"
 	"github.com/skiff-sh/skiff/internal/agent/volume"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/join"
@@ -133,6 +134,7 @@ func (n *node) agentConfig(m *join.Membership, client kubernetes.Interface, runt
 		Client: client, NodeName: n.name, NodeIPs: n.addresses(), Host: n.host,
 		Runtime: runtime, Images: images{}, Network: n.network,
 		Ground: agent.Ground{
+			Victims: func(context.Context, func(oom.Victim)) error { return nil }, // the machine is not theirs
 			Watch: func(ctx context.Context, _ string, _ func()) error { // there are no static Pods
 				<-ctx.Done()
 				return nil

@@ -219,5 +219,8 @@ func (r *runtime) LayerUsage(context.Context, string) (bytes, inodes int64, err 
 	return 0, 0, nil
 }
 
+// ImageDir implements agent.Runtime: there are none.
+func (r *runtime) ImageDir() string { return "" }
+
 // Version implements agent.Runtime.
 func (r *runtime) Version() string { return "hollow://1" }
