@@ -84,17 +84,6 @@ func TestReadOnlyRoot(t *testing.T) {
 	c.mustContain(log, "Read-only file system", "written")
 }
 
-func TestSeccomp(t *testing.T) {
-	c := shared(t)
-	const script = "grep Seccomp: /proc/self/status; unshare -U true 2>&1 && echo unshared"
-	log := c.secure("default", script, corev1.SecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}})
-	c.mustContain(log, "Seccomp:\t2", "not permitted")
-	if strings.Contains(log, "unshared") {
-		t.Error("a filtered system call succeeded")
-	}
-	c.mustContain(c.secure("unconfined", script, corev1.SecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}}), "Seccomp:\t0")
-}
-
 func TestMemoryLimit(t *testing.T) {
 	c := shared(t)
 	p := once("hungry", "box alloc 200; exit $?") // the child is killed, and the shell with it or after it

@@ -34,7 +34,7 @@ func seccompProfile(c agent.Container, m machine) (*specs.LinuxSeccomp, error) {
 	}
 	profile := new(specs.LinuxSeccomp)
 	if err := json.Unmarshal(data, profile); err != nil {
-		return nil, fmt.Errorf("decoding seccomp profile %q failed: %w", c.Seccomp, err)
+		return nil, fmt.Errorf("decoding seccomp profile failed %q: %w", c.Seccomp, err)
 	}
 	return profile, nil
 }
