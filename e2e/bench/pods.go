@@ -68,37 +68,38 @@ func (b *bench) withServer(ctx context.Context, fn func(*server) error) (err err
 	return fn(s)
 }
 
-// pods measures how long Pods take to be Ready, alone and by thirty.
+// pods measures how long Pods take to be Ready, alone and together, and beside
+// them what the machine takes for the same without Kubernetes.
 func (b *bench) pods(ctx context.Context) error {
 	return b.withServer(ctx, func(s *server) error {
-		var alone []time.Duration
-		for i := range 20 {
-			name := fmt.Sprintf("pod-%d", i)
-			began := time.Now()
-			if err := s.createPod(ctx, name); err != nil {
-				return err
-			}
-			if err := s.waitPod(ctx, name); err != nil {
-				return err
-			}
-			alone = append(alone, time.Since(began))
+		if err := b.podsAlone(ctx, s); err != nil {
+			return err
 		}
-		b.set("pod_ready_p50_ms", median(alone))
 		if err := s.deleteAll(ctx, labels.Everything()); err != nil {
 			return err
 		}
-		var ready, gone []time.Duration
-		for range b.runs {
-			r, g, err := s.thirty(ctx)
-			if err != nil {
+		for _, n := range []int{30, 100} {
+			if err := b.podsTogether(ctx, s, n); err != nil {
 				return err
 			}
-			ready, gone = append(ready, r), append(gone, g)
 		}
-		b.set("deployment30_ready_ms", median(ready))
-		b.set("deployment30_gone_ms", median(gone))
-		return nil
+		return b.deployments(ctx, s)
 	})
+}
+
+// deployments measures Deployments of thirty that come and go.
+func (b *bench) deployments(ctx context.Context, s *server) error {
+	var ready, gone []time.Duration
+	for range b.runs {
+		r, g, err := s.thirty(ctx)
+		if err != nil {
+			return err
+		}
+		ready, gone = append(ready, r), append(gone, g)
+	}
+	b.set("deployment30_ready_ms", median(ready))
+	b.set("deployment30_gone_ms", median(gone))
+	return nil
 }
 
 // deleteAll deletes Pods and waits until they are gone.
