@@ -71,6 +71,9 @@ func names(dir string) ([]string, error) {
 	return all, err
 }
 
+// spareShim is the directory of the shim that waits for the next Pod.
+const spareShim = ".spare"
+
 // shims finds the shims by their program, which lies in the data directory.
 func (m *machine) shims() ([]string, error) {
 	var all []string
@@ -82,6 +85,9 @@ func (m *machine) shims() ([]string, error) {
 		}
 	})
 	slices.Sort(all)
+	if len(all) > 0 && all[0] == spareShim {
+		all = all[1:] // one may wait for the next Pod
+	}
 	return all, err
 }
 

@@ -218,6 +218,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if _, err := p.tasks.Start(ctx, &task.StartRequest{ID: id}); err != nil {
 		return fmt.Errorf("failed to start containerd task %q: %w", e.state.Name, shimError(err))
 	}
+	defer r.wantSpare()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// A short process may have ended, and been announced, before we know.

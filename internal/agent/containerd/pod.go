@@ -37,6 +37,27 @@ type pod struct {
 // pod returns the connection to a Pod's shim, which is started if start is set
 // and it does not run.
 func (r *Runtime) pod(uid string, start bool) (*pod, error) {
+	p, err := r.keepPod(uid, r.connect)
+	if err == nil || !start || !errors.Is(err, errShimGone) {
+		return p, err
+	}
+	// A process begins slowly; other Pods' matters do not wait for it.
+	p = r.takeSpare(r.podDir(uid))
+	if p == nil {
+		if p, err = r.startShim(r.podDir(uid)); err != nil {
+			return nil, err
+		}
+	}
+	kept, err := r.keepPod(uid, func(string) (*pod, error) { return p, nil })
+	if kept != p {
+		p.disconnect()
+	}
+	return kept, err
+}
+
+// keepPod returns the connection to a Pod's shim that is known, or else keeps the
+// one that it is given.
+func (r *Runtime) keepPod(uid string, connect func(dir string) (*pod, error)) (*pod, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -45,10 +66,7 @@ func (r *Runtime) pod(uid string, start bool) (*pod, error) {
 	if p, ok := r.pods[uid]; ok && p.alive() {
 		return p, nil
 	}
-	p, err := r.connect(r.podDir(uid))
-	if err != nil && start {
-		p, err = r.startShim(r.podDir(uid))
-	}
+	p, err := connect(r.podDir(uid))
 	if err != nil {
 		return nil, err
 	}

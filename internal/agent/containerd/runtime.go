@@ -54,6 +54,8 @@ type Runtime struct {
 	removals   map[string]chan struct{} // Pods being removed, until they are
 	watchers   map[*watcher]struct{}
 	closed     bool
+	spare      *pod          // a shim for the next Pod, nil if there is none
+	sparing    chan struct{} // closed when it is made; nil: nobody makes one
 }
 
 var _ agent.Runtime = (*Runtime)(nil)
@@ -125,16 +127,17 @@ func (r *Runtime) Close() error {
 		return nil
 	}
 	r.closed = true
-	pods := r.pods
-	r.pods = map[string]*pod{}
+	pods, spare := r.pods, r.spare
+	r.pods, r.spare = map[string]*pod{}, nil
 	r.mu.Unlock()
 
+	left := r.removeSpare(spare)
 	r.cancel()
 	for _, p := range pods {
 		p.disconnect()
 	}
 	r.tasks.Wait()
-	return r.store.close()
+	return errors.Join(left, r.store.close())
 }
 
 // Client is containerd's client interface, for the images.
