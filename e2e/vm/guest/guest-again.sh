@@ -16,6 +16,7 @@ comes_back() {
 	k rollout status deployment/hello --timeout=300s
 	until_true 240 get_through_service
 	k get pods -o wide
+	know_pods
 	# Each once more, and in its resized shape.
 	[ "$(k get pods -o 'jsonpath={.items[*].status.containerStatuses[0].restartCount}')" = "1 1 1" ]
 	until_true 120 resized
@@ -29,13 +30,13 @@ confined_again() { [ "$(armor box)" = "cri-containerd.apparmor.d (enforce)" ]; }
 # nothing_leaked: whatever bears a Pod's UID is of one that there is.
 nothing_leaked() {
 	local uid uids
-	k get pods -A -o 'jsonpath={range .items[*]}{.metadata.uid}{"\n"}{end}' | sort >/tmp/uids
+	know_pods
 	inventory
 	uids=$({ ls /var/lib/skiff/agent/pods /run/skiff/containerd/pods; find /sys/fs/cgroup/kubepods -name 'pod*-*' -type d -printf '%f\n'; } |
 		grep -oE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' | sort -u)
 	for uid in $uids; do
-		grep -qx "$uid" /tmp/uids || { echo "left of Pod $uid"; return 1; }
+		grep -q " $uid$" /tmp/pods || { echo "left of Pod $uid"; return 1; }
 	done
-	[ "$(echo "$uids" | wc -l)" = "$(wc -l </tmp/uids)" ]
-	[ "$(ls /var/log/pods | wc -l)" = "$(wc -l </tmp/uids)" ]
+	[ "$(echo "$uids" | wc -l)" = "$(wc -l </tmp/pods)" ]
+	[ "$(ls /var/log/pods | wc -l)" = "$(wc -l </tmp/pods)" ]
 }

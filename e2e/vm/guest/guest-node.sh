@@ -41,10 +41,14 @@ machine_is_outfitted() {
 
 configure() { install -D -m 600 /mnt/config.yaml /etc/skiff/config.yaml; }
 
-# group is the cgroup of the Pod's only container.
+# know_pods notes the UIDs of Pods; to ask for each would take a while.
+know_pods() { k get pods -A -o 'jsonpath={range .items[*]}{.metadata.name} {.metadata.uid}{"\n"}{end}' | sort >/tmp/pods; }
+
+# group is the cgroup of a known Pod's only container.
 group() {
 	local uid
-	uid=$(k get pod "$1" -o 'jsonpath={.metadata.uid}')
+	uid=$(awk -v name="$1" '$1 == name {print $2}' /tmp/pods)
+	[ -n "$uid" ]
 	dirname "$(find /sys/fs/cgroup/kubepods -path "*pod$uid/*" -name cgroup.procs -exec grep -ls . {} + | head -1)"
 }
 
@@ -53,6 +57,7 @@ first_process() { head -1 "$(group "$1")/cgroup.procs"; }
 # resize gives a running container other limits, and it runs on.
 resize() {
 	local before
+	know_pods
 	before=$(first_process box)
 	k patch pod box --subresource resize --patch \
 		'{"spec":{"containers":[{"name":"box","resources":{"requests":{"cpu":"200m","memory":"32Mi"},"limits":{"cpu":"500m","memory":"96Mi"}}}]}}'
@@ -88,6 +93,7 @@ confined_by_default() {
 	END
 	k apply -f /mnt/armor.yaml
 	k wait --for=condition=Ready --timeout=300s pod/unnamed pod/default pod/unconfined pod/privileged pod/local pod/annotated
+	know_pods
 	[ "$(armor unnamed)" = "cri-containerd.apparmor.d (enforce)" ]
 	[ "$(armor default)" = "cri-containerd.apparmor.d (enforce)" ]
 	[ "$(armor unconfined)" = unconfined ]
@@ -175,10 +181,8 @@ nfs_server_gone() {
 }
 
 before_reboot() {
-	local pod
-	for pod in greedy hungry missing unnamed default unconfined privileged local annotated; do
-		until_true 120 k wait --for=delete "pod/$pod" --timeout=60s
-	done
+	until_true 240 k wait --for=delete --timeout=100s pod/greedy pod/hungry pod/missing \
+		pod/unnamed pod/default pod/unconfined pod/privileged pod/local pod/annotated
 	k get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID}{"\n"}{end}' | tee /var/tmp/before
 	inventory
 }
