@@ -1,11 +1,8 @@
 package volume
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -60,73 +57,4 @@ func makeMedium(dir string, pod *corev1.Pod, s *corev1.EmptyDirVolumeSource, mem
 		return mountMemory(dir, "hugetlbfs", fmt.Sprintf("pagesize=%d", size))
 	}
 	return false, fmt.Errorf("unknown storage medium %q", s.Medium)
-}
-
-// checkHostPath makes or checks what the volume's type says is there.
-func checkHostPath(s *corev1.HostPathVolumeSource) error {
-	kind := corev1.HostPathUnset
-	if s.Type != nil {
-		kind = *s.Type
-	}
-	switch kind {
-	case corev1.HostPathUnset:
-		// Anything will do; nothing becomes a directory, as other runtimes have it.
-		if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
-			if err := os.MkdirAll(s.Path, 0o755); err != nil {
-				return fmt.Errorf("hostPath: %w", err)
-			}
-		}
-		return nil
-	case corev1.HostPathDirectoryOrCreate:
-		if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
-			if err := os.MkdirAll(s.Path, 0o755); err != nil {
-				return fmt.Errorf("hostPath: %w", err)
-			}
-		}
-	case corev1.HostPathFileOrCreate:
-		if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
-			if err := os.MkdirAll(filepath.Dir(s.Path), 0o755); err != nil {
-				return fmt.Errorf("hostPath: %w", err)
-			}
-			if err := os.WriteFile(s.Path, nil, 0o644); err != nil {
-				return fmt.Errorf("hostPath: %w", err)
-			}
-		}
-	}
-	info, err := os.Stat(s.Path)
-	if err != nil {
-		return fmt.Errorf("hostPath type check failed: %s is not %s", s.Path, hostPathNoun(kind))
-	}
-	mode := info.Mode()
-	ok := false
-	switch kind {
-	case corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate:
-		ok = mode.IsDir()
-	case corev1.HostPathFile, corev1.HostPathFileOrCreate:
-		ok = mode.IsRegular()
-	case corev1.HostPathSocket:
-		ok = mode&fs.ModeSocket != 0
-	case corev1.HostPathCharDev:
-		ok = mode&fs.ModeCharDevice != 0
-	case corev1.HostPathBlockDev:
-		ok = mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0
-	}
-	if !ok {
-		return fmt.Errorf("hostPath type check failed: %s is not %s", s.Path, hostPathNoun(kind))
-	}
-	return nil
-}
-
-func hostPathNoun(t corev1.HostPathType) string {
-	switch t {
-	case corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate:
-		return "a directory"
-	case corev1.HostPathFile, corev1.HostPathFileOrCreate:
-		return "a file"
-	case corev1.HostPathSocket:
-		return "a socket file"
-	case corev1.HostPathCharDev:
-		return "a character device"
-	}
-	return "a block device"
 }

@@ -36,6 +36,9 @@ func (kernel) bind(target string, s SubPath) error {
 		open = openDir
 	}
 	fd, err := open(s.Root, s.Path)
+	if inside := withoutLinks(s.Root, s.Path); err == unix.EXDEV && inside != "" {
+		fd, err = open(s.Root, inside)
+	}
 	if err != nil {
 		return fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", s.Volume, s.Container, err)
 	}
@@ -58,6 +61,25 @@ func (kernel) bind(target string, s SubPath) error {
 		return fmt.Errorf("bind subPath %s: %w", s.Path, err)
 	}
 	return nil
+}
+
+// withoutLinks is the path below root to which the links on the way lead, "" if that is
+// elsewhere. A link may be absolute, as people make them on their machines; what it
+// leads to may be another thing by the time that it is opened, beneath root again.
+func withoutLinks(root, path string) string {
+	base, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return ""
+	}
+	full, err := filepath.EvalSymlinks(filepath.Join(base, path))
+	if err != nil {
+		return ""
+	}
+	inside, err := filepath.Rel(base, full)
+	if err != nil || !filepath.IsLocal(inside) {
+		return ""
+	}
+	return inside
 }
 
 func makeTarget(target string, dir bool) error {

@@ -294,7 +294,10 @@ func TestHostPath(t *testing.T) {
 		{"/dev/null", corev1.HostPathCharDev, ""},
 		{"/dev/null", corev1.HostPathBlockDev, "hostPath type check failed: /dev/null is not a block device"},
 		{filepath.Join(dir, "a/b"), corev1.HostPathDirectoryOrCreate, ""},
-		{filepath.Join(dir, "c/d"), corev1.HostPathFileOrCreate, ""},
+		{filepath.Join(dir, "c/d"), corev1.HostPathFileOrCreate, "open " + dir + "/c/d: no such file or directory"},
+		{filepath.Join(dir, "e"), corev1.HostPathFileOrCreate, ""},
+		{filepath.Join(dir, "e"), corev1.HostPathFile, ""},
+		{dir, "Other", "Other is an invalid volume type"},
 		{filepath.Join(dir, "none"), corev1.HostPathUnset, ""},
 	} {
 		got := ""
@@ -331,6 +334,15 @@ func TestSubPath(t *testing.T) {
 	}
 	if err := os.Symlink("/etc", filepath.Join(root, "out")); err != nil {
 		t.Fatal(err)
+	}
+	for name, target := range map[string]string{"absolute": root + "/new/dir", "relative": "new/dir"} {
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+		sub.Index, sub.Path = sub.Index+1, name+"/f"
+		if at, err = r.Bind(sub); err != nil || r.read(at) != "x" {
+			t.Errorf("by a link that is %s: %s, %v", name, at, err)
+		}
 	}
 	for _, path := range []string{"out/passwd", "../x", "/etc"} {
 		sub.Path = path
