@@ -90,25 +90,32 @@ func (n *Network) changeHostPorts(podUID string, want []hostPort) error {
 			gone = append(gone, slices.DeleteFunc(slices.Clone(has), func(h hostPort) bool { return !claimed(h, come) })...)
 		}
 	}
-	if len(gone)+len(come) == 0 {
-		return nil
+	if err := n.letLoopbackIn(podUID, want); err != nil || len(gone)+len(come) == 0 {
+		return err
 	}
 	for _, f := range []nft.Family{nft.IPv4, nft.IPv6} {
+		// What is noted is what the kernel has, also when the other family fails.
+		gone, come := ofFamily(f, gone), ofFamily(f, come)
 		if err := n.applyHostPorts(f, gone, come); err != nil {
 			return err
 		}
-	}
-	if err := n.letLoopbackIn(podUID, come); err != nil {
-		return err
-	}
-	for uid, has := range n.exposed {
-		n.exposed[uid] = without(has, gone)
-	}
-	n.exposed[podUID] = want
-	if len(want) == 0 {
-		delete(n.exposed, podUID)
+		n.noteHostPorts(podUID, gone, come)
 	}
 	return errors.Join(forgetUDP(netlink.FAMILY_V4, gone, come), forgetUDP(netlink.FAMILY_V6, gone, come))
+}
+
+// noteHostPorts notes that nobody has the one, and the Pod the other.
+func (n *Network) noteHostPorts(podUID string, gone, come []hostPort) {
+	n.exposed[podUID] = append(n.exposed[podUID], come...)
+	for uid, has := range n.exposed {
+		if n.exposed[uid] = without(has, gone); len(n.exposed[uid]) == 0 {
+			delete(n.exposed, uid)
+		}
+	}
+}
+
+func ofFamily(f nft.Family, all []hostPort) []hostPort {
+	return slices.DeleteFunc(slices.Clone(all), func(h hostPort) bool { return tableFamily(h.to.Addr()) != f })
 }
 
 func without(all, others []hostPort) []hostPort {
@@ -141,7 +148,7 @@ func entries(f nft.Family, ports []hostPort, values bool) []nft.Entries {
 	for _, anywhere := range []bool{false, true} {
 		e := nft.Entries{Set: hostPortMap(f, anywhere)}
 		for _, p := range ports {
-			if tableFamily(p.to.Addr()) != f || anywhere == p.place.Addr.IsValid() {
+			if anywhere == p.place.Addr.IsValid() {
 				continue
 			}
 			el := nft.Element{Key: p.place.Encode()}
@@ -195,7 +202,7 @@ func (n *Network) hostPortRules(f nft.Family) nft.Change {
 		})
 	}
 	for _, has := range n.exposed {
-		change.Add = append(change.Add, entries(f, has, true)...)
+		change.Add = append(change.Add, entries(f, ofFamily(f, has), true)...)
 	}
 	return change
 }

@@ -158,6 +158,30 @@ func TestHostPortChangesHands(t *testing.T) {
 	}
 }
 
+// What is known is what the kernel has, also when one family takes a change and the
+// other does not.
+func TestHostPortOfOneFamilyFails(t *testing.T) {
+	n := newNetwork(t, testConfig(t))
+	attach(t, n, "uid-a", netnstest.Namespace(t))
+	four := n.pods["uid-a"]
+	n.pods["uid-a"] = append(slices.Clone(four), netip.MustParseAddr("fd00::9")) // there is no table for it
+	if err := n.Expose("uid-a", []corev1.ContainerPort{containerPort("", 8080, "")}); err == nil {
+		t.Fatal("a port of a family that has no table was taken")
+	}
+	if got := elements(t, n); got != "tcp . 8080 : 10.42.0.2 . 80" || len(n.exposed["uid-a"]) != 1 {
+		t.Errorf("the kernel has %q, known is %v", got, n.exposed)
+	}
+	n.pods["uid-a"] = four
+	expose(t, n, "uid-a", containerPort("", 9090, ""))
+	if got := elements(t, n); got != "tcp . 9090 : 10.42.0.2 . 80" {
+		t.Errorf("the kernel has %q", got)
+	}
+	expose(t, n, "uid-a")
+	if got := elements(t, n); got != "" || len(n.exposed) > 0 {
+		t.Errorf("the kernel has %q, known is %v", got, n.exposed)
+	}
+}
+
 func TestUDPMovesToTheNewPod(t *testing.T) {
 	outside := netnstest.Outside(t)
 	n := newNetwork(t, testConfig(t))
