@@ -101,7 +101,11 @@ func (p *pause) start() error {
 	return nil
 }
 
+// replaceLink makes path lead to target. What a crash left half done is no hindrance.
 func replaceLink(target, path string) error {
+	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	if err := os.Symlink(target, path+".new"); err != nil {
 		return err
 	}
