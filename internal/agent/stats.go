@@ -74,8 +74,10 @@ func (a *Agent) statsWith(disks func(*worker) *footprint) nodeStats {
 	s.Usage.RSS, s.Usage.Swap = uint64(meminfo("AnonPages")), uint64(meminfo("SwapTotal")-meminfo("SwapFree"))
 	s.Links = links("/proc/net/dev")
 	s.Disk = diskOf(a.Host.DataDir)
-	s.Images = s.Disk
-	s.Processes, s.MaxProcesses, _ = processes(firstFile("/proc/loadavg"), firstFile("/proc/sys/kernel/pid_max"))
+	if s.Images = s.Disk; a.Runtime.ImageDir() != "" {
+		s.Images = diskOf(a.Runtime.ImageDir())
+	}
+	s.Processes, s.MaxProcesses, _ = processes(firstFile("/proc/loadavg"), firstFile("/proc/sys/kernel/pid_max"), firstFile("/proc/sys/kernel/threads-max"))
 	for _, w := range a.allWorkers() {
 		if p, ok := a.podStats(w); ok {
 			p.Disks = disks(w)

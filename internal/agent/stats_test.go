@@ -94,7 +94,7 @@ func (usedCgroups) Usage(_ cgroup.Pod, container string) (cgroup.Usage, error) {
 
 func TestSummaryAndMetrics(t *testing.T) {
 	var agent *Agent
-	server, ca := nodeAPI(t, func(a *Agent) { agent, a.Cgroups, a.Runtime = a, usedCgroups{}, newFakeRuntime() })
+	server, ca := nodeAPI(t, func(a *Agent) { agent, a.Cgroups = a, usedCgroups{} })
 	for _, w := range agent.allWorkers() {
 		w.pod.Spec.Volumes = []corev1.Volume{
 			{Name: "text", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}},
