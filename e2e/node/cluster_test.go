@@ -42,9 +42,14 @@ func shared(t *testing.T) *cluster {
 
 // ownCluster returns a machine of the test's own with a server that runs, the box
 // image and a namespace.
-func ownCluster(t *testing.T) *cluster {
+func ownCluster(t *testing.T, args ...string) *cluster {
 	t.Helper()
-	m := ownMachine(t)
+	return ownMachine(t, args...).open(t)
+}
+
+// open starts the machine, with the box image, and makes a namespace for the test.
+func (m *machine) open(t *testing.T) *cluster {
+	t.Helper()
 	if err := m.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -212,6 +217,20 @@ func (c *cluster) finish(p *corev1.Pod) (*corev1.Pod, string) {
 	c.create(p)
 	p = c.awaitPod(p.Name, podEnded)
 	return p, c.logs(p.Name)
+}
+
+// awaitLog waits until the Pod has written all the parts.
+func (c *cluster) awaitLog(name string, parts ...string) {
+	c.t.Helper()
+	c.retry(func() error {
+		log := c.logs(name)
+		for _, part := range parts {
+			if !strings.Contains(log, part) {
+				return fmt.Errorf("%s has not written %q: %q", name, part, log)
+			}
+		}
+		return nil
+	})
 }
 
 func (c *cluster) logs(name string) string {

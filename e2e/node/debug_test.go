@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -25,11 +24,7 @@ func debugState(p *corev1.Pod, name string) corev1.ContainerState {
 
 func TestDebug(t *testing.T) {
 	t.Parallel()
-	m := ownMachine(t)
-	if err := errors.Join(m.start(), m.importBox()); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := ownCluster(t)
 	c.startPod(pod("web", ""))
 	debug := func(name string, args ...string) {
 		t.Helper()

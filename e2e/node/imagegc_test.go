@@ -15,20 +15,13 @@ import (
 // one that was imported stays.
 func TestUnusedImagesGo(t *testing.T) {
 	t.Parallel()
-	m := ownMachine(t, "--kubelet-arg=image-gc-high-threshold=2", "--kubelet-arg=image-gc-low-threshold=1", "--kubelet-arg=minimum-image-ttl-duration=1s")
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
-	if out, err := m.run(bytes.NewReader(ociArchive(t, "example.org/kept:1")), skiff, "images", "--data-dir", m.host.DataDir, "import", "-"); err != nil {
+	c := ownCluster(t, "--kubelet-arg=image-gc-high-threshold=2", "--kubelet-arg=image-gc-low-threshold=1", "--kubelet-arg=minimum-image-ttl-duration=1s")
+	if out, err := c.run(bytes.NewReader(ociArchive(t, "example.org/kept:1")), skiff, "images", "--data-dir", c.host.DataDir, "import", "-"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	images := func(args ...string) string {
 		t.Helper()
-		out, err := m.run(nil, skiff, append([]string{"images", "--data-dir", m.host.DataDir}, args...)...)
+		out, err := c.run(nil, skiff, append([]string{"images", "--data-dir", c.host.DataDir}, args...)...)
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -36,10 +29,10 @@ func TestUnusedImagesGo(t *testing.T) {
 	}
 	c.mustContain(images("ls"), box.Image)
 	images("unpin", box.Image)
-	if _, err := m.signal(unix.SIGTERM); err != nil { // the next look is soon after a start
+	if _, err := c.signal(unix.SIGTERM); err != nil { // the next look is soon after a start
 		t.Fatal(err)
 	}
-	if err := m.start(); err != nil {
+	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}
 	c.retry(func() error {

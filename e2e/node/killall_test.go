@@ -22,13 +22,7 @@ func TestKillallLeavesOnlyData(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := m.open(t)
 	p := pod("web", "")
 	mounted(p, "memory", corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}})
 	uid := c.startPod(p).UID

@@ -216,12 +216,7 @@ func TestGracefulTermination(t *testing.T) {
 		Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "echo pre-stop >/proc/1/fd/1; sleep 1"}},
 	}}
 	c.startPod(p)
-	c.retry(func() error {
-		if log := c.logs("polite"); !strings.Contains(log, "up") {
-			return fmt.Errorf("log %q", log)
-		}
-		return nil
-	})
+	c.awaitLog("polite", "up")
 	follow := c.follow("logs", "-f", "polite")
 	begin := time.Now()
 	c.kubectl("delete", "pod", "polite")

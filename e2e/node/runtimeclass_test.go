@@ -27,13 +27,7 @@ func TestHandlers(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := m.open(t)
 	c.retry(func() error {
 		_, err := c.client.NodeV1().RuntimeClasses().Get(c.ctx, "crun", metav1.GetOptions{})
 		return err

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,11 +75,6 @@ func TestSeccomp(t *testing.T) {
 		c.awaitEvent(name, "Failed", says)
 		write(file, noChmod)
 		c.awaitPod(name, podReady)
-		c.retry(func() error {
-			if log := c.logs(name); !strings.Contains(log, "Seccomp:\t2") || !strings.Contains(log, "ermission denied") {
-				return fmt.Errorf("log %q", log)
-			}
-			return nil
-		})
+		c.awaitLog(name, "Seccomp:\t2", "ermission denied")
 	}
 }

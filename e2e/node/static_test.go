@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,17 +17,13 @@ import (
 // back, and goes with its file.
 func TestStaticPod(t *testing.T) {
 	t.Parallel()
-	m := ownMachine(t)
-	if err := errors.Join(m.start(), m.importBox()); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := ownCluster(t)
 	nodes, err := c.client.CoreV1().Nodes().List(c.ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	name := "edge-" + nodes.Items[0].Name
-	dir := filepath.Join(m.host.DataDir, "agent", "pod-manifests")
+	dir := filepath.Join(c.host.DataDir, "agent", "pod-manifests")
 	write := func(word string) {
 		t.Helper()
 		text := fmt.Sprintf(`apiVersion: v1
@@ -47,12 +42,7 @@ spec:
 	}
 	write("first")
 	p := c.awaitPod(name, podReady)
-	c.retry(func() error {
-		if log := c.logs(name); log != "first\n" {
-			return fmt.Errorf("log %q", log)
-		}
-		return nil
-	})
+	c.awaitLog(name, "first\n")
 	c.mustContain(c.exec(name, "hostname"), name)
 	before := c.bystander(name)
 
@@ -60,10 +50,10 @@ spec:
 	// killed, and it runs while no server does.
 	c.kubectl("delete", "pod", name, "--wait=false")
 	c.awaitPod(name, func(now *corev1.Pod) bool { return now.UID != p.UID && podReady(now) })
-	if _, err := m.signal(unix.SIGKILL); err != nil {
+	if _, err := c.signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.start(); err != nil {
+	if err := c.start(); err != nil {
 		t.Fatal(err)
 	}
 	if after := c.bystander(name); after != before {
@@ -78,12 +68,7 @@ spec:
 	c.awaitPod(name, func(now *corev1.Pod) bool {
 		return podReady(now) && now.Annotations["kubernetes.io/config.hash"] != p.Annotations["kubernetes.io/config.hash"]
 	})
-	c.retry(func() error {
-		if log := c.logs(name); log != "second\n" {
-			return fmt.Errorf("log %q", log)
-		}
-		return nil
-	})
+	c.awaitLog(name, "second\n")
 	if err := os.Remove(dir + "/edge.yaml"); err != nil {
 		t.Fatal(err)
 	}

@@ -42,13 +42,7 @@ func TestFullFileSystem(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := m.start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.importBox(); err != nil {
-		t.Fatal(err)
-	}
-	c := m.cluster(t)
+	c := m.open(t)
 	web := pod("web", "")
 	web.Spec.PriorityClassName = "system-node-critical" // or it would be evicted
 	running := c.startPod(web)

@@ -41,28 +41,6 @@ func TestEmptyDirs(t *testing.T) {
 	})
 }
 
-func TestHostPaths(t *testing.T) {
-	c := shared(t)
-	here := t.TempDir()
-	if err := os.WriteFile(filepath.Join(here, "file"), []byte("from the host"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	p := once("host", "cat /dir/file; echo back >/dir/answer; ls -d /made")
-	mounted(p, "dir", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: here, Type: ptr(corev1.HostPathDirectory)}})
-	mounted(p, "made", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: here + "/made", Type: ptr(corev1.HostPathDirectoryOrCreate)}})
-	_, log := c.finish(p)
-	if log != "from the host/made\n" {
-		t.Errorf("log %q", log)
-	}
-	if data, err := os.ReadFile(filepath.Join(here, "answer")); string(data) != "back\n" {
-		t.Errorf("on the host: %q %v", data, err)
-	}
-	bad := pod("bad", "true")
-	mounted(bad, "dir", corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: here + "/absent", Type: ptr(corev1.HostPathDirectory)}})
-	c.create(bad)
-	c.awaitEvent("bad", "FailedMount", "hostPath type check failed: "+here+"/absent is not a directory")
-}
-
 func TestSubPaths(t *testing.T) {
 	c := shared(t)
 	c.configMap("cm", map[string]string{"conf": "one file"})
