@@ -3,7 +3,6 @@ package agent
 import (
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,10 +11,7 @@ import (
 // The Node and the Pods that have its network follow the machine's address, at
 // once and not at the next look.
 func TestAddressesChangeWhileRunning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		pod := webPod()
 		pod.Spec.HostNetwork = true
 		b.create(pod)

@@ -28,10 +28,7 @@ func (b *bench) debugWith(name, target string, change ...func(*corev1.EphemeralC
 }
 
 func TestEphemeralContainers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod())
 		pass(time.Second)
 		b.runtime.taken()
@@ -80,10 +77,7 @@ func TestEphemeralContainers(t *testing.T) {
 }
 
 func TestEphemeralContainerOfAPodThatDoesNotStart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod(func(p *corev1.Pod) {
 			p.Spec.InitContainers = []corev1.Container{{Name: "init", Image: "hello:1", ImagePullPolicy: corev1.PullIfNotPresent}}
 		}))
@@ -108,10 +102,7 @@ func TestEphemeralContainerOfAPodThatDoesNotStart(t *testing.T) {
 }
 
 func TestUnsupportedEphemeralContainer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod())
 		pass(time.Second)
 		b.runtime.taken()

@@ -47,10 +47,7 @@ func TestObjectThatComesDuringAFailingAttempt(t *testing.T) {
 
 // Clocks of small machines are wrong until a network tells them the time.
 func TestBackOffAfterTheClockWasSetBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod())
 		pass(time.Second)
 		b.runtime.exit(t, "c", 1)
@@ -66,10 +63,7 @@ func TestBackOffAfterTheClockWasSetBack(t *testing.T) {
 }
 
 func TestFormerTerminationMessagesGo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod())
 		for range 4 {
 			pass(time.Hour)
@@ -92,11 +86,8 @@ func TestFormerTerminationMessagesGo(t *testing.T) {
 
 // The grace period is the Pod's: sidecars, which go last, get what is left.
 func TestSidecarsShareTheGracePeriod(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.runtime.onSignal = func(string, int) bool { return false }
-		b.start()
-		defer func() { b.stop() }()
 		b.create(webPod(func(p *corev1.Pod) {
 			initPod(p)
 			p.Spec.InitContainers = p.Spec.InitContainers[1:2]
@@ -119,10 +110,7 @@ func TestSidecarsShareTheGracePeriod(t *testing.T) {
 // A panic in one step must not leave the worker locked: whoever holds all
 // workers' lock would wait for it, and the whole node with them.
 func TestPanicLeavesNothingLocked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod())
 		w := b.agent.workerOf("default", "web")
 		func() {
@@ -242,10 +230,7 @@ func TestHeld(t *testing.T) {
 
 // A grace period that gets shorter holds for a preStop hook that runs, too.
 func TestShorterGracePeriodHurriesPreStop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod(func(p *corev1.Pod) {
 			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 200}}}
 		}))
@@ -272,11 +257,8 @@ func TestLogOptionsThatAreWrong(t *testing.T) {
 // Probes and the ends of containers run beside the worker's step: a panic there
 // must not end the process either.
 func TestPanicsBesideAStepAreRecovered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.runtime.execs = func(string, []string) (int, string) { panic("test") }
-		b.start()
-		defer func() { b.stop() }()
 		b.create(webPod(func(p *corev1.Pod) {
 			p.Spec.Containers[0].ReadinessProbe = probeExec(1, 1)
 			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"x"}}}}
@@ -296,11 +278,8 @@ func TestPanicsBesideAStepAreRecovered(t *testing.T) {
 // The end of a Pod's only container is the Pod's, which must not undo a start that
 // has happened.
 func TestEndBeforeTheStartIsAnswered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.runtime.endsFirst = true
-		b.start()
-		defer func() { b.stop() }()
 		pod := webPod()
 		pod.Spec.RestartPolicy = corev1.RestartPolicyNever
 		b.create(pod)

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -58,10 +57,7 @@ func TestCapacityKeepsWhatOthersSay(t *testing.T) {
 }
 
 func TestPodWithoutRoomIsRejected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod(func(p *corev1.Pod) {
 			p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Ei")}
 		}))

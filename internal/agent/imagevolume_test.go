@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,12 +27,9 @@ func withImages(refs ...string) func(*corev1.Pod) {
 }
 
 func TestImageVolumes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.images.absent["data:1"] = errors.New("no such host")
 		b.images.absent["unused:1"] = errors.New("nobody asks for it")
-		b.start()
-		defer func() { b.stop() }()
 		pod := webPod(withImages("data:1", "unused:1"))
 		b.create(pod)
 		if s := b.pod().Status.ContainerStatuses[0].State.Waiting; s == nil || s.Reason != "ErrImagePull" || s.Message != "no such host" {
@@ -76,10 +72,7 @@ func TestImageVolumes(t *testing.T) {
 }
 
 func TestImageVolumeWithoutItsSubPath(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		pod := webPod(withImages("data:1", "unused:1"))
 		pod.Spec.Containers[0].VolumeMounts[0].SubPath = "absent"
 		b.create(pod)

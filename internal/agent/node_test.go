@@ -38,10 +38,7 @@ func (b *bench) lease() *coordinationv1.Lease {
 }
 
 func TestNodeIsRegistered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		node := b.node()
 		for _, want := range []struct {
 			t      corev1.NodeConditionType
@@ -110,10 +107,7 @@ func TestTwoAddressesOfOneType(t *testing.T) {
 }
 
 func TestLeaseIsRenewed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		first := b.lease()
 		if *first.Spec.HolderIdentity != "n1" || *first.Spec.LeaseDurationSeconds != 40 || len(first.OwnerReferences) != 1 {
 			t.Errorf("lease is %+v", first)
@@ -126,10 +120,7 @@ func TestLeaseIsRenewed(t *testing.T) {
 }
 
 func TestUnchangedNodeStatusIsWrittenEveryFiveMinutes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		writes := func() (n int) { // and reads: with many nodes they cost more than anything else
 			for _, a := range b.client.Actions() {
 				if a.GetResource().Resource == "nodes" {
@@ -153,10 +144,7 @@ func TestUnchangedNodeStatusIsWrittenEveryFiveMinutes(t *testing.T) {
 // A control plane that could not hear the node makes it Unknown; the node is
 // back as soon as it hears of that.
 func TestNodeThatWasGivenUpReturns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		lost := b.node().DeepCopy()
 		for i := range lost.Status.Conditions {
 			lost.Status.Conditions[i].Status = corev1.ConditionUnknown
@@ -176,10 +164,7 @@ func TestNodeThatWasGivenUpReturns(t *testing.T) {
 // A Node that somebody deletes while its agent runs stays deleted until the agent
 // starts again, and its Lease too.
 func TestDeletedNodeStaysDeleted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		ctx, leases := t.Context(), b.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
 		if err := b.client.CoreV1().Nodes().Delete(ctx, "n1", metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)

@@ -3,7 +3,6 @@ package agent
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,10 +58,7 @@ func TestRestartRules(t *testing.T) {
 // A container that ends by a rule takes all others along, and the Pod begins with its
 // init containers again, whatever its policy and without waiting.
 func TestAllContainersRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		never := corev1.ContainerRestartPolicyNever
 		b.create(webPod(func(p *corev1.Pod) {
 			p.Spec.RestartPolicy = corev1.RestartPolicyNever

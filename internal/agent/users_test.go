@@ -3,17 +3,13 @@ package agent
 import (
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
 func TestOwnUsers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		pod := webPod(func(p *corev1.Pod) { p.Spec.HostUsers = ptr(false) })
 		b.create(pod)
 		pass(time.Second)

@@ -18,10 +18,7 @@ import (
 )
 
 func TestPodRunsAndIsReported(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod())
 		pass(time.Second)
 		b.wantCalls("create c/0", "start c/0")
@@ -51,10 +48,7 @@ func TestPodRunsAndIsReported(t *testing.T) {
 }
 
 func TestStatusIsWrittenOnlyWhenItChanges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		pass(1234 * time.Millisecond) // not at a full second
 		b.create(webPod())
 		pass(time.Second)
@@ -78,10 +72,7 @@ func TestStatusIsWrittenOnlyWhenItChanges(t *testing.T) {
 }
 
 func TestCrashLoopBacksOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod())
 		pass(time.Second)
 		b.runtime.exit(t, "c", 1)
@@ -121,10 +112,7 @@ func TestCrashLoopBacksOff(t *testing.T) {
 }
 
 func TestGracefulDeletion(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod())
 		pass(time.Second)
 		b.runtime.taken()
@@ -143,11 +131,8 @@ func TestGracefulDeletion(t *testing.T) {
 }
 
 func TestStubbornContainerIsKilledAfterTheGracePeriod(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.runtime.onSignal = func(string, int) bool { return false }
-		b.start()
-		defer func() { b.stop() }()
 		b.create(webPod())
 		pass(time.Second)
 		b.runtime.taken()
@@ -163,11 +148,8 @@ func TestStubbornContainerIsKilledAfterTheGracePeriod(t *testing.T) {
 }
 
 func TestShorterGracePeriodHurries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.runtime.onSignal = func(string, int) bool { return false }
-		b.start()
-		defer func() { b.stop() }()
 		b.create(webPod())
 		pass(time.Second)
 		b.delete(300)
@@ -363,10 +345,7 @@ func TestFormerPodsAreCleanedUp(t *testing.T) {
 }
 
 func TestPodThatVanishesIsEnded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod())
 		pass(time.Second)
 		b.runtime.taken()
@@ -436,10 +415,7 @@ func initPod(p *corev1.Pod) {
 }
 
 func TestInitContainersRunInOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod(initPod))
 		pass(time.Second)
 		b.wantCalls("create one/0", "start one/0")
@@ -471,10 +447,7 @@ func TestInitContainersRunInOrder(t *testing.T) {
 }
 
 func TestFailedInitContainerFailsThePod(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod(initPod, func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever }))
 		pass(time.Second)
 		b.runtime.exit(t, "one", 7)
@@ -486,11 +459,8 @@ func TestFailedInitContainerFailsThePod(t *testing.T) {
 }
 
 func TestImagePullBackOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.images.absent["hello:1"] = errors.New("no such host")
-		b.start()
-		defer func() { b.stop() }()
 		b.create(webPod())
 		waiting := func() string {
 			s := b.pod().Status.ContainerStatuses[0].State.Waiting
@@ -523,11 +493,8 @@ func TestImagePullBackOff(t *testing.T) {
 }
 
 func TestImageNeverPulled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.images.absent["hello:1"] = nil
-		b.start()
-		defer func() { b.stop() }()
 		b.create(webPod(func(p *corev1.Pod) { p.Spec.Containers[0].ImagePullPolicy = corev1.PullNever }))
 		pass(time.Second)
 		w := b.pod().Status.ContainerStatuses[0].State.Waiting
@@ -545,11 +512,8 @@ func probeExec(period, failures int32) *corev1.Probe {
 }
 
 func TestLivenessRestarts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.runtime.execs = func(string, []string) (int, string) { return 1, "ill" }
-		b.start()
-		defer func() { b.stop() }()
 		b.create(webPod(func(p *corev1.Pod) { p.Spec.Containers[0].LivenessProbe = probeExec(10, 3) }))
 		pass(19 * time.Second)
 		b.wantCalls("create c/0", "start c/0", "exec c/0 [check]", "exec c/0 [check]")
@@ -606,10 +570,7 @@ func TestStartupProbeHoldsTheOthersBack(t *testing.T) {
 }
 
 func TestActiveDeadline(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		seconds := int64(60)
 		b.create(webPod(func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = &seconds }))
 		pass(59 * time.Second)
@@ -625,10 +586,7 @@ func TestActiveDeadline(t *testing.T) {
 }
 
 func TestUnsupportedFieldIsRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod(func(p *corev1.Pod) { p.Spec.ResourceClaims = make([]corev1.PodResourceClaim, 1) }))
 		pass(time.Second)
 		b.wantCalls()
@@ -646,10 +604,7 @@ func TestUnsupportedFieldIsRefused(t *testing.T) {
 }
 
 func TestHooks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod(func(p *corev1.Pod) {
 			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{
 				PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"hello"}}},
@@ -667,11 +622,8 @@ func TestHooks(t *testing.T) {
 }
 
 func TestFailedPostStartHookKills(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.runtime.execs = func(string, []string) (int, string) { return 1, "" }
-		b.start()
-		defer func() { b.stop() }()
 		b.create(webPod(func(p *corev1.Pod) {
 			p.Spec.RestartPolicy = corev1.RestartPolicyNever
 			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{
@@ -687,11 +639,8 @@ func TestFailedPostStartHookKills(t *testing.T) {
 }
 
 func TestStartErrorIsReported(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
+	onBench(t, func(t *testing.T, b *bench) {
 		b.runtime.startErr = errors.New("exec /bin/app: no such file")
-		b.start()
-		defer func() { b.stop() }()
 		b.create(webPod())
 		pass(5 * time.Second)
 		s := b.pod().Status.ContainerStatuses[0]
@@ -704,10 +653,7 @@ func TestStartErrorIsReported(t *testing.T) {
 }
 
 func TestMissingConfigMapIsToldAndWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.start()
-		defer func() { b.stop() }()
+	onBench(t, func(t *testing.T, b *bench) {
 		b.create(webPod(func(p *corev1.Pod) {
 			p.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{
 				LocalObjectReference: corev1.LocalObjectReference{Name: "settings"}}}}
