@@ -326,6 +326,7 @@ func (fakeNamespaces) Create(string) error                                  { re
 func (fakeNamespaces) CreateIPC(string, string) error                       { return nil }
 func (fakeNamespaces) CreateUTS(string, string) error                       { return nil }
 func (fakeNamespaces) Remove(string) error                                  { return nil }
+func (fakeNamespaces) Spare() error                                         { return nil }
 func (fakeNamespaces) CreateUser(userns.Pins, uint32, string, string) error { return nil }
 func (fakeNamespaces) DialIn(ctx context.Context, _, network, address string) (net.Conn, error) {
 	var d net.Dialer

@@ -43,6 +43,9 @@ type Namespaces interface {
 	Create(path string) error
 	CreateIPC(path, shm string) error
 	CreateUTS(path, hostname string) error
+	// Spare makes what the next Create and CreateIPC then need not wait for. It ends
+	// with this process if nobody asks.
+	Spare() error
 	// CreateUser makes a user namespace with the IDs from first on, and pins it and
 	// network, IPC and UTS namespaces that belong to it. The shared memory is as
 	// CreateIPC's.
@@ -84,7 +87,7 @@ func (g Ground) complete(c Config) (Ground, error) {
 		g.Machine = hostMachine{dir: c.Host.DataDir, images: c.Runtime.ImageDir()}
 	}
 	if g.Namespaces == nil {
-		g.Namespaces = hostNamespaces{}
+		g.Namespaces = &hostNamespaces{}
 	}
 	if g.Watch == nil {
 		g.Watch = static.Watch
@@ -106,23 +109,24 @@ func (g Ground) complete(c Config) (Ground, error) {
 }
 
 // hostNamespaces are the kernel's.
-type hostNamespaces struct{}
+type hostNamespaces struct{ spares netns.Spares }
 
-func (hostNamespaces) Create(path string) error              { return netns.Create(path) }
-func (hostNamespaces) CreateUTS(path, hostname string) error { return netns.CreateUTS(path, hostname) }
-func (hostNamespaces) Remove(path string) error              { return netns.Remove(path) }
-func (hostNamespaces) CreateIPC(path, shm string) error {
-	if err := netns.CreateIPC(path); err != nil {
+func (h *hostNamespaces) Create(path string) error            { return h.spares.Create(path) }
+func (h *hostNamespaces) Spare() error                        { return h.spares.Fill() }
+func (*hostNamespaces) CreateUTS(path, hostname string) error { return netns.CreateUTS(path, hostname) }
+func (*hostNamespaces) Remove(path string) error              { return netns.Remove(path) }
+func (h *hostNamespaces) CreateIPC(path, shm string) error {
+	if err := h.spares.CreateIPC(path); err != nil {
 		return err
 	}
 	return volume.Tmpfs(shm, shmSize)
 }
-func (hostNamespaces) CreateUser(pins userns.Pins, first uint32, hostname, shm string) error {
+func (*hostNamespaces) CreateUser(pins userns.Pins, first uint32, hostname, shm string) error {
 	if err := userns.Create(pins, first, hostname); err != nil {
 		return err
 	}
 	return volume.Tmpfs(shm, shmSize)
 }
-func (hostNamespaces) DialIn(ctx context.Context, path, network, address string) (net.Conn, error) {
+func (*hostNamespaces) DialIn(ctx context.Context, path, network, address string) (net.Conn, error) {
 	return netns.DialIn(ctx, path, network, address)
 }

@@ -51,6 +51,15 @@ func (w *worker) prepare(ctx context.Context) {
 	}
 }
 
+// spare has namespaces made for the next Pod, beside what goes on.
+func (w *worker) spare() {
+	w.pods.wg.Go(w.guarded(func() {
+		if err := w.Namespaces.Spare(); err != nil {
+			w.log.Debug("the next pod makes its namespaces itself", zap.Error(err))
+		}
+	}))
+}
+
 // retryNow tries at once what failed and may have waited for this object.
 func (w *worker) retryNow(r volume.Ref) {
 	w.mu.Lock()

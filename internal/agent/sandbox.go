@@ -72,10 +72,8 @@ func (a *Agent) setUp(ctx context.Context, pod *corev1.Pod) (sandbox, error) {
 		}
 		return nil
 	})
+	g.Go(func() error { return a.Cgroups.Create(podCgroup(pod)) })
 	g.Go(func() (err error) {
-		if err := a.Cgroups.Create(podCgroup(pod)); err != nil {
-			return err
-		}
 		box.IPs, err = a.setUpNamespaces(ctx, pod)
 		return err
 	})

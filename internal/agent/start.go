@@ -147,6 +147,7 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 		return waitError{Reason: reasonStarted, Err: err}
 	}
 	w.Logs.Add(config.ID, config.LogPath)
+	w.spare()
 	return w.started(ctx, pod, c, config.ID)
 }
 

@@ -146,7 +146,7 @@ func (s *statusWriter) run(ctx context.Context) {
 	delay := newRetry(100*time.Millisecond, 10*time.Second)
 	for {
 		s.mu.Lock()
-		next, base, closed, mirrored := s.next, s.base, s.closed, static.Is(s.base)
+		next, since, base, closed, mirrored := s.next, s.since, s.base, s.closed, static.Is(s.base)
 		if s.unmirrored {
 			next = nil
 		}
@@ -159,6 +159,12 @@ func (s *statusWriter) run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-s.wake:
+			}
+			continue
+		}
+		if wait := time.Until(since.Add(prospectPatience)); wait > 0 && prospect(base.Status) && prospect(*next) {
+			if !s.await(ctx, wait) {
+				return
 			}
 			continue
 		}
@@ -208,6 +214,40 @@ func (s *statusWriter) run(ctx context.Context) {
 		}
 		s.mu.Unlock()
 	}
+}
+
+// prospectPatience is how long a status may wait that tells only what is being
+// prepared: mostly there is a container to tell of by then, and one write does.
+const prospectPatience = 100 * time.Millisecond
+
+// prospect says whether a status tells of nothing that has happened to a container.
+func prospect(s corev1.PodStatus) bool {
+	if s.Phase != corev1.PodPending && s.Phase != "" || s.Reason != "" {
+		return false
+	}
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
+		for _, c := range list {
+			waits := c.State.Waiting
+			if waits == nil || c.RestartCount > 0 || waits.Reason != "ContainerCreating" && waits.Reason != "PodInitializing" {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// await waits for something newer, at most that long. It returns false when the
+// context has ended.
+func (s *statusWriter) await(ctx context.Context, patience time.Duration) bool {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.wake:
+	case <-late.C:
+	}
+	return true
 }
 
 // reread fetches the Pod as it is now; NotFound if another one has its name.

@@ -50,6 +50,7 @@ func (namespaces) CreateIPC(string, string) error                       { return
 func (namespaces) CreateUTS(string, string) error                       { return nil }
 func (namespaces) CreateUser(userns.Pins, uint32, string, string) error { return nil }
 func (namespaces) Remove(string) error                                  { return nil }
+func (namespaces) Spare() error                                         { return nil }
 func (namespaces) DialIn(context.Context, string, string, string) (net.Conn, error) {
 	return nil, errors.New("nothing listens in a hollow Pod")
 }

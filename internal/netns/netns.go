@@ -2,8 +2,9 @@
 // process in them: each is pinned by a bind mount on a path of its own, and
 // whoever knows the path can enter it.
 //
-// Create, CreateIPC and CreateUTS make and pin one, Remove undoes any of them,
-// Do runs a function inside a network namespace. All are idempotent. A thread
+// Create, CreateIPC and CreateUTS make and pin one, Spares makes some before they
+// are asked for, Remove undoes any of them, Do runs a function inside a network
+// namespace. All are idempotent. A thread
 // that was inside a namespace either comes back or dies with its goroutine:
 // none ever returns to the scheduler in the wrong place. The package knows
 // nothing of Pods and never starts a process.
@@ -37,14 +38,13 @@ type kind struct {
 // Create makes a network namespace with its loopback up and pins it at path,
 // making the directory if need be. If a namespace is pinned there already it
 // is kept; a file left by a pin that is gone (after a reboot) is reused.
-func Create(path string) error {
-	return create(path, kind{unix.CLONE_NEWNET, "net", loopbackUp})
-}
+func Create(path string) error { return create(path, network()) }
 
 // CreateIPC makes an IPC namespace and pins it at path, as Create does.
-func CreateIPC(path string) error {
-	return create(path, kind{unix.CLONE_NEWIPC, "ipc", nil})
-}
+func CreateIPC(path string) error { return create(path, ipc()) }
+
+func network() kind { return kind{unix.CLONE_NEWNET, "net", loopbackUp} }
+func ipc() kind     { return kind{unix.CLONE_NEWIPC, "ipc", nil} }
 
 // CreateUTS makes a UTS namespace with the host name and pins it at path, as
 // Create does.
@@ -117,6 +117,12 @@ func DialIn(ctx context.Context, path, network, address string) (net.Conn, error
 }
 
 func create(path string, k kind) error {
+	return pin(path, func() error { return makePinned(path, k) })
+}
+
+// pin makes a file at path for a namespace that mount puts there, unless there is
+// one already.
+func pin(path string, mount func() error) error {
 	if Exists(path) {
 		return nil
 	}
@@ -128,7 +134,19 @@ func create(path string, k kind) error {
 		return fmt.Errorf("pin namespace: %w", err)
 	}
 	f.Close()
-	err = onThread(k, func() error {
+	if err = mount(); err != nil {
+		os.Remove(path)
+	}
+	return err
+}
+
+func makePinned(path string, k kind) error {
+	return inNew(k, func() error { return bind(ownPath(k), path) })
+}
+
+// inNew runs fn on a thread that is in a new namespace of the kind.
+func inNew(k kind, fn func() error) error {
+	return onThread(k, func() error {
 		if err := unix.Unshare(k.flag); err != nil {
 			return fmt.Errorf("make %s namespace: %w", k.name, err)
 		}
@@ -137,15 +155,18 @@ func create(path string, k kind) error {
 				return err
 			}
 		}
-		if err := unix.Mount("/proc/thread-self/ns/"+k.name, path, "", unix.MS_BIND, ""); err != nil {
-			return fmt.Errorf("pin namespace at %s: %w", path, err)
-		}
-		return nil
+		return fn()
 	})
-	if err != nil {
-		os.Remove(path)
+}
+
+// ownPath is where a thread finds the namespace that it is in.
+func ownPath(k kind) string { return "/proc/thread-self/ns/" + k.name }
+
+func bind(namespace, path string) error {
+	if err := unix.Mount(namespace, path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("pin namespace at %s: %w", path, err)
 	}
-	return err
+	return nil
 }
 
 // onThread runs fn on a thread of its own that fn may move to another
@@ -156,7 +177,7 @@ func onThread(k kind, fn func() error) error {
 	go func() {
 		done <- func() error {
 			runtime.LockOSThread()
-			home, err := unix.Open("/proc/thread-self/ns/"+k.name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			home, err := unix.Open(ownPath(k), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return fmt.Errorf("open own %s namespace: %w", k.name, err)
 			}
