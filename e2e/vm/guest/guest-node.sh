@@ -92,7 +92,7 @@ confined_by_default() {
 		}
 	END
 	k apply -f /mnt/armor.yaml
-	k wait --for=condition=Ready --timeout=300s pod/unnamed pod/default pod/unconfined pod/privileged pod/local pod/annotated
+	until_true 240 k wait --for=condition=Ready --timeout=100s pod/unnamed pod/default pod/unconfined pod/privileged pod/local pod/annotated
 	know_pods
 	[ "$(armor unnamed)" = "cri-containerd.apparmor.d (enforce)" ]
 	[ "$(armor default)" = "cri-containerd.apparmor.d (enforce)" ]
@@ -149,7 +149,7 @@ nfs() {
 	systemctl start nfs-server
 	exportfs -o rw,no_root_squash,insecure 127.0.0.1:/srv/shared
 	k apply -f /mnt/nfs.yaml
-	k wait --for=condition=Ready --timeout=300s pod/writer pod/reader
+	until_true 240 k wait --for=condition=Ready --timeout=100s pod/writer pod/reader
 	grep ' nfs4 ' /proc/mounts
 	grep -q ' nfs4 .*vers=4\.2,.*soft,' /proc/mounts
 	until_true 60 grep 'from the Pod' /srv/shared/file

@@ -11,9 +11,10 @@ note() { report note "$*"; }
 
 k() { skiff kubectl --request-timeout=120s "$@"; }
 
-# until_true SECONDS COMMAND... waits until the command succeeds.
+# until_true SECONDS COMMAND... waits until the command succeeds: so long where nobody
+# else uses the processor, and as long again twice where others do.
 until_true() {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + 3 * $1))
 	shift
 	until "$@" >/tmp/last 2>&1; do
 		if [ $SECONDS -ge $end ]; then
