@@ -16,7 +16,7 @@ import (
 const settle = 20 * time.Second
 
 // extraPods is how many Pods the cost of one is measured with.
-const extraPods = 10
+const extraPods = 100
 
 // idle measures a server that has nothing to do, and what Pods add.
 func (b *bench) idle(ctx context.Context) error {
@@ -24,29 +24,53 @@ func (b *bench) idle(ctx context.Context) error {
 		if err := sleep(ctx, settle); err != nil {
 			return err
 		}
-		after, err := b.watch(ctx, s)
+		without, err := b.watch(ctx, s)
 		if err != nil {
 			return err
 		}
+		var names []string
 		for i := range extraPods {
-			name := fmt.Sprintf("pod-%d", i)
-			if err := s.createPod(ctx, name); err != nil {
-				return err
-			}
-			if err := s.waitPod(ctx, name); err != nil {
-				return err
-			}
+			names = append(names, fmt.Sprintf("pod-%d", i))
+		}
+		if _, err := s.startPods(ctx, names); err != nil {
+			return err
 		}
 		if err := sleep(ctx, settle); err != nil {
 			return err
 		}
-		withPods, err := readTree(s.process.PID())
-		if err != nil {
-			return err
-		}
-		b.set("pod_pss_bytes", (withPods.PSS-after.PSS)/extraPods)
-		return nil
+		return b.withPods(ctx, s, without)
 	})
+}
+
+// withPods notes what the Pods cost while they do nothing: the server's own share
+// and that of the shims, of which one waits for the next Pod.
+func (b *bench) withPods(ctx context.Context, s *server, without figures.Usage) error {
+	before, err := readTree(s.process.PID())
+	if err != nil {
+		return err
+	}
+	own, err := figures.UsageOf(s.process.PID())
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, b.quiet); err != nil {
+		return err
+	}
+	after, err := readTree(s.process.PID())
+	if err != nil {
+		return err
+	}
+	ownAfter, err := figures.UsageOf(s.process.PID())
+	if err != nil {
+		return err
+	}
+	percent := func(d time.Duration) float64 { return 100 * d.Seconds() / b.quiet.Seconds() }
+	b.set("pod_pss_bytes", (after.PSS-without.PSS)/extraPods)
+	b.set("pod_anon_bytes", (after.Anon-without.Anon)/extraPods)
+	b.set("pod_shim_pss_bytes", (after.PSS-ownAfter.PSS)/(extraPods+1))
+	b.set("pods100_idle_cpu_percent", percent(after.CPU-before.CPU))
+	b.set("pods100_idle_own_cpu_percent", percent(ownAfter.CPU-own.CPU))
+	return nil
 }
 
 // watch leaves the server alone for a while and notes what it used.

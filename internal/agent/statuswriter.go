@@ -32,7 +32,7 @@ type statusWriter struct {
 	mu     sync.Mutex
 	base   *corev1.Pod       // the newest the API is known to have
 	next   *corev1.PodStatus // nil when there is nothing to write
-	since  time.Time         // when next became what it is, nil before
+	since  time.Time         // when there was first something to write that next tells
 	start  *metav1.Time      // start time, once it has been wanted
 	closed bool              // the API has no such Pod
 	// unmirrored says that the API does not show the static Pod yet: its status waits.
@@ -66,7 +66,7 @@ func (s *statusWriter) want(status corev1.PodStatus) {
 	if s.closed || s.next == nil && !s.unmirrored && sameStatus(s.base.Status, status) {
 		return
 	}
-	if s.next == nil {
+	if s.next == nil || prospect(*s.next) && !prospect(status) {
 		s.since = time.Now()
 	}
 	s.next = &status
