@@ -65,15 +65,6 @@ func restartRule(c *corev1.Container, exitCode int) corev1.ContainerRestartRuleA
 	return ""
 }
 
-// mayRestartAll says whether a rule of some container restarts all of the Pod.
-func mayRestartAll(spec *corev1.PodSpec) bool {
-	return slices.ContainsFunc(slices.Concat(spec.InitContainers, spec.Containers), func(c corev1.Container) bool {
-		return slices.ContainsFunc(c.RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
-			return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
-		})
-	})
-}
-
 // restartsAll says whether a container has ended so that all of the Pod must restart.
 func (v view) restartsAll() bool {
 	ended := func(c corev1.Container) bool {
@@ -95,7 +86,7 @@ func restartingCondition(v view, phase corev1.PodPhase) (c corev1.PodCondition, 
 	case v.restartsAll():
 		c.Status, c.Reason, c.Message = corev1.ConditionTrue, "RestartAllContainersStarted", "container exited with restart policy rule"
 	}
-	return c, mayRestartAll(&v.Pod.Spec)
+	return c, kind.MayRestartAll(&v.Pod.Spec)
 }
 
 // reset ends all containers but the ephemeral ones, at once, and makes the Pod begin

@@ -93,14 +93,22 @@ func mayRestart(spec *corev1.PodSpec, c *corev1.Container, code int32) bool {
 	return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && code != 0
 }
 
-// mayRestartAll reports whether a rule of some container restarts all of them.
-func mayRestartAll(spec *corev1.PodSpec) bool {
-	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
-		for _, rule := range c.RestartPolicyRules {
-			if rule.Action == corev1.ContainerRestartRuleActionRestartAllContainers {
+// RestartsAll is what a node says of itself that restarts all containers of a Pod when
+// a rule of one says so.
+const RestartsAll = "RestartAllContainersOnContainerExits"
+
+// MayRestartAll reports whether a rule of some container restarts all of them.
+func MayRestartAll(spec *corev1.PodSpec) bool {
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			if slices.ContainsFunc(list[i].RestartPolicyRules, restartsAll) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+func restartsAll(rule corev1.ContainerRestartRule) bool {
+	return rule.Action == corev1.ContainerRestartRuleActionRestartAllContainers
 }

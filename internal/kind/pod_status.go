@@ -66,7 +66,7 @@ func validateConditions(path *field.Path, conditions []corev1.PodCondition) fiel
 
 // validateEnded refuses to let a container run again that has ended for good.
 func validateEnded(path *field.Path, is, was []corev1.ContainerStatus, spec *corev1.PodSpec, containers []corev1.Container) field.ErrorList {
-	if containers != nil && mayRestartAll(spec) {
+	if containers != nil && MayRestartAll(spec) {
 		return nil
 	}
 	var errs field.ErrorList

@@ -1,6 +1,8 @@
 package scheduler
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skiff-sh/skiff/internal/kind"
@@ -11,7 +13,7 @@ import (
 type change uint8
 
 const (
-	nodeChanged change = 1 << iota // labels, taints, cordon, or a new node
+	nodeChanged change = 1 << iota // labels, taints, cordon, features, or a new node
 	nodeGrew                       // allocatable
 	nodeLeft
 	podLeft
@@ -43,6 +45,7 @@ var filters = [...]filter{
 	{name: "NodeResourcesFit", helps: podLeft | nodeGrew | nodeChanged, preemptible: true, object: insufficient},
 	{name: "PodTopologySpread", helps: podLeft | podArrived | nodeChanged | nodeLeft, preemptible: true, others: true, object: skewed},
 	{name: "InterPodAffinity", helps: podLeft | podArrived | nodeChanged, preemptible: true, others: true, object: apart},
+	{name: "NodeDeclaredFeatures", helps: nodeChanged, object: incapable},
 }
 
 func (c *cycle) no(reason string) { c.reasons = append(c.reasons, reason) }
@@ -104,6 +107,16 @@ func (c *cycle) wanted(n *nodeInfo) bool {
 	}
 	ok, err := c.pod.wants.Match(n.node)
 	return ok && err == nil
+}
+
+// incapable objects to a node that does not say it has what the Pod needs (KEP-5328).
+func incapable(c *cycle, n *nodeInfo) {
+	for _, name := range c.pod.features {
+		if !slices.Contains(n.node.Status.DeclaredFeatures, name) {
+			c.no("node(s) didn't match Pod's required features")
+			return
+		}
+	}
 }
 
 func portsTaken(c *cycle, n *nodeInfo) {

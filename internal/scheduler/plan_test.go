@@ -142,6 +142,12 @@ func pods(n int, change ...func(*corev1.Pod)) []*corev1.Pod {
 
 func namespaceLabels(name string) labels.Set { return labels.Set{"team": name} }
 
+func restartsAll(p *corev1.Pod) {
+	p.Spec.Containers = append(p.Spec.Containers, corev1.Container{RestartPolicyRules: []corev1.ContainerRestartRule{
+		{Action: corev1.ContainerRestartRuleActionRestartAllContainers},
+	}})
+}
+
 // Every reason not to run somewhere, in upstream's words.
 func TestReasons(t *testing.T) {
 	const (
@@ -170,6 +176,11 @@ func TestReasons(t *testing.T) {
 			}}}
 		}), "2 node(s) didn't match Pod's node affinity/selector", "2 " + notHelpful},
 		{"name", cluster(nodes(node("a"))), pod("p", func(p *corev1.Pod) { p.Spec.NodeName = "b" }), "1 node(s) didn't match the requested node name", "1 " + notHelpful},
+		{"feature", cluster(nodes(node("a"), node("b", func(n *corev1.Node) { n.Status.DeclaredFeatures = []string{"Other"} }))), pod("p", restartsAll),
+			"2 node(s) didn't match Pod's required features", "2 " + notHelpful},
+		{"feature that it has", cluster(nodes(node("a"), node("b", func(n *corev1.Node) {
+			n.Status.DeclaredFeatures = []string{"Other", "RestartAllContainersOnContainerExits"}
+		}))), pod("p", restartsAll), "", ""},
 		{"port", cluster(nodes(node("a")), on{"a", pods(1, hostPort80("", ""))}), pod("p", hostPort80("", "")),
 			"1 node(s) didn't have free ports for the requested pod ports", "1 " + noVictims},
 		{"port of one address", cluster(nodes(node("a")), on{"a", pods(1, hostPort80("127.0.0.1", ""))}), pod("p", hostPort80("0.0.0.0", "")),

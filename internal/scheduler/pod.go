@@ -24,6 +24,7 @@ type podInfo struct {
 	near, far []term // required
 	prefers   []term // of either kind, with weights
 	spread    []spread
+	features  []string // that its node must say it has
 }
 
 type hostPort struct {
@@ -36,6 +37,9 @@ func newPodInfo(pod *corev1.Pod) *podInfo {
 	p := &podInfo{
 		pod: pod, ports: hostPorts(pod), family: familyKey(pod),
 		wants: requiredAffinity(pod), likes: preferredTerms(pod), spread: newSpread(pod),
+	}
+	if kind.MayRestartAll(&pod.Spec) {
+		p.features = []string{kind.RestartsAll}
 	}
 	p.asked, p.counted = requests(pod)
 	if ref := metav1.GetControllerOfNoCopy(pod); ref != nil {

@@ -184,7 +184,7 @@ func nodeChange(e state.Event) change {
 	old, node := e.Old.(*corev1.Node), e.Object.(*corev1.Node)
 	var c change
 	if old.Spec.Unschedulable != node.Spec.Unschedulable || !maps.Equal(old.Labels, node.Labels) ||
-		!equality.Semantic.DeepEqual(old.Spec.Taints, node.Spec.Taints) {
+		!equality.Semantic.DeepEqual(old.Spec.Taints, node.Spec.Taints) || !slices.Equal(old.Status.DeclaredFeatures, node.Status.DeclaredFeatures) {
 		c |= nodeChanged
 	}
 	if !equality.Semantic.DeepEqual(old.Status.Allocatable, node.Status.Allocatable) {
