@@ -46,6 +46,8 @@ type Agent struct {
 	panics      atomic.Int64                 // recovered in workers
 	relief      relief
 	imageUses   imageUses
+	dead        deadCollection
+	goesDown    atomic.Bool // the machine
 	rates       rates
 	durations   durations
 	access      access
@@ -74,6 +76,9 @@ func New(c Config) (*Agent, error) {
 	}
 	if a.machine, err = c.Machine.Describe(); err != nil {
 		return nil, err
+	}
+	if c.Kubelet.Swap.FailOn && a.machine.Info.Swap != nil {
+		return nil, errSwap
 	}
 	a.machine.Reserved = reserved(c.Kubelet, a.machine.Capacity)
 	if err := a.enforce(); err != nil {
@@ -121,6 +126,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.runLease(ctx) })
 	g.Go(func() error { return a.runClock(ctx) })
 	g.Go(func() error { a.watchMemory(ctx); return nil })
+	g.Go(func() error { a.watchShutdown(ctx); return nil })
 	if a.listener != nil {
 		g.Go(func() error { return a.serve(ctx) })
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 
 	"go.uber.org/zap"
@@ -30,7 +31,6 @@ func (a *Agent) serveConfig(w http.ResponseWriter, _ *http.Request) {
 		"protectKernelDefaults":          false,
 		"serializeImagePulls":            false,
 		"enableDebuggingHandlers":        true,
-		"memorySwap":                     map[string]any{},
 		"containerLogMaxFiles":           5,
 		"containerLogMaxSize":            "10Mi",
 		"registerNode":                   true,
@@ -40,9 +40,9 @@ func (a *Agent) serveConfig(w http.ResponseWriter, _ *http.Request) {
 		"memoryManagerPolicy":            "None",
 		"rotateCertificates":             true,
 		"serverTLSBootstrap":             false,
-		"failSwapOn":                     false,
 		"streamingConnectionIdleTimeout": "0s",
 	}
+	maps.Copy(config, a.Kubelet.Configuration())
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(map[string]any{"kubeletconfig": config}); err != nil {
 		a.log.Debug("answer configz", zap.Error(err))

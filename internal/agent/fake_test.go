@@ -378,8 +378,11 @@ type bench struct {
 	cgroups  Cgroups // nil: fakeCgroups
 	machine  Machine // nil: this one
 	victims  func(context.Context, func(oom.Victim)) error
-	agent    *Agent
-	stop     func()
+	kubelet  config.Kubelet // zero: the defaults
+	// shutdowns is used if the Kubelet says so.
+	shutdowns func(ctx context.Context, wait time.Duration, changed func(bool)) error
+	agent     *Agent
+	stop      func()
 }
 
 // newBench makes a node's surroundings. Call it in the synctest bubble.
@@ -417,9 +420,9 @@ func (b *bench) start() {
 		Client: b.server, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
 		Runtime: b.runtime, Images: b.images, Network: b.network,
 		PodCIDRs:   b.podCIDRs,
-		Ground:     Ground{Machine: b.machine, Namespaces: fakeNamespaces{}, Cgroups: cmp.Or(b.cgroups, Cgroups(fakeCgroups{})), Logs: fakeRotator{}, Watch: noFiles, Victims: b.victims},
+		Ground:     Ground{Machine: b.machine, Namespaces: fakeNamespaces{}, Cgroups: cmp.Or(b.cgroups, Cgroups(fakeCgroups{})), Logs: fakeRotator{}, Watch: noFiles, Victims: b.victims, Shutdowns: b.shutdowns},
 		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.43.0.10")}, ClusterDomain: "cluster.local",
-		Labels: b.labels, Version: "v1.36.3+skiff1",
+		Labels: b.labels, Version: "v1.36.3+skiff1", Kubelet: b.kubelet,
 		Informers: informers.NewSharedInformerFactory(b.server, 0), Time: b.time, Log: zaptest.NewLogger(b.T),
 	})
 	if err != nil {

@@ -108,7 +108,10 @@ func (a *Agent) admit(w *worker) {
 	if w.refused != "" || w.ending != nil || w.pod.DeletionTimestamp != nil || len(w.records) > 0 || w.boxStands(w.uid) {
 		return
 	}
-	r := forbiddenSysctl(w.pod, a.Kubelet.AllowedUnsafeSysctls)
+	r := refusedAtShutdown(a.goesDown.Load())
+	if r == nil {
+		r = forbiddenSysctl(w.pod, a.Kubelet.AllowedUnsafeSysctls)
+	}
 	if r == nil {
 		r = refusedUnderPressure(w.pod, a.pressure())
 	}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skiff-sh/skiff/internal/agent/cgroup"
+	"github.com/skiff-sh/skiff/internal/agent/logind"
 	"github.com/skiff-sh/skiff/internal/agent/oom"
 	"github.com/skiff-sh/skiff/internal/agent/static"
 	"github.com/skiff-sh/skiff/internal/agent/stream"
@@ -30,6 +32,10 @@ type Ground struct {
 	// Victims calls found with every process that the kernel kills for its memory,
 	// until the context ends.
 	Victims func(ctx context.Context, found func(oom.Victim)) error
+	// Shutdowns calls changed with true when the machine begins to go down, which waits
+	// for it to return, up to that long, and with false when it does not go after all.
+	// It returns when the context ends or the machine does not tell.
+	Shutdowns func(ctx context.Context, wait time.Duration, changed func(goes bool)) error
 	// Reach, where it is set, answers in a Pod's place what probes and hooks ask of
 	// it over the network; an error is a failure.
 	Reach func(context.Context, corev1.ProbeHandler) error
@@ -94,6 +100,9 @@ func (g Ground) complete(c Config) (Ground, error) {
 	}
 	if g.Victims == nil {
 		g.Victims = oom.Follow
+	}
+	if g.Shutdowns == nil {
+		g.Shutdowns = logind.Follow
 	}
 	if g.Logs == nil {
 		g.Logs = stream.NewRotator(stream.RotatorConfig{Reopen: c.Runtime.ReopenLog, Log: c.Log})

@@ -81,7 +81,7 @@ func (a *Agent) collectImages(ctx context.Context) {
 	}
 	a.imageUses.looked = now
 	rooms := a.Machine.Pressure().Room
-	i := slices.IndexFunc(rooms, func(r Room) bool { return r.Signal == "nodefs.available" })
+	i := slices.IndexFunc(rooms, func(r Room) bool { return r.Signal == "imagefs.available" })
 	if i < 0 {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 
 // load is what a Pod uses of a node, for who goes first.
 type load struct {
+	worker     *worker
 	Pod        *corev1.Pod
 	Uses       map[corev1.ResourceName]int64
 	Containers []containerLoad // those that run

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/skiff-sh/skiff/internal/agent/cgroup"
 	"github.com/skiff-sh/skiff/internal/config"
 )
 
@@ -34,7 +35,9 @@ type Description struct {
 	Reserved corev1.ResourceList
 	// RecursiveReadOnly says that the kernel makes whole trees of mounts read-only.
 	RecursiveReadOnly bool
-	AppArmor          bool // the kernel has it, and it is on
+	// SharesSwap says that containers can be given so much swap each.
+	SharesSwap bool
+	AppArmor   bool // the kernel has it, and it is on
 }
 
 // Pressure is what a machine is short of. Where Room is given, that is judged by the
@@ -67,6 +70,10 @@ func (h hostMachine) Describe() (Description, error) {
 		OSImage:         osImage("/etc/os-release"),
 		OperatingSystem: runtime.GOOS,
 		Architecture:    runtime.GOARCH,
+	}
+	if swap := meminfo("SwapTotal"); swap > 0 {
+		m.Info.Swap = &corev1.NodeSwapStatus{Capacity: &swap}
+		m.SharesSwap = cgroup.SharesSwap()
 	}
 	disk, err := readDisk(h.dir)
 	if err != nil {

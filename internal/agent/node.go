@@ -58,6 +58,7 @@ func (a *Agent) runNode(ctx context.Context) error {
 		case <-tick.C:
 			a.relieve(ctx)
 			a.collectImages(ctx)
+			a.collectDead(time.Now())
 		case <-a.seen:
 		case <-a.nodeChanged:
 			a.refreshImages(ctx)
@@ -225,6 +226,7 @@ func (a *Agent) nodeStatus(known *corev1.Node) corev1.NodeStatus {
 	s.Allocatable = capacity(a.machine.allocatable(), s.Capacity)
 	s.NodeInfo = a.machine.Info
 	s.RuntimeHandlers = a.runtimeHandlers()
+	s.DeclaredFeatures = declaredFeatures()
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)}
 	s.Addresses = nil
 	for _, ip := range a.nodeIPs() {
@@ -253,6 +255,12 @@ func (a *Agent) health() health {
 	h := health{Pressure: pressure, Clock: a.lookAtClock()}
 	if err := a.runtimeErr.Load(); err != nil {
 		h.Err = *err
+	}
+	switch {
+	case a.goesDown.Load() && h.Err != nil:
+		h.Err = aggregate([]error{h.Err, errShutdown})
+	case a.goesDown.Load():
+		h.Err = errShutdown
 	}
 	return h
 }

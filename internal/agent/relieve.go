@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -11,8 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// evictionPatience is how long the node waits for an evicted Pod to be gone before
-// it looks for another one.
+// evictionPatience is how long the node waits, beyond the time that it gave an evicted
+// Pod, for that to be gone before it looks for another one.
 const evictionPatience = 30 * time.Second
 
 // relief is what an Agent does about running short.
@@ -23,7 +24,7 @@ type relief struct {
 
 	// The Pod that was evicted last; for runNode alone.
 	evicted *worker
-	since   time.Time
+	until   time.Time
 }
 
 // look sees what the machine is short of now, and what of it Pods have to go for.
@@ -87,32 +88,37 @@ func (a *Agent) relieve(ctx context.Context) {
 	}
 	disk := first.Condition == corev1.NodeDiskPressure
 	on := disksOf(first.Signal, p.ImagesApart)
-	if disk && on.Layers { // what images take can be got back
+	if disk && on.Layers { // what images and ended containers take can be got back
+		a.buryDead(true)
 		a.removeImages(ctx, allImages)
 		if a.enough() {
 			return
 		}
 	}
-	var loads []load
-	byUID := map[string]*worker{}
+	loads := a.candidates(ctx, workers, disk, on)
+	if len(loads) == 0 {
+		a.log.Warn("the node is short and there is no pod to evict", zap.String("resource", string(first.Resource)))
+		return
+	}
+	rank(loads, first.Resource)
+	why, whom := evictionMessage(first, loads[0])
+	grace := evictionGrace(first, a.Kubelet.MaxPodGrace)
+	given := time.Duration(min(cmp.Or(grace, math.MaxInt32), graceOf(loads[0].Pod))) * time.Second
+	a.relief.evicted, a.relief.until = loads[0].worker, time.Now().Add(given+evictionPatience)
+	loads[0].worker.evict(ending{Message: why, Grace: grace, Disrupted: true}, whom.annotations())
+}
+
+// candidates are the Pods of which one may have to go, with what they use.
+func (a *Agent) candidates(ctx context.Context, workers []*worker, disk bool, on disks) (out []load) {
 	for _, w := range workers {
 		l := a.loadOf(ctx, w, disk)
 		if isCritical(l.Pod) {
 			continue
 		}
 		l.measure(on)
-		byUID[w.uid] = w
-		loads = append(loads, l)
+		out = append(out, l)
 	}
-	if len(loads) == 0 {
-		a.log.Warn("the node is short and there is no pod to evict", zap.String("resource", string(first.Resource)))
-		return
-	}
-	rank(loads, first.Resource)
-	w := byUID[string(loads[0].Pod.UID)]
-	a.relief.evicted, a.relief.since = w, time.Now()
-	why, whom := evictionMessage(first, loads[0])
-	w.evict(ending{Message: why, Grace: evictionGrace(first, a.Kubelet.MaxPodGrace), Disrupted: true}, whom.annotations())
+	return out
 }
 
 // evictWriters evicts those that have written more than they may, and says whether
@@ -144,7 +150,7 @@ func (a *Agent) nodeRef() *corev1.ObjectReference {
 // waitsForEvicted says whether the Pod that was evicted last is still going.
 func (a *Agent) waitsForEvicted() bool {
 	w := a.relief.evicted
-	if w == nil || time.Since(a.relief.since) > evictionPatience {
+	if w == nil || time.Now().After(a.relief.until) {
 		return false
 	}
 	w.mu.Lock()
@@ -189,7 +195,7 @@ func (a *Agent) loadOf(ctx context.Context, w *worker, disk bool) load {
 	pod := w.pod
 	w.mu.Unlock()
 	group := podCgroup(pod)
-	l := load{Pod: pod, Uses: map[corev1.ResourceName]int64{}, Disks: &footprint{}}
+	l := load{worker: w, Pod: pod, Uses: map[corev1.ResourceName]int64{}, Disks: &footprint{}}
 	if u, err := a.Cgroups.Usage(group, ""); err == nil {
 		l.Uses[corev1.ResourceMemory], l.Uses[resourcePIDs] = int64(u.WorkingSet), int64(u.Processes)
 	}

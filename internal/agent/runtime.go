@@ -181,6 +181,7 @@ type Resources struct {
 	CPUQuota    int64 // microseconds per period
 	CPUPeriod   uint64
 	MemoryLimit int64 // bytes
+	Swap        int64 // bytes, where cgroups can be given so much; none elsewhere
 	PidsLimit   int64
 	OOMScoreAdj int
 	HugePages   map[string]int64 // bytes by the size of a page, of all that the machine has, as cgroups name it: "2MB"

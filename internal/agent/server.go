@@ -137,49 +137,6 @@ func (a *Agent) serveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// logOf finds a log file and what is closed when nothing more will come.
-func (a *Agent) logOf(c stream.Container, previous bool) (path string, done <-chan struct{}, err error) {
-	w := a.workerOf(c.Namespace, c.Pod)
-	if w == nil {
-		return "", nil, fmt.Errorf("pod %q in namespace %q not found", c.Pod, c.Namespace)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if findContainer(w.pod, c.Name) == nil {
-		return "", nil, fmt.Errorf("container %q in pod %q is not available", c.Name, c.Pod)
-	}
-	over := make(chan struct{})
-	close(over)
-	var r record
-	if known := w.records[c.Name]; known != nil {
-		r = *known
-	}
-	one := r.Current
-	// A container that is made but not running yet shows the log before it.
-	if previous {
-		if one = r.Last; one == nil {
-			return "", nil, fmt.Errorf("previous terminated container %q in pod %q not found", c.Name, c.Pod)
-		}
-	}
-	if one == nil {
-		if one = r.Last; one == nil {
-			reason := r.Wait.Reason
-			if reason == "" {
-				reason = "ContainerCreating"
-			}
-			if r.Wait.Reason == "ErrImagePull" || r.Wait.Reason == "ImagePullBackOff" {
-				return "", nil, fmt.Errorf("container %q in pod %q is waiting to start: trying and failing to pull image", c.Name, c.Pod)
-			}
-			return "", nil, fmt.Errorf("container %q in pod %q is waiting to start: %s", c.Name, c.Pod, reason)
-		}
-	}
-	path = a.logPath(w.pod, c.Name, one.Attempt)
-	if ch := w.exits[one.ID]; ch != nil && one == r.Current {
-		return path, ch, nil
-	}
-	return path, over, nil
-}
-
 // logOptions reads the query of a log request.
 func logOptions(r *http.Request, now time.Time) (o stream.LogOptions, previous bool, err error) {
 	q := r.URL.Query()

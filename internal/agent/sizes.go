@@ -155,7 +155,11 @@ func (a *Agent) allocate() {
 	for _, w := range waiting {
 		others := a.claims(w)
 		w.mu.Lock()
-		w.grant(fits(a.allocatable(), others, w.sizes.asked))
+		no := fits(a.allocatable(), others, w.sizes.asked)
+		if a.sharesSwap() {
+			no = cmp.Or(keepsSwap(w.sizes.asked, w.sizes.allocated.apply(w.sizes.asked)), no)
+		}
+		w.grant(no)
 		w.mu.Unlock()
 		w.poke()
 	}
@@ -198,13 +202,18 @@ func (t turn) compare(o turn) int {
 }
 
 // grant gives the Pod what it asks for, unless there is a reason not to; w.mu is
-// held. Like upstream's kubelet of 1.36 the node then always waits for room.
+// held. Like upstream's kubelet of 1.36 the node then waits for room, however much is
+// wanted: only what it cannot do at all is not feasible.
 func (w *worker) grant(no *refusal) {
 	asked, s := w.sizes.asked, &w.sizes
 	now := stamp(w.Time.Theirs(time.Now()))
 	if no != nil {
+		reason, event := corev1.PodReasonDeferred, "ResizeDeferred"
+		if no.Reason == corev1.PodReasonInfeasible {
+			reason, event = no.Reason, "ResizeInfeasible"
+		}
 		next := corev1.PodCondition{
-			Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: corev1.PodReasonDeferred, Message: no.Message,
+			Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: reason, Message: no.Message,
 			ObservedGeneration: asked.Generation, LastProbeTime: now, LastTransitionTime: now,
 		}
 		old := s.Pending
@@ -213,7 +222,7 @@ func (w *worker) grant(no *refusal) {
 		}
 		s.Pending = &next
 		if old == nil || old.Reason != next.Reason || old.ObservedGeneration != next.ObservedGeneration {
-			w.eventPod(corev1.EventTypeWarning, "ResizeDeferred", "%s", resizeText("Pod resize "+no.Reason, asked, asked.Generation, no.Message))
+			w.eventPod(corev1.EventTypeWarning, event, "%s", resizeText("Pod resize "+no.Reason, asked, asked.Generation, no.Message))
 		}
 		return
 	}

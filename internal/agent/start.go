@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -212,7 +211,7 @@ func (w *worker) setRun(name, id string, fn func(*record)) {
 }
 
 // clear removes what earlier attempts left: their containers, and the logs and
-// termination messages of those before the last one.
+// termination messages of those that are not to be kept: the last one always is.
 func (w *worker) clear(ctx context.Context, pod *corev1.Pod, c *corev1.Container, old record) error {
 	for _, id := range w.leftovers {
 		if err := w.Runtime.Remove(ctx, id); err != nil {
@@ -228,8 +227,9 @@ func (w *worker) clear(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 			}
 		}
 	}
-	removeBefore(filepath.Dir(w.logPath(pod, c.Name, 0)), old.NextAttempt-1)
-	removeBefore(filepath.Dir(w.terminationFile(w.uid, c.Name, 0)), old.NextAttempt-1)
+	oldest := old.NextAttempt - max(w.Kubelet.Dead.PerContainer, 1)
+	removeBefore(filepath.Dir(w.logPath(pod, c.Name, 0)), oldest)
+	removeBefore(filepath.Dir(w.terminationFile(w.uid, c.Name, 0)), oldest)
 	return nil
 }
 
@@ -238,8 +238,7 @@ func (w *worker) clear(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 func removeBefore(dir string, attempt int) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		number, _, _ := strings.Cut(e.Name(), ".")
-		if n, err := strconv.Atoi(number); err == nil && n < attempt {
+		if n, ok := attemptOf(e.Name()); ok && n < attempt {
 			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}

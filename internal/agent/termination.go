@@ -271,6 +271,9 @@ func (w *worker) end(ctx context.Context) {
 		}
 	}
 	w.mu.Lock()
+	if !w.ended {
+		close(w.over)
+	}
 	w.ended = true
 	w.mu.Unlock()
 	w.deleteObject(ctx)

@@ -53,6 +53,7 @@ type worker struct {
 	records map[string]*record
 	exits   map[string]chan struct{} // by container ID, closed at its end
 	hurry   chan struct{}            // closed when the grace period gets shorter
+	over    chan struct{}            // closed when everything of the Pod is taken down
 }
 
 // newWorker makes the worker of a Pod, with the containers that an earlier run
@@ -67,6 +68,7 @@ func (a *Agent) newWorker(pod *corev1.Pod, left []ContainerState) *worker {
 		records: map[string]*record{},
 		exits:   map[string]chan struct{}{},
 		hurry:   make(chan struct{}),
+		over:    make(chan struct{}),
 	}
 	w.reference = corev1.ObjectReference{
 		Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name,

@@ -75,7 +75,7 @@ func (a Amount) some() bool {
 }
 
 // checkSoft says what is missing for the soft thresholds.
-func (k Kubelet) checkSoft() error {
+func (k *Kubelet) checkSoft() error {
 	for _, signal := range signals {
 		if soft, ok := k.EvictionSoft[signal]; ok && soft.some() {
 			if _, ok := k.SoftGrace[signal]; !ok {

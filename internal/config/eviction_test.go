@@ -30,12 +30,6 @@ func TestThresholds(t *testing.T) {
 		}},
 		"turned off": {[]string{"eviction-hard=nodefs.available<0%,imagefs.available<100%,pid.available<1"}, []string{"pid.available 1 0 after 0s"}},
 	}
-	amount := func(a Amount) string {
-		if a.Percent > 0 {
-			return fmt.Sprint(a.Percent, "%")
-		}
-		return a.Quantity.String()
-	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			k, err := ParseKubelet(tt.args)
@@ -44,7 +38,7 @@ func TestThresholds(t *testing.T) {
 			}
 			var got []string
 			for _, s := range k.Thresholds() {
-				got = append(got, fmt.Sprintf("%s %s %s after %s", s.Signal, amount(s.Least), amount(s.Reclaim), s.Grace))
+				got = append(got, fmt.Sprintf("%s %s %s after %s", s.Signal, s.Least, s.Reclaim, s.Grace))
 			}
 			if !slices.Equal(got, tt.want) {
 				t.Errorf("got %q", got)
@@ -72,5 +66,20 @@ func TestThresholdMistakes(t *testing.T) {
 		if _, err := ParseKubelet([]string{arg}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", arg, err)
 		}
+	}
+}
+
+func TestConfiguration(t *testing.T) {
+	k, err := ParseKubelet([]string{
+		"eviction-hard=memory.available<100Mi", "eviction-soft=nodefs.available<10%", "eviction-soft-grace-period=nodefs.available=90s",
+		"memory-swap.swap-behavior=LimitedSwap", "shutdown-grace-period-by-pod-priority=0=10",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := k.Configuration()
+	got := fmt.Sprint(c["evictionHard"], c["evictionSoft"], c["evictionSoftGracePeriod"], c["memorySwap"], c["shutdownGracePeriodByPodPriority"], c["failSwapOn"])
+	if got != "map[memory.available:100Mi] map[nodefs.available:10%] map[nodefs.available:1m30s] map[swapBehavior:LimitedSwap] [map[priority:0 shutdownGracePeriodSeconds:10]] false" {
+		t.Errorf("got %s", got)
 	}
 }

@@ -24,6 +24,9 @@ type Kubelet struct {
 	ImageGCHigh        int                      // percent of the disk from which on unused images are removed
 	ImageGCLow         int                      // … and until which
 	ImageMinimumAge    time.Duration            // of an image that is removed
+	Dead               DeadContainers
+	Shutdown           Shutdown
+	Swap               Swap
 	KubeReserved       corev1.ResourceList
 	SystemReserved     corev1.ResourceList
 
@@ -47,14 +50,47 @@ func DefaultKubelet() Kubelet {
 		MinimumReclaim:     map[string]Amount{"nodefs.available": share(10), "imagefs.available": share(10)},
 		PressureTransition: 5 * time.Minute,
 		ImageGCHigh:        85, ImageGCLow: 80, ImageMinimumAge: 2 * time.Minute,
+		Dead: defaultDead(),
 	}
 }
 
-// ParseKubelet reads arguments of upstream's kubelet, NAME=VALUE each, over the
-// defaults.
+// ParseKubelet reads arguments of upstream's kubelet, NAME=VALUE each, over what the
+// files that they name say, over the defaults.
 func ParseKubelet(args []string) (Kubelet, error) {
 	k := DefaultKubelet()
+	args = rejoined(args)
+	for _, arg := range args {
+		path, ok := strings.CutPrefix(strings.TrimPrefix(arg, "--"), configFile+"=")
+		if !ok {
+			continue
+		}
+		read, err := fileArguments(path)
+		if err == nil {
+			err = k.apply(read)
+		}
+		if err != nil {
+			return k, fmt.Errorf("kubelet-arg: %s: %w", configFile, err)
+		}
+	}
+	err := k.apply(args)
+	for _, validate := range []func() error{k.checkSoft, k.checkImages, k.Shutdown.validate, k.Swap.validate} {
+		if err == nil {
+			err = validate()
+		}
+	}
+	if err != nil {
+		return k, fmt.Errorf("kubelet-arg: %w", err)
+	}
+	return k, nil
+}
+
+// configFile is the argument that names a file of settings.
+const configFile = "config"
+
+// apply takes arguments, one by one.
+func (k *Kubelet) apply(args []string) error {
 	known := map[string]func(string) error{
+		configFile:                            func(string) error { return nil }, // it has been read
 		"eviction-hard":                       signalsInto(k.EvictionHard, "<", parseThreshold),
 		"eviction-soft":                       signalsInto(k.EvictionSoft, "<", parseThreshold),
 		"eviction-soft-grace-period":          signalsInto(k.SoftGrace, "=", parseGrace),
@@ -68,23 +104,28 @@ func ParseKubelet(args []string) (Kubelet, error) {
 		"minimum-image-ttl-duration":          durationInto(&k.ImageMinimumAge),
 		unsafeSysctls:                         sysctlsInto(&k.AllowedUnsafeSysctls),
 	}
-	for _, arg := range rejoined(args) {
+	for _, more := range []map[string]func(string) error{k.Dead.arguments(), k.Shutdown.arguments(), k.Swap.arguments()} {
+		maps.Copy(known, more)
+	}
+	for _, arg := range args {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 		set, ok := known[name]
 		if !ok {
-			return k, fmt.Errorf("kubelet-arg: %q is none that this node knows; it knows %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+			return fmt.Errorf("%q is none that this node knows; it knows %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 		if err := set(value); err != nil {
-			return k, fmt.Errorf("kubelet-arg: %s: %w", name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if err := k.checkSoft(); err != nil {
-		return k, fmt.Errorf("kubelet-arg: %w", err)
-	}
+	return nil
+}
+
+// checkImages says what does not fit together about when images go.
+func (k *Kubelet) checkImages() error {
 	if k.ImageGCLow >= k.ImageGCHigh {
-		return k, fmt.Errorf("kubelet-arg: image-gc-low-threshold %d must be below image-gc-high-threshold %d", k.ImageGCLow, k.ImageGCHigh)
+		return fmt.Errorf("image-gc-low-threshold %d must be below image-gc-high-threshold %d", k.ImageGCLow, k.ImageGCHigh)
 	}
-	return k, nil
+	return nil
 }
 
 // rejoined puts together what was taken for several arguments: commas separate both
@@ -93,7 +134,8 @@ func rejoined(args []string) []string {
 	var out []string
 	for _, arg := range args {
 		name := arg[:strings.IndexFunc(arg+"=", func(r rune) bool { return r == '=' || r == '<' })]
-		part := slices.Contains(signals[:], name) || slices.Contains(reservable[:], name)
+		_, err := strconv.Atoi(name) // a priority
+		part := err == nil || slices.Contains(signals[:], name) || slices.Contains(reservable[:], name)
 		last := len(out) - 1
 		part = part || last >= 0 && name == arg && strings.Contains(out[last], unsafeSysctls+"=")
 		if part && last >= 0 {

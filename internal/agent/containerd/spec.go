@@ -174,9 +174,12 @@ func specResources(r agent.Resources, m machine) *specs.LinuxResources {
 	}
 	if r.MemoryLimit != 0 {
 		out.Memory.Limit = &r.MemoryLimit
-		if m.swapLimit { // the limit includes swap: a container has none
+		if m.swapLimit && !m.unifiedCgroups { // the limit includes swap: a container has none
 			out.Memory.Swap = &r.MemoryLimit
 		}
+	}
+	if m.swapLimit && m.unifiedCgroups {
+		out.Unified = map[string]string{"memory.swap.max": strconv.FormatInt(r.Swap, 10)}
 	}
 	if m.hugePages {
 		for _, size := range slices.Sorted(maps.Keys(r.HugePages)) {

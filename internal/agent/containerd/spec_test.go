@@ -62,7 +62,7 @@ func TestSpec(t *testing.T) {
 			{Source: "/host/shm", Target: "/dev/shm"},
 			{Source: "tmpfs", Target: "/cache", Options: []string{"size=1m"}},
 		},
-		Resources: agent.Resources{MemoryLimit: 1 << 20, OOMScoreAdj: -997, CPUShares: 512},
+		Resources: agent.Resources{MemoryLimit: 1 << 20, Swap: 4096, OOMScoreAdj: -997, CPUShares: 512},
 	}
 	s, err := newSpec(c, m)
 	if err != nil {
@@ -71,7 +71,7 @@ func TestSpec(t *testing.T) {
 	if *s.Process.OOMScoreAdj != -100 {
 		t.Errorf("OOM score %d: expected the lowest that may be given", *s.Process.OOMScoreAdj)
 	}
-	if *s.Linux.Resources.Memory.Swap != 1<<20 || *s.Linux.Resources.CPU.Shares != 512 || s.Linux.Resources.CPU.Quota != nil {
+	if s.Linux.Resources.Memory.Swap != nil || s.Linux.Resources.Unified["memory.swap.max"] != "4096" || *s.Linux.Resources.CPU.Shares != 512 || s.Linux.Resources.CPU.Quota != nil {
 		t.Errorf("resources %+v", s.Linux.Resources)
 	}
 	if s.Linux.CgroupsPath != "/kubepods/podX/abc" || s.Hostname != "pod" || s.Process.Cwd != "/" || s.Linux.RootfsPropagation != "rslave" {
@@ -217,5 +217,24 @@ func TestWireIsTheShims(t *testing.T) {
 	}
 	if diff := cmp.Diff(contract("../../../embed/shim/wire.go"), contract("wire.go")); diff != "" {
 		t.Error("the contract with the shim differs on the two sides:", diff)
+	}
+}
+
+// Swap is counted with memory on cgroup v1, where no container has any beyond its
+// memory, and by itself on v2, where one that gets none is told so.
+func TestSpecSwap(t *testing.T) {
+	limited, open := agent.Resources{MemoryLimit: 1 << 20, Swap: 4096}, agent.Resources{}
+	v1, v2 := machine{swapLimit: true}, machine{swapLimit: true, unifiedCgroups: true}
+	if r := specResources(limited, v1); r.Memory.Swap == nil || *r.Memory.Swap != 1<<20 || r.Unified != nil {
+		t.Errorf("v1: %+v", r)
+	}
+	if r := specResources(open, v1); r.Memory.Swap != nil {
+		t.Errorf("v1 without a limit: %+v", r.Memory)
+	}
+	if r := specResources(open, v2); r.Memory.Swap != nil || r.Unified["memory.swap.max"] != "0" {
+		t.Errorf("v2 without swap: %+v", r)
+	}
+	if r := specResources(limited, machine{unifiedCgroups: true}); r.Unified != nil {
+		t.Errorf("a kernel that does not count it: %v", r.Unified)
 	}
 }
