@@ -34,43 +34,64 @@ type pod struct {
 	gone   chan struct{} // closed when the connection is
 }
 
+// errClosed says that there is no runtime any more.
+var errClosed = errors.New("the container runtime is closed")
+
 // pod returns the connection to a Pod's shim, which is started if start is set
 // and it does not run.
 func (r *Runtime) pod(uid string, start bool) (*pod, error) {
-	p, err := r.keepPod(uid, r.connect)
+	p, err := r.runningPod(uid)
 	if err == nil || !start || !errors.Is(err, errShimGone) {
 		return p, err
 	}
-	// A process begins slowly; other Pods' matters do not wait for it.
-	p = r.takeSpare(r.podDir(uid))
-	if p == nil {
-		if p, err = r.startShim(r.podDir(uid)); err != nil {
-			return nil, err
-		}
+	// A process begins slowly: other Pods' matters do not wait for it, and this Pod's
+	// other containers wait for the same one.
+	started, err, _ := r.starts.Do(uid, func() (any, error) { return r.startPod(uid) })
+	if err != nil {
+		return nil, err
 	}
-	kept, err := r.keepPod(uid, func(string) (*pod, error) { return p, nil })
-	if kept != p {
-		p.disconnect()
-	}
-	return kept, err
+	return started.(*pod), nil
 }
 
-// keepPod returns the connection to a Pod's shim that is known, or else keeps the
-// one that it is given.
-func (r *Runtime) keepPod(uid string, connect func(dir string) (*pod, error)) (*pod, error) {
+// runningPod returns the connection to a Pod's shim that runs.
+func (r *Runtime) runningPod(uid string) (*pod, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, errors.New("the container runtime is closed")
+		return nil, errClosed
 	}
 	if p, ok := r.pods[uid]; ok && p.alive() {
 		return p, nil
 	}
-	p, err := connect(r.podDir(uid))
+	p, err := r.connect(r.podDir(uid))
 	if err != nil {
 		return nil, err
 	}
 	r.pods[uid] = p
+	return p, nil
+}
+
+// startPod gives a Pod the spare shim, or one of its own, unless one came meanwhile.
+func (r *Runtime) startPod(uid string) (*pod, error) {
+	p, err := r.runningPod(uid)
+	if err == nil || !errors.Is(err, errShimGone) {
+		return p, err
+	}
+	if p = r.takeSpare(r.podDir(uid)); p == nil {
+		if p, err = r.startShim(r.podDir(uid)); err != nil {
+			return nil, err
+		}
+	}
+	r.mu.Lock()
+	closed := r.closed
+	if !closed {
+		r.pods[uid] = p
+	}
+	r.mu.Unlock()
+	if closed { // whoever opens the runtime next finds it
+		p.disconnect()
+		return nil, errClosed
+	}
 	return p, nil
 }
 

@@ -155,6 +155,7 @@ func (r *Runtime) forceDelete(id, podDir string) error {
 
 // RemoveAll ends every container and every shim of the node.
 func (r *Runtime) RemoveAll(ctx context.Context) error {
+	errs := []error{r.endSpare()}
 	uids := map[string]bool{}
 	r.mu.Lock()
 	for _, e := range r.containers {
@@ -168,7 +169,6 @@ func (r *Runtime) RemoveAll(ctx context.Context) error {
 	for _, e := range entries {
 		uids[e.Name()] = true
 	}
-	var errs []error
 	for uid := range uids {
 		errs = append(errs, r.RemovePod(ctx, uid))
 	}

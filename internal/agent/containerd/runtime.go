@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/version"
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/skiff-sh/skiff/internal/agent"
 	"github.com/skiff-sh/skiff/internal/config"
@@ -56,6 +57,8 @@ type Runtime struct {
 	closed     bool
 	spare      *pod          // a shim for the next Pod, nil if there is none
 	sparing    chan struct{} // closed when it is made; nil: nobody makes one
+
+	starts singleflight.Group // of shims, by Pod
 }
 
 var _ agent.Runtime = (*Runtime)(nil)

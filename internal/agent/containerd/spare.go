@@ -64,6 +64,21 @@ func (r *Runtime) wantSpare() {
 	})
 }
 
+// endSpare ends the spare shim, also one that is being made.
+func (r *Runtime) endSpare() error {
+	r.mu.Lock()
+	made := r.sparing
+	r.mu.Unlock()
+	if made != nil {
+		<-made
+	}
+	r.mu.Lock()
+	p := r.spare
+	r.spare = nil
+	r.mu.Unlock()
+	return r.removeSpare(p)
+}
+
 // removeSpare ends a spare shim that nobody can take any more.
 func (r *Runtime) removeSpare(p *pod) error {
 	if p == nil {

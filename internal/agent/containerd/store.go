@@ -8,9 +8,10 @@ import (
 	"path/filepath"
 	"time"
 
+	api "github.com/containerd/containerd/api/services/introspection/v1"
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/events/exchange"
+	"github.com/containerd/containerd/v2/core/introspection"
 	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/plugins/content/local"
@@ -54,7 +55,7 @@ func openStore(ctx context.Context, root string, log *zap.Logger) (*store, error
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close(), snapshotter.Close())
 	}
 	collector := startCollector(meta, log)
-	c, err := client.New("", client.WithServices(services(meta)...))
+	c, err := client.New("", client.WithServices(services(meta, root)...))
 	if err != nil {
 		collector.stop()
 		return nil, errors.Join(err, db.Close(), snapshotter.Close())
@@ -71,17 +72,26 @@ type differ struct {
 	applier
 }
 
-func services(meta *metadata.DB) []client.ServicesOpt {
-	blobs := meta.ContentStore()
+func services(meta *metadata.DB, root string) []client.ServicesOpt {
+	blobs := roomy{meta.ContentStore(), root}
 	return []client.ServicesOpt{
 		client.WithContentStore(blobs),
 		client.WithImageStore(metadata.NewImageStore(meta)),
 		client.WithContainerStore(metadata.NewContainerStore(meta)),
 		client.WithLeasesService(metadata.NewLeaseManager(meta)),
 		client.WithSnapshotters(meta.Snapshotters()),
-		client.WithDiffService(differ{walking.NewWalkingDiff(blobs), apply.NewFileSystemApplier(blobs)}),
+		client.WithDiffService(differ{walking.NewWalkingDiff(blobs), unpacker{blobs}}),
 		client.WithEventService(exchange.NewExchange()),
+		client.WithIntrospectionService(plain{}),
 	}
+}
+
+// plain tells the client of its snapshotter that it can do nothing special.
+type plain struct{ introspection.Service }
+
+// Plugins implements introspection.Service.
+func (plain) Plugins(context.Context, ...string) (*api.PluginsResponse, error) {
+	return &api.PluginsResponse{Plugins: []*api.Plugin{{}}}, nil
 }
 
 // dialStore uses a daemon that is already there.
