@@ -347,22 +347,6 @@ func TestPodCgroup(t *testing.T) {
 	}
 }
 
-func TestPullCredentials(t *testing.T) {
-	pod := webPod(func(p *corev1.Pod) {
-		p.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "a"}, {Name: "gone"}}
-	})
-	from := memoryObjects{secrets: map[string]*corev1.Secret{"a": {Data: map[string][]byte{
-		corev1.DockerConfigJsonKey: []byte(`{"auths":{"https://index.docker.io/v1/":{"auth":"bWU6cHc6eA=="}}}`),
-	}}}}
-	got, err := pullCredentials(t.Context(), pod, from)
-	if len(got) != 1 || got[0] != (Credential{Registry: "docker.io", Username: "me", Password: "pw:x"}) {
-		t.Errorf("got %+v", got)
-	}
-	if err == nil || missingSecrets(err) != "gone" {
-		t.Errorf("missing are %v", err)
-	}
-}
-
 func TestReadinessGates(t *testing.T) {
 	gates := []corev1.PodReadinessGate{{ConditionType: "a"}, {ConditionType: "b"}}
 	_, message := gatesReason(gates, []corev1.PodCondition{{Type: "b", Status: corev1.ConditionFalse}})

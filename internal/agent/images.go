@@ -2,11 +2,8 @@ package agent
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/distribution/reference"
@@ -30,11 +27,26 @@ type wish struct {
 	Container *corev1.Container // whom the events are about; nil: the Pod
 }
 
+// ErrRegistryUnavailable is what a pull fails with, with errors.Is, where the registry
+// does not answer, or not what it was asked.
+var ErrRegistryUnavailable = errors.New("the registry cannot be reached")
+
 // pullState is an image's pull back-off.
 type pullState struct {
 	Delay time.Duration
 	Until time.Time
-	Err   string // of the last pull
+	Err   string // reason and message of the last pull
+}
+
+// pullFailure is why a container waits whose image could not be pulled.
+func pullFailure(ref string, err error) waitError {
+	if errors.Is(err, ErrRegistryUnavailable) {
+		return waitError{
+			Reason: "RegistryUnavailable",
+			Err:    fmt.Errorf("image pull failed for %s because the registry is unavailable: %w", ref, err),
+		}
+	}
+	return waitError{Reason: "ErrImagePull", Err: err}
 }
 
 // image makes an image present by its pull policy.
@@ -52,7 +64,7 @@ func (w *worker) image(ctx context.Context, pod *corev1.Pod, want wish) (Image, 
 		return Image{}, waitError{Reason: "ImageInspectError", Err: fmt.Errorf("failed to inspect image %q: %w", want.Ref, err)}
 	}
 	policy := want.Policy
-	if present && policy != corev1.PullAlways {
+	if present && policy != corev1.PullAlways && mayHave(ctx, pod, want.Ref, image, w.objects) {
 		w.event(want.Container, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine and can be accessed by the pod", want.Ref)
 		return image, nil
 	}
@@ -70,13 +82,13 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, want wish) (Image, e
 		w.event(want.Container, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", want.Ref)
 		return Image{}, waitError{
 			Reason: "ImagePullBackOff", Until: state.Until,
-			Err: fmt.Errorf("Back-off pulling image %q: ErrImagePull: %s", want.Ref, state.Err),
+			Err: fmt.Errorf("Back-off pulling image %q: %s", want.Ref, state.Err),
 		}
 	}
-	credentials, err := pullCredentials(ctx, pod, w.objects)
+	credentials, err := pullCredentials(ctx, pod, want.Ref, w.objects)
 	if err != nil {
 		// Upstream pulls without a secret that cannot be read, and says so.
-		w.eventPod(corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", "Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", missingSecrets(err))
+		w.eventPod(corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", "Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", err)
 	}
 	w.event(want.Container, corev1.EventTypeNormal, "Pulling", "Pulling image %q", want.Ref)
 	begun := time.Now()
@@ -87,95 +99,15 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, want wish) (Image, e
 			return Image{}, waitError{Reason: "ErrImagePull", Err: err}
 		}
 		state.Delay = min(max(2*state.Delay, crashDelay), crashMaxDelay)
-		state.Until, state.Err = time.Now().Add(state.Delay), err.Error()
+		failed := pullFailure(want.Ref, err)
+		state.Until, state.Err = time.Now().Add(state.Delay), failed.Reason+": "+failed.Error()
 		w.pulls[want.Ref] = state
 		w.event(want.Container, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", want.Ref, err)
-		return Image{}, waitError{Reason: "ErrImagePull", Err: err}
+		return Image{}, failed
 	}
 	delete(w.pulls, want.Ref)
-	took := time.Since(begun).Truncate(time.Millisecond)
-	w.event(want.Container, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.", want.Ref, took, took, image.Size)
+	took, waited := image.Took.Truncate(time.Millisecond), time.Since(begun).Truncate(time.Millisecond)
+	w.event(want.Container, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.", want.Ref, took, waited, image.Size)
 	w.pokeNode()
 	return image, nil
-}
-
-// missing names the pull secrets that could not be read.
-type missing []string
-
-func (m missing) Error() string { return strings.Join(m, ", ") }
-
-func missingSecrets(err error) string {
-	var m missing
-	if errors.As(err, &m) {
-		return m.Error()
-	}
-	return err.Error()
-}
-
-// dockerConfig is the content of a pull secret.
-type dockerConfig struct {
-	Auths map[string]dockerAuth `json:"auths"`
-}
-
-type dockerAuth struct {
-	Username      string `json:"username"`
-	Password      string `json:"password"`
-	Auth          string `json:"auth"`
-	IdentityToken string `json:"identitytoken"`
-}
-
-// pullCredentials reads the Pod's pull secrets. It returns what it found also
-// when some are missing.
-func pullCredentials(ctx context.Context, pod *corev1.Pod, from objects) ([]Credential, error) {
-	var out []Credential
-	var lost missing
-	for _, ref := range pod.Spec.ImagePullSecrets {
-		secret, err := from.Secret(ctx, pod.Namespace, ref.Name)
-		if err != nil {
-			lost = append(lost, ref.Name)
-			continue
-		}
-		found, err := parseDockerConfig(secret)
-		if err != nil {
-			lost = append(lost, ref.Name)
-			continue
-		}
-		out = append(out, found...)
-	}
-	if len(lost) > 0 {
-		return out, lost
-	}
-	return out, nil
-}
-
-func parseDockerConfig(secret *corev1.Secret) ([]Credential, error) {
-	var config dockerConfig
-	var err error
-	if data, ok := secret.Data[corev1.DockerConfigJsonKey]; ok {
-		err = json.Unmarshal(data, &config)
-	} else if data, ok := secret.Data[corev1.DockerConfigKey]; ok {
-		err = json.Unmarshal(data, &config.Auths)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("parse pull secret %s/%s: %w", secret.Namespace, secret.Name, err)
-	}
-	var out []Credential
-	for registry, a := range config.Auths {
-		c := Credential{Registry: registryHost(registry), Username: a.Username, Password: a.Password, Token: a.IdentityToken}
-		if plain, err := base64.StdEncoding.DecodeString(a.Auth); err == nil && a.Auth != "" {
-			c.Username, c.Password, _ = strings.Cut(string(plain), ":")
-		}
-		out = append(out, c)
-	}
-	return out, nil
-}
-
-// registryHost takes scheme and API version off an old-style registry key.
-func registryHost(key string) string {
-	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
-	key = strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(key, "/"), "/v1"), "/v2")
-	if key == "index.docker.io" {
-		return "docker.io"
-	}
-	return key
 }

@@ -56,7 +56,8 @@ type Runtime interface {
 type Images interface {
 	// Get returns an image that is present.
 	Get(ctx context.Context, ref string) (Image, bool, error)
-	// Pull fetches an image. Concurrent pulls of one reference are one.
+	// Pull fetches an image. Concurrent pulls of one reference are one. The error is
+	// ErrRegistryUnavailable where that is why.
 	Pull(ctx context.Context, ref string, credentials []Credential) (Image, error)
 	// List returns every image, for the Node's status.
 	List(ctx context.Context) ([]Image, error)
@@ -255,6 +256,9 @@ type Image struct {
 	ExposedTCP  []int
 	RootFSChain string // chain ID of the unpacked snapshot
 	Kept        bool   // pinned or imported by hand: never removed for room
+
+	Took    time.Duration // of one that was pulled just now: how long, without waiting for others
+	Secrets []string      // marks (see Credential.Marks) of what it was pulled with; none: any Pod may use it
 }
 
 // Credential is what a pull may log in with.
@@ -262,4 +266,5 @@ type Credential struct {
 	Registry           string
 	Username, Password string
 	Token              string
+	Source             string // UID of the Secret that has it
 }

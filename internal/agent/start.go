@@ -62,7 +62,7 @@ func (w *worker) start(ctx context.Context, name string) {
 			if w.news != news { // what it failed for may have come since
 				r.RetryAt, r.Retry = time.Time{}, 0
 			}
-		case "ErrImagePull":
+		case "ErrImagePull", "RegistryUnavailable":
 			// Soon it says that it waits, and after the back-off it pulls.
 			r.RetryAt, r.Retry = time.Now().Add(startRetry), 0
 		case "ImagePullBackOff":

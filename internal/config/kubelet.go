@@ -29,6 +29,7 @@ type Kubelet struct {
 	Swap               Swap
 	KubeReserved       corev1.ResourceList
 	SystemReserved     corev1.ResourceList
+	Pulls              Pulls
 
 	AllowedUnsafeSysctls []string // that Pods may set besides the safe ones; "kernel.msg*" is for all that begin so
 }
@@ -50,7 +51,8 @@ func DefaultKubelet() Kubelet {
 		MinimumReclaim:     map[string]Amount{"nodefs.available": share(10), "imagefs.available": share(10)},
 		PressureTransition: 5 * time.Minute,
 		ImageGCHigh:        85, ImageGCLow: 80, ImageMinimumAge: 2 * time.Minute,
-		Dead: defaultDead(),
+		Dead:  defaultDead(),
+		Pulls: defaultPulls(),
 	}
 }
 
@@ -73,7 +75,7 @@ func ParseKubelet(args []string) (Kubelet, error) {
 		}
 	}
 	err := k.apply(args)
-	for _, validate := range []func() error{k.checkSoft, k.checkImages, k.Shutdown.validate, k.Swap.validate} {
+	for _, validate := range []func() error{k.checkSoft, k.checkImages, k.Pulls.validate, k.Shutdown.validate, k.Swap.validate} {
 		if err == nil {
 			err = validate()
 		}
@@ -104,7 +106,7 @@ func (k *Kubelet) apply(args []string) error {
 		"minimum-image-ttl-duration":          durationInto(&k.ImageMinimumAge),
 		unsafeSysctls:                         sysctlsInto(&k.AllowedUnsafeSysctls),
 	}
-	for _, more := range []map[string]func(string) error{k.Dead.arguments(), k.Shutdown.arguments(), k.Swap.arguments()} {
+	for _, more := range []map[string]func(string) error{k.Pulls.arguments(), k.Dead.arguments(), k.Shutdown.arguments(), k.Swap.arguments()} {
 		maps.Copy(known, more)
 	}
 	for _, arg := range args {

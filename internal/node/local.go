@@ -23,6 +23,7 @@ type imageStore interface {
 	Import(ctx context.Context, archive io.Reader) ([]agent.Image, error)
 	Remove(ctx context.Context, ref string) error
 	Pin(ctx context.Context, ref string, pinned bool) error
+	PullNow(ctx context.Context, ref string) (agent.Image, error)
 	// Received returns the bytes that a pull under way has received.
 	Received(ref string) int64
 }
@@ -74,7 +75,7 @@ func pull(w http.ResponseWriter, r *http.Request, images imageStore) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() {
-		image, err := images.Pull(r.Context(), name, nil)
+		image, err := images.PullNow(r.Context(), name)
 		if err != nil {
 			ended <- pullWord{Error: err.Error()}
 			return

@@ -28,7 +28,7 @@ func (s *store) List(context.Context) ([]agent.Image, error) {
 	return []agent.Image{{Ref: "docker.io/library/a:1", Size: 7}}, nil
 }
 
-func (s *store) Pull(ctx context.Context, _ string, _ []agent.Credential) (agent.Image, error) {
+func (s *store) PullNow(ctx context.Context, _ string) (agent.Image, error) {
 	return s.pull(ctx)
 }
 

@@ -150,10 +150,12 @@ func (n *node) openRuntime(ctx context.Context) error {
 	if _, err := registries.Read(n.Settings.PrivateRegistry); err != nil {
 		n.Log.Warn("no image can be pulled", zap.Error(err))
 	}
+	kubelet, _ := config.ParseKubelet(n.Settings.KubeletArgs) // Validate has read them
 	n.images = carried{image.New(image.Config{
 		Client: n.runtime.Client(), Namespace: n.runtime.Namespace(), Snapshotter: n.runtime.Snapshotter(),
 		Registries: n.Settings.PrivateRegistry, OnlyMirrors: n.Settings.DisableDefaultRegistry,
 		Log: n.Log.Named("images"), Latest: n.Uplink.Clock.Latest,
+		Pulls: kubelet.Pulls,
 	})}
 	n.closers = append(n.closers, n.images.Close)
 	return nil

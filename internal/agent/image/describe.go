@@ -35,7 +35,7 @@ func (s *Store) describe(ctx context.Context, record images.Image) (agent.Image,
 		s.known[record.Target.Digest] = i
 		s.mu.Unlock()
 	}
-	i.Ref, i.Names = record.Name, namesOf(record)
+	i.Ref, i.Names, i.Secrets = record.Name, namesOf(record), marksOf(record)
 	return i, nil
 }
 

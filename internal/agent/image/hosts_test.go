@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -248,4 +249,46 @@ func TestPullOfSomethingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectWhole(t, s, got, image, ref)
+}
+
+// Who pulled an image is remembered, until it turns out that anybody may; and what else
+// is said of it stays when it is pulled again.
+func TestWhoPulledIsRemembered(t *testing.T) {
+	s := newStore(t)
+	private, _, _ := newRegistry(t, "secret")
+	push(t, newImage(t, "private"), private+"/app:1", "secret")
+	mine := agent.Credential{Registry: private, Username: "me", Password: "secret", Source: "1"}
+	yours := mine
+	yours.Source = "2"
+	pull := func(with ...agent.Credential) []string {
+		t.Helper()
+		pulled, err := s.Pull(t.Context(), private+"/app:1", with)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, ok, err := s.Get(t.Context(), private+"/app:1"); !ok || err != nil || !slices.Equal(got.Secrets, pulled.Secrets) {
+			t.Errorf("it is known by %v, %v: want %v", got.Secrets, err, pulled.Secrets)
+		}
+		return pulled.Secrets
+	}
+	if got := pull(mine); len(got) != 2 || !slices.Contains(got, mine.Marks()[1]) {
+		t.Errorf("it is known by %v", got)
+	}
+	if err := s.Pin(t.Context(), private+"/app:1", true); err != nil {
+		t.Fatal(err)
+	}
+	if got := pull(yours); len(got) != 3 {
+		t.Errorf("by another's, too: %v", got)
+	}
+	s.settings(t, fmt.Sprintf("configs: {'%s': {auth: {username: node, password: secret}}}", private))
+	if got := pull(); len(got) != 0 {
+		t.Errorf("by the node's: %v", got)
+	}
+	if got := pull(mine); len(got) != 0 {
+		t.Errorf("everybody had it, and now only %v", got)
+	}
+	all, err := s.List(t.Context())
+	if err != nil || len(all) != 1 || !all[0].Kept {
+		t.Errorf("the pin is lost: %+v, %v", all, err)
+	}
 }

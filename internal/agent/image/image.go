@@ -25,8 +25,10 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/zap"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/skiff-sh/skiff/internal/agent"
+	"github.com/skiff-sh/skiff/internal/config"
 )
 
 // Config is what a Store needs.
@@ -43,6 +45,7 @@ type Config struct {
 	// itself. Both are optional.
 	Registries  string
 	OnlyMirrors bool
+	Pulls       config.Pulls // how many there may be
 }
 
 // Store is a node's images. It implements agent.Images. All methods are safe
@@ -51,6 +54,8 @@ type Store struct {
 	config Config
 
 	running sync.WaitGroup // pulls
+	turns   turns
+	rate    flowcontrol.RateLimiter // nil: none
 
 	mu    sync.Mutex // of the maps
 	pulls map[string]*pull
@@ -61,7 +66,11 @@ var _ agent.Images = (*Store)(nil)
 
 // New returns the image store of a containerd.
 func New(c Config) *Store {
-	return &Store{config: c, pulls: map[string]*pull{}, known: map[digest.Digest]agent.Image{}}
+	s := &Store{config: c, turns: newTurns(c.Pulls.Limit()), pulls: map[string]*pull{}, known: map[digest.Digest]agent.Image{}}
+	if c.Pulls.QPS > 0 {
+		s.rate = flowcontrol.NewTokenBucketRateLimiter(float32(c.Pulls.QPS), c.Pulls.Burst)
+	}
+	return s
 }
 
 // Close gives up the pulls that run and waits for them. It comes before the

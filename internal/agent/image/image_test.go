@@ -21,10 +21,12 @@ import (
 	"sync/atomic"
 	"testing"
 
+	api "github.com/containerd/containerd/api/services/introspection/v1"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/diff/apply"
 	"github.com/containerd/containerd/v2/core/events/exchange"
+	"github.com/containerd/containerd/v2/core/introspection"
 	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -50,10 +52,16 @@ import (
 // goes with the test.
 func newStore(t *testing.T) *Store {
 	t.Helper()
+	s, _ := newStoreOn(t, t.TempDir())
+	return s
+}
+
+// newStoreOn is newStore in a given directory. It returns who can collect, too.
+func newStoreOn(t *testing.T, dir string) (*Store, *metadata.DB) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("these tests mount file systems: run them as root")
 	}
-	dir := t.TempDir()
 	blobs, err := local.NewStore(filepath.Join(dir, "content"))
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +86,7 @@ func newStore(t *testing.T) *Store {
 			diff.Comparer
 			diff.Applier
 		}{walking.NewWalkingDiff(blobs), syncing{apply.NewFileSystemApplier(blobs)}}),
-		client.WithEventService(exchange.NewExchange()),
+		client.WithEventService(exchange.NewExchange()), client.WithIntrospectionService(plain{}),
 	))
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +98,14 @@ func newStore(t *testing.T) *Store {
 	})
 	s := New(Config{Client: c, Namespace: "test", Snapshotter: "native", Log: zaptest.NewLogger(t)})
 	t.Cleanup(func() { s.Close() })
-	return s
+	return s, meta
+}
+
+// plain tells the client that its snapshotter can do nothing special.
+type plain struct{ introspection.Service }
+
+func (plain) Plugins(context.Context, ...string) (*api.PluginsResponse, error) {
+	return &api.PluginsResponse{Plugins: []*api.Plugin{{}}}, nil
 }
 
 // syncing refuses to unpack what a power cut would leave empty.

@@ -6,17 +6,23 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/diff"
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/zap"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/skiff-sh/skiff/internal/agent"
 )
@@ -25,7 +31,9 @@ import (
 var (
 	ErrNotFound     = errors.New("the registry has no such image")
 	ErrUnauthorized = errors.New("the registry refuses these credentials")
-	ErrUnreachable  = errors.New("the registry cannot be reached")
+	ErrUnreachable  = agent.ErrRegistryUnavailable
+	ErrFull         = errors.New("the node's disk is full")
+	ErrTooMany      = errors.New("pull QPS exceeded") // as upstream's kubelet says it
 )
 
 // downloads is how many layers of one image are fetched at once.
@@ -42,11 +50,23 @@ type pull struct {
 	err      error
 }
 
-// Pull implements agent.Images. Each credential is tried in turn until one
-// lets us in; with none, the pull is anonymous. A pull that receives nothing
-// for a while fails. Errors are ErrNotFound, ErrUnauthorized, ErrUnreachable
-// or another.
+// Pull implements agent.Images. Each credential is tried in turn until one lets us in,
+// and then none but what registries.yaml has: the image may be public. A pull that
+// receives nothing for a while fails. Errors are ErrNotFound, ErrUnauthorized,
+// ErrUnreachable, ErrFull, ErrTooMany or another.
 func (s *Store) Pull(ctx context.Context, ref string, credentials []agent.Credential) (agent.Image, error) {
+	return s.join(ctx, ref, credentials, s.rate)
+}
+
+// PullNow is Pull for somebody who asks for this image: how often that happens is
+// their affair.
+func (s *Store) PullNow(ctx context.Context, ref string) (agent.Image, error) {
+	return s.join(ctx, ref, nil, nil)
+}
+
+// join waits for the pull of an image, which it begins if there is none and the rate
+// allows it.
+func (s *Store) join(ctx context.Context, ref string, credentials []agent.Credential, rate flowcontrol.RateLimiter) (agent.Image, error) {
 	name, err := Normalize(ref)
 	if err != nil {
 		return agent.Image{}, err
@@ -55,6 +75,10 @@ func (s *Store) Pull(ctx context.Context, ref string, credentials []agent.Creden
 	key := fmt.Sprintf("%s %q", name, credentials)
 	s.mu.Lock()
 	p, ok := s.pulls[key]
+	if !ok && rate != nil && !rate.TryAccept() {
+		s.mu.Unlock()
+		return agent.Image{}, ErrTooMany
+	}
 	if !ok {
 		p = s.begin(key, name, credentials)
 	}
@@ -84,10 +108,14 @@ func (s *Store) begin(key, name string, credentials []agent.Credential) *pull {
 	s.running.Go(func() {
 		defer close(p.done)
 		defer cancel()
-		began := time.Now()
-		p.image, p.err = s.attempt(s.scope(ctx), p, credentials)
+		if p.err = s.turns.take(ctx); p.err == nil {
+			began := time.Now()
+			p.image, p.err = s.attempt(s.scope(ctx), p, credentials)
+			p.image.Took = time.Since(began)
+			s.turns.give()
+		}
 		if p.err == nil {
-			s.config.Log.Info("pulled an image", zap.String("image", name), zap.Duration("took", time.Since(began)))
+			s.config.Log.Info("pulled an image", zap.String("image", name), zap.Duration("took", p.image.Took))
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -116,11 +144,8 @@ func (s *Store) Received(ref string) int64 {
 }
 
 func (s *Store) attempt(ctx context.Context, p *pull, credentials []agent.Credential) (agent.Image, error) {
-	if len(credentials) == 0 {
-		return s.pull(ctx, p, agent.Credential{})
-	}
 	var errs []error
-	for _, c := range credentials {
+	for _, c := range slices.Concat(credentials, []agent.Credential{{}}) {
 		i, err := s.pull(ctx, p, c)
 		if err == nil {
 			return i, nil
@@ -130,56 +155,89 @@ func (s *Store) attempt(ctx context.Context, p *pull, credentials []agent.Creden
 			break // other credentials would not help
 		}
 	}
-	return agent.Image{}, errors.Join(errs...)
+	return agent.Image{}, utilerrors.NewAggregate(errs)
 }
 
 // pull fetches and unpacks under the image's lease, so that nothing of a new image
-// is collected before it is whole.
+// is collected before it is whole. It gets its name last.
 func (s *Store) pull(ctx context.Context, p *pull, credential agent.Credential) (_ agent.Image, err error) {
 	name := p.name
 	ctx, done, err := s.lease(ctx, name)
 	if err != nil {
 		return agent.Image{}, err
 	}
-	defer func() { done(err) }()
 	ctx, progress := watchProgress(ctx, &p.received)
 	defer progress.stop()
+	defer func() { done(err, progress.cut() || errors.Is(err, ErrUnreachable) || ctx.Err() != nil) }()
 	hosts, err := s.hosts(credential, progress)
 	if err != nil {
 		return agent.Image{}, fmt.Errorf("failed to pull image %q: %w", name, err)
 	}
 	pulled, err := s.config.Client.Pull(ctx, name,
-		client.WithResolver(docker.NewResolver(docker.ResolverOptions{Hosts: hosts})), client.WithMaxConcurrentDownloads(downloads))
+		client.WithResolver(docker.NewResolver(docker.ResolverOptions{Hosts: hosts})), client.WithMaxConcurrentDownloads(downloads),
+		client.WithImageHandlerWrapper(strict), client.WithPullLabels(s.pulledLabels(ctx, name, credential)),
+		// Files are on disk before a snapshot is recorded: after a power cut they would
+		// be there, and empty.
+		client.WithPullUnpack, client.WithPullSnapshotter(s.config.Snapshotter),
+		client.WithUnpackOpts([]client.UnpackOpt{client.WithUnpackApplyOpts(diff.WithSyncFs(true))}))
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
 		return agent.Image{}, fmt.Errorf("failed to pull and unpack image %q: %w", name, explain(err))
 	}
-	progress.stop() // unpacking is not the network's fault
 	i, err := s.describe(ctx, pulled.Metadata())
 	if err != nil {
 		return agent.Image{}, fmt.Errorf("failed to pull and unpack image %q: %w", name, err)
 	}
-	return i, s.unpack(ctx, pulled.Metadata(), i)
+	return i, s.unpack(ctx, pulled.Metadata(), i) // also where its layers were those of another
+}
+
+// maxDescription is the most bytes that a manifest or a configuration may have: they
+// are read into our own memory.
+const maxDescription = 8 << 20
+
+// modest refuses what would not be.
+func modest(d ocispec.Descriptor) error {
+	if !images.IsLayerType(d.MediaType) && d.Size > maxDescription {
+		return fmt.Errorf("%s %s is said to have %d bytes: more than %d are not taken", d.MediaType, d.Digest, d.Size, maxDescription)
+	}
+	return nil
+}
+
+// strict fetches what is modest, and from registries alone: an image may name other
+// places for its layers, whatever the machine can reach.
+func strict(fetch images.Handler) images.Handler {
+	return images.HandlerFunc(func(ctx context.Context, d ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		if err := modest(d); err != nil {
+			return nil, err
+		}
+		d.URLs = nil
+		children, err := fetch.Handle(ctx, d)
+		for i := range children {
+			children[i].URLs = nil
+		}
+		return children, err
+	})
 }
 
 // leaseTime is how long what a pull that failed has fetched waits for the next one.
 const leaseTime = 24 * time.Hour
 
 // lease keeps what is fetched of an image from being collected until done. After an
-// error that is not at once: the next pull goes on where this one was cut.
-func (s *Store) lease(ctx context.Context, name string) (_ context.Context, done func(error), err error) {
+// error that may pass, that is not at once: the next pull goes on where this one was cut.
+func (s *Store) lease(ctx context.Context, name string) (_ context.Context, done func(err error, passes bool), err error) {
 	manager := s.config.Client.LeasesService()
 	l := leases.Lease{ID: "pull-" + digest.FromString(name).Encoded()}
 	// What is there of a pull that was cut goes on.
 	if _, err = manager.Create(ctx, leases.WithID(l.ID), leases.WithExpiration(leaseTime)); err != nil && !errdefs.IsAlreadyExists(err) {
 		return ctx, nil, fmt.Errorf("pull image %q: %w", name, err)
 	}
-	return leases.WithLease(ctx, l.ID), func(err error) {
+	return leases.WithLease(ctx, l.ID), func(err error, passes bool) {
 		ctx := context.WithoutCancel(ctx)
 		switch {
-		case errdefs.IsFailedPrecondition(err): // what came is not what was asked for
+		// What came is not what was asked for, or lies where room is needed.
+		case errdefs.IsFailedPrecondition(err), errors.Is(err, ErrFull), err != nil && !passes:
 			err = s.forgetPart(ctx, l)
 		case err != nil:
 			return
@@ -214,6 +272,8 @@ func explain(err error) error {
 		status = unexpected.StatusCode
 	}
 	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return explainFull(err)
 	case errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errors.Is(err, docker.ErrInvalidAuthorization) ||
 		status == http.StatusUnauthorized || status == http.StatusForbidden:
 		return fmt.Errorf("%w: %w (does the Pod need an imagePullSecret?)", err, ErrUnauthorized)
@@ -222,6 +282,14 @@ func explain(err error) error {
 	case errors.As(err, &resolution) || errors.As(err, &network) || errors.Is(err, syscall.ECONNREFUSED) ||
 		errors.Is(err, errNoProgress) || status >= http.StatusInternalServerError:
 		return fmt.Errorf("%w: %w (without a network, skiff images import takes archives)", err, ErrUnreachable)
+	}
+	return err
+}
+
+// explainFull is explain for what has nothing to do with a registry.
+func explainFull(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("%w: %w (skiff images ls shows what could go)", err, ErrFull)
 	}
 	return err
 }
