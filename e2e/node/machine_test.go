@@ -24,6 +24,7 @@ import (
 
 	"github.com/skiff-sh/skiff/e2e/await"
 	"github.com/skiff-sh/skiff/e2e/box"
+	"github.com/skiff-sh/skiff/e2e/process"
 	"github.com/skiff-sh/skiff/internal/config"
 	"github.com/skiff-sh/skiff/internal/netns"
 )
@@ -71,8 +72,7 @@ func ownMachine(t *testing.T, args ...string) *machine {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			log, _ := os.ReadFile(m.log())
-			printTail(m.dir, string(log))
+			_ = process.ExamineLog(m.log(), true) // a panic is found at the end of the run
 		}
 		if out, err := m.run(nil, skiff, "killall", "--data-dir", m.host.DataDir); err != nil {
 			t.Errorf("killall: %v: %s", err, out)
