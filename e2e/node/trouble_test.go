@@ -33,15 +33,7 @@ func TestSecondServerNamesTheFirst(t *testing.T) {
 func TestFullFileSystem(t *testing.T) {
 	t.Parallel()
 	m := ownMachine(t, "--kubelet-arg=eviction-pressure-transition-period=5s")
-	if err := unix.Mount("small", m.host.DataDir, "tmpfs", 0, "size=400m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_, _ = m.run(nil, skiff, "killall", "--data-dir", m.host.DataDir)
-		if err := unix.Unmount(m.host.DataDir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	smallDisk(t, m, m.host.DataDir, 400)
 	c := m.open(t)
 	web := pod("web", "")
 	web.Spec.PriorityClassName = "system-node-critical" // or it would be evicted
