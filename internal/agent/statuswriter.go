@@ -162,7 +162,10 @@ func (s *statusWriter) run(ctx context.Context) {
 			}
 			continue
 		}
-		if wait := time.Until(since.Add(prospectPatience)); wait > 0 && prospect(base.Status) && prospect(*next) {
+		if prospect(base.Status) && prospect(*next) {
+			since = since.Add(prospectPatience)
+		}
+		if wait := time.Until(since); wait > 0 {
 			if !s.await(ctx, wait) {
 				return
 			}
@@ -208,7 +211,7 @@ func (s *statusWriter) run(ctx context.Context) {
 			if newer(updated.ResourceVersion, s.base.ResourceVersion) {
 				s.base = updated
 			}
-			s.took.since(s.since)
+			s.took.since(since)
 			s.since = time.Now() // what has come meanwhile waits from now on
 			s.finish(next)
 		}
