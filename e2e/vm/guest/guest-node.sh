@@ -47,6 +47,7 @@ know_pods() { k get pods -A -o 'jsonpath={range .items[*]}{.metadata.name} {.met
 # group is the cgroup of a known Pod's only container.
 group() {
 	local uid
+	grep -qs "^$1 " /tmp/pods || know_pods
 	uid=$(awk -v name="$1" '$1 == name {print $2}' /tmp/pods)
 	[ -n "$uid" ]
 	dirname "$(find /sys/fs/cgroup/kubepods -path "*pod$uid/*" -name cgroup.procs -exec grep -ls . {} + | head -1)"

@@ -9,7 +9,18 @@ stty -F /dev/ttyS1 raw
 report() { printf '%s\n' "$*" >&3; }
 note() { report note "$*"; }
 
-k() { skiff kubectl --request-timeout=120s "$@"; }
+# k is kubectl. Where others have the processor a handshake may take longer than a
+# client waits: it is tried again.
+k() {
+	local code
+	for _ in 1 2 3; do
+		code=0
+		skiff kubectl --request-timeout=120s "$@" 2>/tmp/told || code=$?
+		cat /tmp/told >&2
+		grep -q 'TLS handshake timeout' /tmp/told || break
+	done
+	return "$code"
+}
 
 # until_true SECONDS COMMAND... waits until the command succeeds: so long where nobody
 # else uses the processor, and as long again twice where others do.
