@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -287,14 +288,15 @@ func (greedy) Usage(cgroup.Pod, string) (cgroup.Usage, error) {
 func TestNodeEvicts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
-		available := int64(4 << 30)
-		b.machine = shortMachine{hostMachine{dir: t.TempDir()}, func() []Room { return []Room{{"memory.available", available, 8 << 30}} }}
+		var available atomic.Int64
+		available.Store(4 << 30)
+		b.machine = shortMachine{hostMachine{dir: t.TempDir()}, func() []Room { return []Room{{"memory.available", available.Load(), 8 << 30}} }}
 		b.cgroups = greedy{}
 		b.start()
 		defer func() { b.stop() }()
 		b.create(webPod())
 		pass(time.Second)
-		available = 50 << 20
+		available.Store(50 << 20)
 		pass(2 * nodeCheckInterval)
 		s := b.pod().Status
 		want := "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Container c was using 1Gi, request is 0, has larger consumption of memory. "
@@ -307,7 +309,7 @@ func TestNodeEvicts(t *testing.T) {
 		b.wantEvent("Evicted " + want)
 		b.wantEvent("EvictionThresholdMet Attempting to reclaim memory")
 
-		available = 4 << 30 // the condition stays for a while
+		available.Store(4 << 30) // the condition stays for a while
 		b.create(webPod(func(p *corev1.Pod) { p.Name, p.UID = "late", "late" }))
 		pass(time.Second)
 		if !slices.ContainsFunc(b.events(), func(e string) bool { return strings.HasPrefix(e, "Evicted The node had condition: [MemoryPressure]. ") }) {

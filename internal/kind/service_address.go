@@ -141,19 +141,13 @@ func serviceUpdateErrors(s, old *corev1.Service) field.ErrorList {
 func clusterIPChangeErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	ips, before, at := s.Spec.ClusterIPs, old.Spec.ClusterIPs, path.Child("clusterIPs")
-	if len(ips) == len(before) {
-		for i := range before {
-			if ips[i] != before[i] {
-				errs = append(errs, field.Invalid(at.Index(i), ips, "may not change once set"))
-			}
-		}
-		return errs
-	}
-	if len(ips) == 0 {
+	if len(ips) == 0 && len(before) > 0 {
 		return field.ErrorList{field.Invalid(at.Index(0), ips, "primary clusterIP can not be unset")}
 	}
-	if len(before) > 0 && ips[0] != before[0] {
-		errs = append(errs, field.Invalid(at.Index(0), ips, "may not change once set"))
+	for i := range min(len(ips), len(before)) {
+		if ips[i] != before[i] {
+			errs = append(errs, field.Invalid(at.Index(i), ips, "may not change once set"))
+		}
 	}
 	if len(before) > len(ips) && len(ips) == 1 && !singleStack(s) {
 		errs = append(errs, field.Invalid(path.Child("ipFamilyPolicy"), s.Spec.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary clusterIP"))
