@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,10 +40,8 @@ func TestStaticPodsWithoutServer(t *testing.T) {
 	}
 	s := c.session(t)
 	t.Log("the server is gone, and the node was off")
-	for _, n := range []*lab.Node{c.server, edge} {
-		if err := n.Stop(unix.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+	if err := errors.Join(c.server.Stop(unix.SIGKILL), edge.Stop(unix.SIGTERM)); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
