@@ -53,6 +53,11 @@ func (r *Runtime) Create(ctx context.Context, c agent.Container) (err error) {
 		return err
 	}
 	ctx = r.scope(ctx)
+	end, err := r.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	e, err := r.reserve(c)
 	if err != nil {
 		return err

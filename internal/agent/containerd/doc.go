@@ -14,5 +14,8 @@
 // root file system, and what the shim knows. Whatever a killed skiff leaves of
 // that is found by the record when the next one opens, and adopted or removed.
 //
+// One shim waits for the next Pod to come (spare.go), and of many containers that
+// are to be made at once only some are (turn.go): the first run early.
+//
 // This package never pulls images, makes namespaces or knows the API.
 package containerd

@@ -44,6 +44,7 @@ type Runtime struct {
 	boot      string // this boot of the machine
 	version   string
 	execs     sequence
+	turns     chan struct{} // has one for each container that is being made
 
 	ended  context.Context // of followers of containers and shims
 	cancel context.CancelFunc
@@ -87,7 +88,7 @@ func Open(ctx context.Context, c Config) (*Runtime, error) {
 		return nil, err
 	}
 	r := &Runtime{
-		config: c, machine: inspectMachine(), appArmor: inspectAppArmor(), boot: strings.TrimSpace(string(boot)),
+		config: c, turns: newTurns(), machine: inspectMachine(), appArmor: inspectAppArmor(), boot: strings.TrimSpace(string(boot)),
 		// A daemon is shared: nodes with other data directories have other names.
 		namespace:  c.Host.Table,
 		containers: map[string]*entry{}, pods: map[string]*pod{}, removals: map[string]chan struct{}{}, watchers: map[*watcher]struct{}{},
