@@ -3,6 +3,7 @@ package node
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -65,6 +66,25 @@ func boxAs(t *testing.T, variable string) v1.Image {
 	return image
 }
 
+// upload sends something to a registry of startRegistry.
+func upload(t *testing.T, method, url, mediaType string, body io.Reader) {
+	t.Helper()
+	request, err := http.NewRequest(method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.SetBasicAuth(userName, password)
+	request.Header.Set("Content-Type", mediaType)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusCreated {
+		t.Fatalf("%s %s: %s: %s", method, url, response.Status, text)
+	}
+}
+
 // push puts an image into a registry of startRegistry; ref is host/name:tag.
 func push(t *testing.T, ref string, image v1.Image) {
 	t.Helper()
@@ -72,20 +92,7 @@ func push(t *testing.T, ref string, image v1.Image) {
 	repository, tag, _ := strings.Cut(rest, ":")
 	send := func(method, path, mediaType string, body io.Reader) {
 		t.Helper()
-		request, err := http.NewRequest(method, "http://"+host+"/v2/"+repository+path, body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.SetBasicAuth(userName, password)
-		request.Header.Set("Content-Type", mediaType)
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		if text, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusCreated {
-			t.Fatalf("%s %s: %s: %s", method, path, response.Status, text)
-		}
+		upload(t, method, "http://"+host+"/v2/"+repository+path, mediaType, body)
 	}
 	must := func(err error) {
 		t.Helper()
@@ -229,21 +236,24 @@ func TestImagesCommand(t *testing.T) {
 // ociArchive returns an OCI layout with one image as a tar file.
 func ociArchive(t *testing.T, ref string) []byte {
 	t.Helper()
+	return archiveWith(t, ref, boxAs(t, "WHICH=oci")).Bytes()
+}
+
+// archiveWith is an OCI archive of one image.
+func archiveWith(t *testing.T, ref string, image v1.Image) *bytes.Buffer {
+	t.Helper()
 	dir := t.TempDir()
 	index, err := layout.Write(dir, empty.Index)
 	if err == nil {
-		err = index.AppendImage(boxAs(t, "WHICH=oci"), layout.WithAnnotations(map[string]string{"io.containerd.image.name": ref}))
+		err = index.AppendImage(image, layout.WithAnnotations(map[string]string{"io.containerd.image.name": ref}))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	if err := w.AddFS(os.DirFS(dir)); err != nil {
+	if err := errors.Join(w.AddFS(os.DirFS(dir)), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
+	return &buf
 }

@@ -29,7 +29,6 @@ func (a *Agent) serveConfig(w http.ResponseWriter, _ *http.Request) {
 		"enableControllerAttachDetach":   true,
 		"makeIPTablesUtilChains":         false,
 		"protectKernelDefaults":          false,
-		"serializeImagePulls":            false,
 		"enableDebuggingHandlers":        true,
 		"containerLogMaxFiles":           5,
 		"containerLogMaxSize":            "10Mi",

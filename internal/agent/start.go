@@ -78,7 +78,7 @@ const reasonStarted = "started"
 // everything else in full.
 func failureText(reason string, err error) string {
 	switch reason {
-	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName":
+	case "ErrImagePull", "RegistryUnavailable", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName":
 		return reason
 	}
 	return err.Error()

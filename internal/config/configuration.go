@@ -30,6 +30,12 @@ func (k Kubelet) Configuration() map[string]any {
 		"shutdownGracePeriodCriticalPods":  k.Shutdown.Critical.String(),
 		"memorySwap":                       swap,
 		"failSwapOn":                       k.Swap.FailOn,
+		"serializeImagePulls":              k.Pulls.Serialize,
+		"registryPullQPS":                  k.Pulls.QPS,
+		"registryBurst":                    k.Pulls.Burst,
+	}
+	if k.Pulls.MaxParallel > 0 {
+		out["maxParallelImagePulls"] = k.Pulls.MaxParallel
 	}
 	if len(groups) > 0 {
 		out["shutdownGracePeriodByPodPriority"] = groups

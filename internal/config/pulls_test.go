@@ -21,6 +21,10 @@ func TestPullArguments(t *testing.T) {
 			t.Errorf("%s: %+v, %v", test.args, k.Pulls, err)
 		}
 	}
+	k, err := ParseKubelet([]string{"max-parallel-image-pulls=4"})
+	if c := k.Configuration(); err != nil || c["maxParallelImagePulls"] != 4 || c["serializeImagePulls"] != false || c["registryPullQPS"] != 5 {
+		t.Errorf("%v, %v", c, err)
+	}
 	for args, want := range map[string]string{
 		"serialize-image-pulls=maybe":                           `"maybe": expected true or false`,
 		"max-parallel-image-pulls=0":                            `"0": expected a number from 1`,
