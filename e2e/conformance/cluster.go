@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,6 +25,10 @@ type cluster struct {
 	place
 	program string // what starts and stops it
 	begun   bool   // there may be something to stop
+
+	mirror  *http.Server // of the images
+	serving sync.WaitGroup
+	closers []func() error
 }
 
 func (c *cluster) dir() string        { return c.built("cluster") }
@@ -52,7 +58,11 @@ func (c *cluster) start(ctx context.Context) error {
 	if err := c.run(ctx, "stop"); err != nil {
 		return err
 	}
-	return c.run(ctx, "start", "-nodes", fmt.Sprint(len(nodes)))
+	registries := c.built("registries.yaml")
+	if err := os.WriteFile(registries, []byte(mirrorSettings), 0o644); err != nil {
+		return err
+	}
+	return c.run(ctx, "start", "-nodes", fmt.Sprint(len(nodes)), "-registries", registries)
 }
 
 // takeSkiff copies the executable, which a build may replace meanwhile.
@@ -77,6 +87,9 @@ func (c *cluster) stop() error {
 	if !c.begun {
 		return nil
 	}
+	if err := c.stopMirror(); err != nil {
+		return err
+	}
 	for _, node := range nodes {
 		from := filepath.Join(c.dir(), "nodes", node, "log")
 		if err := os.Rename(from, c.built(node+".log")); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -95,7 +108,7 @@ func (c *cluster) run(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// importImages gives every node the images, since no registry can be reached.
+// importImages gives every node the images, which is quicker than to pull them.
 func (c *cluster) importImages(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, node := range nodes {

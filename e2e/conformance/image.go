@@ -94,7 +94,10 @@ func recipes(ctx context.Context, p place, sources string) map[string]func(*tree
 			t.directory("uploads", 0o755)
 			return nil
 		},
-		"kitten":   picture("kitten"),
+		"kitten": func(t *tree) error {
+			t.text("etc/os-release", "NAME=\"Alpine Linux\"\nID=alpine\n") // by which specs know the image
+			return picture("kitten")(t)
+		},
 		"nautilus": picture("nautilus"),
 		"nginx": func(t *tree) error {
 			t.text("usr/share/nginx/html/index.html", "<!DOCTYPE html>\n<title>Welcome to nginx!</title>\n<h1>Welcome to nginx!</h1>\n")

@@ -6,8 +6,8 @@
 //
 // The stages are in main.go: programs (programs.go) and images (image.go) are
 // built below build/conformance unless they are there already, the cluster
-// (cluster.go) is that of e2e/cluster/run, and the suite (suite.go) runs inside
-// its server's network. A Verdict compares what came of it with the List. The
+// (cluster.go) is that of e2e/cluster/run, with a registry of these images
+// (mirror.go), and the suite (suite.go) runs inside its server's network. A Verdict compares what came of it with the List. The
 // invariant: however it ends, an interrupt included, nothing of the cluster is
 // left. It leaves out only specs that
 // would spoil the others (see deadly), and tries none twice.
@@ -113,6 +113,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		{"compare the names", func() error { return compareNames(ctx, p, list) }},
 		{"start the cluster", func() error { return c.start(ctx) }},
 		{"import the images", func() error { return c.importImages(ctx) }},
+		{"serve the images", c.serveMirror},
 		{"run the specs", func() error { return runSuite(ctx, p, c, o, list, out) }},
 	} {
 		if err := t.stage(s.name, s.do); err != nil {

@@ -1,7 +1,7 @@
 // Command run is make cluster and make cluster-stop: a server and agents on one
 // machine, each in namespaces of its own, below build/cluster.
 //
-//	run start [-nodes N] [-nat]
+//	run start [-nodes N] [-nat] [-registries FILE]
 //	run stop
 //
 // It needs root, iproute2, nftables and util-linux. What stop finds it removes,
@@ -34,7 +34,7 @@ const pins = "/run/netns/skiff-cluster-"
 // patience is how long a start may take.
 const patience = 2 * time.Minute
 
-const usage = "usage: run start [-nodes N] [-nat] | run stop"
+const usage = "usage: run start [-nodes N] [-nat] [-registries FILE] | run stop"
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -59,10 +59,11 @@ func run(args []string) error {
 		flags := flag.NewFlagSet("start", flag.ContinueOnError)
 		nodes := flags.Int("nodes", 3, "how many nodes, the server's too")
 		nat := flags.Bool("nat", false, "put the last node behind a NAT that lets nothing in")
+		registries := flags.String("registries", "", "registries.yaml of all nodes")
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
 		}
-		return start(c, *nodes, *nat)
+		return start(c, *nodes, *nat, *registries)
 	case "stop":
 		if err := lab.Remove(c); err != nil {
 			return err
@@ -100,9 +101,10 @@ type cluster struct {
 	*lab.Lab
 	nodes  []*lab.Node // the server first
 	client kubernetes.Interface
+	args   []string // of every node
 }
 
-func start(config lab.Config, nodes int, nat bool) error {
+func start(config lab.Config, nodes int, nat bool, registries string) error {
 	if nodes < 1 || nodes > 100 {
 		return fmt.Errorf("%d nodes: expected 1 to 100", nodes)
 	}
@@ -116,6 +118,9 @@ func start(config lab.Config, nodes int, nat bool) error {
 	begin := time.Now()
 	l, err := lab.New(config)
 	c := &cluster{Lab: l}
+	if registries != "" {
+		c.args = []string{"--private-registry", registries}
+	}
 	for _, step := range []func() error{
 		func() error { return err },
 		func() error { return c.add(nodes, nat) },
@@ -153,7 +158,7 @@ func (c *cluster) add(nodes int, nat bool) error {
 func (c *cluster) startServer(ctx context.Context) error {
 	server := c.nodes[0]
 	fmt.Printf("Starting the server on %s …\n", server.Address)
-	if err := server.Start("server"); err != nil {
+	if err := server.Start(append([]string{"server"}, c.args...)...); err != nil {
 		return err
 	}
 	err := await.Try(ctx, func() (err error) {
@@ -176,8 +181,8 @@ func (c *cluster) startAgents(ctx context.Context) error {
 	server := c.nodes[0]
 	for _, n := range c.nodes[1:] {
 		fmt.Printf("Starting %s on %s …\n", n.Name, n.Address)
-		err := n.Start("agent", "--server", fmt.Sprintf("https://%s:6443", server.Address),
-			"--token-file", filepath.Join(server.Host.ServerDir(), "token"))
+		err := n.Start(append([]string{"agent", "--server", fmt.Sprintf("https://%s:6443", server.Address),
+			"--token-file", filepath.Join(server.Host.ServerDir(), "token")}, c.args...)...)
 		if err != nil {
 			return err
 		}
