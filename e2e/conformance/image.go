@@ -95,7 +95,7 @@ func recipes(ctx context.Context, p place, sources string) map[string]func(*tree
 			return nil
 		},
 		"kitten": func(t *tree) error {
-			t.text("etc/os-release", "NAME=\"Alpine Linux\"\nID=alpine\n") // by which specs know the image
+			t.text("etc/os-release", "NAME=\"Alpine Linux\"\nID=alpine\nPRETTY_NAME=\"Alpine Linux (a stand-in)\"\n") // by which specs know the image
 			return picture("kitten")(t)
 		},
 		"nautilus": picture("nautilus"),
