@@ -12,6 +12,11 @@
 // Pods that lie as files in the data directory (package static) run without the API,
 // which shows mirrors of them.
 //
+// The agent keeps its machine going: what runs short costs a Pod its place by upstream's
+// order (evict.go, load.go), and before the machine goes down all Pods end. What the
+// kernel killed for memory package oom hears from its log, and that the machine goes
+// down package logind hears from systemd.
+//
 // Containers outlive the agent: when Run ends they go on, and the next Run
 // adopts them by the Pod UID that each carries. Nothing polls: the ends of
 // containers come from Runtime.Follow, probes and back-offs are deadlines.

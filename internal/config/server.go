@@ -121,7 +121,7 @@ func (n *Node) settings() []Setting {
 		{"node-label", "labels for the node", labelsValue(&n.NodeLabels)},
 		{"node-taint", "taints for the node when it registers", taintsValue(&n.NodeTaints)},
 		{"private-registry", "file that says how registries and their mirrors are reached", pathValue(&n.PrivateRegistry)},
-		{"kubelet-arg", "argument of upstream's kubelet, NAME=VALUE; may be given again (eviction-hard, kube-reserved, system-reserved …)", stringsValue(&n.KubeletArgs)},
+		{"kubelet-arg", "argument of upstream's kubelet, NAME=VALUE; may be given again (eviction-hard, kube-reserved, config=FILE of its configuration …)", stringsValue(&n.KubeletArgs)},
 		{"disable-default-registry-endpoint", "never ask a registry itself that has mirrors", boolValue(&n.DisableDefaultRegistry)},
 		{"container-runtime-endpoint", "socket of a containerd that is there already", stringValue(&n.ContainerRuntimeEndpoint)},
 		{"log-level", "least level that is logged", choiceValue(&n.LogLevel, "debug", "info", "warn", "error")},

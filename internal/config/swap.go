@@ -1,9 +1,6 @@
 package config
 
-import (
-	"fmt"
-	"strconv"
-)
+import "fmt"
 
 // What containers may have of the machine's swap.
 const (
@@ -20,12 +17,7 @@ type Swap struct {
 func (s *Swap) arguments() map[string]func(string) error {
 	return map[string]func(string) error{
 		"memory-swap.swap-behavior": func(text string) error { s.Behavior = text; return nil },
-		"fail-swap-on": func(text string) (err error) {
-			if s.FailOn, err = strconv.ParseBool(text); err != nil {
-				err = fmt.Errorf("%q: expected true or false", text)
-			}
-			return err
-		},
+		"fail-swap-on":              boolInto(&s.FailOn),
 	}
 }
 
