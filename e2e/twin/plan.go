@@ -20,7 +20,7 @@ type Chapter struct {
 }
 
 const (
-	packed       = 12 // mutations in a pack
+	packed       = 32 // mutations in a pack
 	chapterPacks = 6  // packs in a chapter
 	lastTier     = 4
 	objects      = 5 // valid objects in which the same is tried, at most
