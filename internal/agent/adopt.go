@@ -146,6 +146,9 @@ func (w *worker) setEnded(r *record, s ContainerState) {
 	if !s.StartedAt.IsZero() {
 		next.StartedAt = w.Time.Theirs(s.StartedAt)
 	}
+	if next.User == nil { // its end was told before its start
+		next.User = s.User
+	}
 	next.Reason = endReason(s)
 	next.Message = w.terminationMessage(&next)
 	r.Current, r.Started, r.Ready, r.Condemned, r.Grace = &next, false, false, "", nil

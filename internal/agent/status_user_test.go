@@ -35,3 +35,18 @@ func TestUserStatus(t *testing.T) {
 		})
 	}
 }
+
+// Whom a container began as is known also where its end was told before its start.
+func TestUserOfWhatEndedFirst(t *testing.T) {
+	onBench(t, func(t *testing.T, b *bench) {
+		b.create(webPod())
+		w := b.agent.workerOf("default", "web")
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		r := &record{Current: &run{ContainerState: ContainerState{ID: "x", Name: "c", Phase: ContainerCreated}}}
+		w.setEnded(r, ContainerState{ID: "x", Name: "c", User: &User{UID: 7}})
+		if u := r.Current.User; u == nil || u.UID != 7 {
+			t.Errorf("the user is %+v", u)
+		}
+	})
+}
