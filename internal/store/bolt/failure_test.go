@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
@@ -259,6 +262,36 @@ func TestLocked(t *testing.T) {
 	var locked *LockedError
 	if !errors.As(err, &locked) || locked.PID != os.Getpid() || err.Error() != want {
 		t.Fatalf("got %v, want %s", err, want)
+	}
+}
+
+// TestLockOfTheDead: a child that a dead process was about to make something of still has
+// its lock, and gives it up soon.
+func TestLockOfTheDead(t *testing.T) {
+	dead := exec.Command("/bin/true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), testFile)
+	child, err := os.Create(path + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(child.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintln(child, dead.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { child.Close() })
+	lock, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	var locked *LockedError
+	if _, err := Lock(path); !errors.As(err, &locked) || locked.PID != os.Getpid() {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 )
 
 // LockedError says who has the store.
@@ -44,10 +46,12 @@ func lockFile(path string) (*os.File, error) {
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		defer f.Close()
-		text, _ := io.ReadAll(io.LimitReader(f, 32))
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-		return nil, &LockedError{Path: path, PID: pid}
+		pid := holder(f)
+		if pid == 0 || !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || !inherit(f) {
+			f.Close()
+			return nil, &LockedError{Path: path, PID: pid}
+		}
+		err = nil
 	}
 	if err == nil {
 		err = writePID(f)
@@ -57,6 +61,40 @@ func lockFile(path string) (*os.File, error) {
 		return nil, fmt.Errorf("lock store %s: %w", path, err)
 	}
 	return f, nil
+}
+
+// holder is the process that says it has the lock, 0 if it does not say.
+func holder(f *os.File) int {
+	text, _ := io.ReadAll(io.LimitReader(f, 32))
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return pid
+}
+
+// deathPatience is how long a lock may outlive the process that took it: a child that was
+// about to become another program has it until it does.
+const deathPatience = 5 * time.Second
+
+// inherit waits for the lock of a process that is dead, and says whether it came. If not,
+// the wait goes on until the kernel ends it, and takes a lock of its own that nobody has.
+func inherit(f *os.File) bool {
+	own, err := syscall.Dup(int(f.Fd()))
+	if err != nil {
+		return false
+	}
+	taken := make(chan error, 1)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		taken <- syscall.Flock(own, syscall.LOCK_EX)
+		syscall.Close(own)
+	})
+	late := time.NewTimer(deathPatience)
+	defer late.Stop()
+	select {
+	case err := <-taken:
+		return err == nil
+	case <-late.C:
+		return false
+	}
 }
 
 // writePID overwrites first and cuts afterwards, so that a reader never finds
