@@ -31,7 +31,7 @@ func (a *API) Evict(ctx context.Context, req Request, eviction *policyv1.Evictio
 	if err != nil {
 		return err
 	}
-	if want := options.Preconditions; want != nil && want.ResourceVersion != nil && !req.DryRun {
+	if want := options.Preconditions; withoutEmpty(want).ResourceVersion != nil && !req.DryRun {
 		// The mark has made the Pod a newer one than that which was meant.
 		want.ResourceVersion = new(pod.GetResourceVersion())
 	}
@@ -66,7 +66,7 @@ func (a *API) markEvicted(ctx context.Context, req *Request, options *metav1.Del
 		if req.DryRun {
 			return nil // the deletion checks the options, then the preconditions
 		}
-		if err := checkPreconditions(req, pod, options.Preconditions); err != nil {
+		if err := checkPreconditions(req, pod, withoutEmpty(options.Preconditions)); err != nil {
 			return err
 		}
 		setCondition(pod, corev1.PodCondition{
@@ -77,4 +77,17 @@ func (a *API) markEvicted(ctx context.Context, req *Request, options *metav1.Del
 		}, a.now())
 		return nil
 	})
+}
+
+// withoutEmpty are the preconditions that the mark heeds: an empty one stands only in the
+// way of the deletion, as with upstream.
+func withoutEmpty(all *metav1.Preconditions) *metav1.Preconditions {
+	some := new(metav1.Preconditions)
+	if all != nil && all.UID != nil && *all.UID != "" {
+		some.UID = all.UID
+	}
+	if all != nil && all.ResourceVersion != nil && *all.ResourceVersion != "" {
+		some.ResourceVersion = all.ResourceVersion
+	}
+	return some
 }

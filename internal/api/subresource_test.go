@@ -82,6 +82,14 @@ func TestEvict(t *testing.T) {
 	wrong := eviction.DeepCopy()
 	wrong.DeleteOptions.Preconditions = &metav1.Preconditions{UID: &uid}
 	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), wrong), metav1.StatusReasonConflict, "the UID in the precondition (other)")
+	if list := c.get(kind.Pod, "default", "p").(*corev1.Pod).Status.Conditions; len(list) > 0 {
+		t.Errorf("another Pod was meant, and this one is marked: %+v", list)
+	}
+	uid = ""
+	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), wrong), metav1.StatusReasonConflict, "the UID in the precondition ()")
+	if list := c.get(kind.Pod, "default", "p").(*corev1.Pod).Status.Conditions; len(list) == 0 {
+		t.Error("an empty UID keeps the mark away")
+	}
 	version := "1"
 	wrong.DeleteOptions.Preconditions = &metav1.Preconditions{ResourceVersion: &version}
 	wantStatus(t, c.Evict(ctx, to(kind.Pod, "default", "p"), wrong), metav1.StatusReasonConflict, "the ResourceVersion in the precondition (1)")
