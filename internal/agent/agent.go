@@ -67,7 +67,7 @@ func New(c Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		Config: c, log: c.Log,
+		Config: c, log: c.Log, durations: newDurations(),
 		objects:     volume.NewObjects(c.Client),
 		registered:  make(chan struct{}),
 		nodeChanged: make(chan struct{}, 1),

@@ -1,75 +1,42 @@
 package agent
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // durations are how long the stages of Pods' starts took, told at /metrics by
-// upstream's names. They cost a few atomic additions for each stage.
+// upstream's names.
 type durations struct {
-	sandbox durationHistogram // namespaces, network, cgroup and volumes of a Pod
-	image   durationHistogram // to find that it is there
-	pull    durationHistogram
-	create  durationHistogram // a container, its file system and its first process
-	start   durationHistogram // that process's own program
-	status  durationHistogram // from a change to its being written
+	sandbox prometheus.Histogram // namespaces, network, cgroup and volumes of a Pod
+	status  prometheus.Histogram // from a change to its being written
+
+	operations                 *prometheus.HistogramVec // of which the others are
+	image, pull, create, start prometheus.Observer      // to find that it is there; …; a container's first process; its own program
 }
 
-// durationBounds are the buckets' upper bounds in seconds.
-var durationBounds = [...]float64{.005, .0125, .03125, .078125, .1953125, .48828125, 1.220703125, 3.0517578125, 7.62939453125, 19.073486328125, 47.6837158203125}
-
-// durationHistogram counts durations. Its zero value is ready.
-type durationHistogram struct {
-	buckets [len(durationBounds) + 1]atomic.Uint64 // the last is for what exceeds all bounds
-	sum     atomic.Int64                           // nanoseconds
+func newDurations() durations {
+	options := func(name, help string) prometheus.HistogramOpts {
+		return prometheus.HistogramOpts{Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(.005, 2.5, 11)} // seconds
+	}
+	operations := prometheus.NewHistogramVec(options("kubelet_runtime_operations_duration_seconds",
+		"Duration in seconds of runtime operations. Broken down by operation type."), []string{"operation_type"})
+	return durations{
+		sandbox:    prometheus.NewHistogram(options("kubelet_run_podsandbox_duration_seconds", "Duration in seconds of the run_podsandbox operations.")),
+		status:     prometheus.NewHistogram(options("kubelet_pod_status_sync_duration_seconds", "Duration in seconds from a change of a pod's status until the API has it.")),
+		operations: operations,
+		image:      operations.WithLabelValues("image_status"), pull: operations.WithLabelValues("pull_image"),
+		create: operations.WithLabelValues("create_container"), start: operations.WithLabelValues("start_container"),
+	}
 }
 
-// since counts what began then and ends now.
-func (h *durationHistogram) since(began time.Time) {
-	took := time.Since(began)
-	i := 0
-	for i < len(durationBounds) && took.Seconds() > durationBounds[i] {
-		i++
-	}
-	h.buckets[i].Add(1)
-	h.sum.Add(int64(took))
-}
-
-// histogram tells what was counted; what was never done is left out.
-func (p *prometheusSink) histogram(name, help string, h *durationHistogram, l ...string) {
-	var count uint64
-	buckets := map[float64]uint64{}
-	for i := range h.buckets {
-		count += h.buckets[i].Load()
-		if i < len(durationBounds) {
-			buckets[durationBounds[i]] = count
-		}
-	}
-	if count == 0 {
-		return
-	}
-	var names, values []string
-	for i := 0; i+1 < len(l); i += 2 {
-		names, values = append(names, l[i]), append(values, l[i+1])
-	}
-	p.to <- prometheus.MustNewConstHistogram(prometheus.NewDesc(name, help, names, nil),
-		count, time.Duration(h.sum.Load()).Seconds(), buckets, values...)
-}
+// observe counts what began then and ends now.
+func observe(o prometheus.Observer, began time.Time) { o.Observe(time.Since(began).Seconds()) }
 
 // tell gives the durations to who asks for metrics.
-func (d *durations) tell(p *prometheusSink) {
-	p.histogram("kubelet_run_podsandbox_duration_seconds", "Duration in seconds of the run_podsandbox operations.", &d.sandbox)
-	for _, o := range []struct {
-		kind  string
-		times *durationHistogram
-	}{
-		{"image_status", &d.image}, {"pull_image", &d.pull}, {"create_container", &d.create}, {"start_container", &d.start},
-	} {
-		p.histogram("kubelet_runtime_operations_duration_seconds", "Duration in seconds of runtime operations. Broken down by operation type.",
-			o.times, "operation_type", o.kind)
+func (d *durations) tell(to chan<- prometheus.Metric) {
+	for _, c := range []prometheus.Collector{d.sandbox, d.status, d.operations} {
+		c.Collect(to)
 	}
-	p.histogram("kubelet_pod_status_sync_duration_seconds", "Duration in seconds from a change of a pod's status until the API has it.", &d.status)
 }

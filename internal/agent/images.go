@@ -58,7 +58,7 @@ func (w *worker) image(ctx context.Context, pod *corev1.Pod, want wish) (Image, 
 	}
 	began := time.Now()
 	image, present, err := w.Images.Get(ctx, want.Ref)
-	w.durations.image.since(began)
+	observe(w.durations.image, began)
 	if err != nil {
 		w.event(want.Container, corev1.EventTypeWarning, "InspectFailed", "Failed to inspect image %q: %v", want.Ref, err)
 		return Image{}, waitError{Reason: "ImageInspectError", Err: fmt.Errorf("failed to inspect image %q: %w", want.Ref, err)}
@@ -93,7 +93,7 @@ func (w *worker) pull(ctx context.Context, pod *corev1.Pod, want wish) (Image, e
 	w.event(want.Container, corev1.EventTypeNormal, "Pulling", "Pulling image %q", want.Ref)
 	begun := time.Now()
 	image, err := w.Images.Pull(ctx, want.Ref, credentials)
-	w.durations.pull.since(begun)
+	observe(w.durations.pull, begun)
 	if err != nil {
 		if ctx.Err() != nil {
 			return Image{}, waitError{Reason: "ErrImagePull", Err: err}

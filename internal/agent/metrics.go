@@ -69,7 +69,7 @@ func (a *Agent) serveOwnMetrics(w http.ResponseWriter, r *http.Request) {
 			for state, n := range a.containersByState() {
 				p.gauge("kubelet_running_containers", "Number of containers currently running", float64(n), "container_state", state)
 			}
-			a.durations.tell(p)
+			a.durations.tell(p.to)
 			p.counter("skiff_agent_panics_total", "How often a Pod's worker or a request panicked and went on.", float64(a.panics.Load()))
 		}))
 }

@@ -20,7 +20,7 @@ func (w *worker) prepare(ctx context.Context) {
 	w.objects.Acquire(pod)
 	began := time.Now()
 	box, err := w.setUp(ctx, pod)
-	w.durations.sandbox.since(began)
+	observe(w.durations.sandbox, began)
 	if ctx.Err() != nil {
 		return
 	}

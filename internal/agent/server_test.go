@@ -62,7 +62,7 @@ func (a authority) client(t *testing.T, subject pkix.Name) tls.Certificate {
 func nodeAPI(t *testing.T, change ...func(*Agent)) (*httptest.Server, authority) {
 	t.Helper()
 	host := config.NewHost(t.TempDir())
-	a := &Agent{Config: Config{Host: host, NodeName: "n1", Client: (&reviewer{}).client(), Runtime: newFakeRuntime()}, log: zaptest.NewLogger(t)}
+	a := &Agent{Config: Config{Host: host, NodeName: "n1", Client: (&reviewer{}).client(), Runtime: newFakeRuntime()}, durations: newDurations(), log: zaptest.NewLogger(t)}
 	for _, fn := range change {
 		fn(a)
 	}
@@ -76,7 +76,7 @@ func nodeAPI(t *testing.T, change ...func(*Agent)) (*httptest.Server, authority)
 			t.Fatal(err)
 		}
 	}
-	w := &worker{Agent: a, uid: string(pod.UID), pod: pod, exits: map[string]chan struct{}{}, status: newStatusWriter(nil, pod, a.log, &a.durations.status)}
+	w := &worker{Agent: a, uid: string(pod.UID), pod: pod, exits: map[string]chan struct{}{}, status: newStatusWriter(nil, pod, a.log, a.durations.status)}
 	w.reference = corev1.ObjectReference{Namespace: "default", Name: "web"}
 	w.records = map[string]*record{"c": {
 		Last:    &run{ContainerState: ContainerState{ID: "a", Attempt: 0, Phase: ContainerExited}},

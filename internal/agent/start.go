@@ -108,7 +108,7 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, box sandbox, c *co
 	}
 	began := time.Now()
 	err = w.Runtime.Create(ctx, config)
-	w.durations.create.since(began)
+	observe(w.durations.create, began)
 	if err != nil && !errors.As(err, new(RunError)) {
 		return waitError{Reason: "CreateContainerError", Err: err}
 	}
@@ -158,7 +158,7 @@ const startPatience = time.Minute
 func (w *worker) startTask(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
 	defer cancel()
-	defer w.durations.start.since(time.Now())
+	defer observe(w.durations.start, time.Now())
 	return w.Runtime.Start(ctx, id)
 }
 

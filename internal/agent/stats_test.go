@@ -111,7 +111,7 @@ func TestSummaryAndMetrics(t *testing.T) {
 		}
 		w.records["c"].Current = &run{ContainerState: ContainerState{ID: "b", Phase: ContainerRunning, StartedAt: time.Now(), LogPath: path, PID: os.Getpid()}}
 	}
-	agent.durations.create.since(time.Now().Add(-time.Minute))
+	observe(agent.durations.create, time.Now().Add(-time.Minute))
 	api := ca.client(t, pkix.Name{CommonName: apiServerClient})
 	status, body := get(t, server, &api, "/stats/summary")
 	var s summary

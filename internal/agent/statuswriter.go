@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -27,7 +28,7 @@ type statusWriter struct {
 	client kubernetes.Interface
 	log    *zap.Logger
 	wake   chan struct{}
-	took   *durationHistogram // from a want to its being written
+	took   prometheus.Observer // from a want to its being written
 
 	mu     sync.Mutex
 	base   *corev1.Pod       // the newest the API is known to have
@@ -40,7 +41,7 @@ type statusWriter struct {
 	written    chan struct{} // closed when next has become nil; then replaced
 }
 
-func newStatusWriter(client kubernetes.Interface, pod *corev1.Pod, log *zap.Logger, took *durationHistogram) *statusWriter {
+func newStatusWriter(client kubernetes.Interface, pod *corev1.Pod, log *zap.Logger, took prometheus.Observer) *statusWriter {
 	return &statusWriter{
 		client: client, log: log, base: pod, start: pod.Status.StartTime,
 		wake: make(chan struct{}, 1), written: make(chan struct{}), took: took,
@@ -211,7 +212,7 @@ func (s *statusWriter) run(ctx context.Context) {
 			if newer(updated.ResourceVersion, s.base.ResourceVersion) {
 				s.base = updated
 			}
-			s.took.since(since)
+			observe(s.took, since)
 			s.since = time.Now() // what has come meanwhile waits from now on
 			s.finish(next)
 		}

@@ -75,7 +75,7 @@ func (a *Agent) newWorker(pod *corev1.Pod, left []ContainerState) *worker {
 		UID: pod.UID, ResourceVersion: pod.ResourceVersion,
 	}
 	w.static = static.Is(pod)
-	w.status = newStatusWriter(a.Client, pod, w.log, &a.durations.status)
+	w.status = newStatusWriter(a.Client, pod, w.log, a.durations.status)
 	w.status.unmirrored = w.static
 	w.recallSizes()
 	w.refused = a.unsupported(pod)

@@ -152,7 +152,7 @@ nfs() {
 	k apply -f /mnt/nfs.yaml
 	until_true 240 k wait --for=condition=Ready --timeout=100s pod/writer pod/reader
 	grep ' nfs4 ' /proc/mounts
-	grep -q ' nfs4 .*vers=4\.2,.*soft,' /proc/mounts
+	grep -q ' nfs4 .*vers=4\.2,.*hard,' /proc/mounts
 	until_true 60 grep 'from the Pod' /srv/shared/file
 	[ "$(k exec reader -- cat /shared/file)" = "from the Pod" ]
 	none k exec reader -- touch /shared/other

@@ -74,17 +74,17 @@ func negotiateNFS(source string, mount func(version string) error) error {
 	return told
 }
 
-// nfsOptions are what the kernel wants to be told, with the type of the file system.
-// An answer that does not come is an error after three minutes, and not waited for
-// until the end of days: a Pod of a server that is gone can go too.
+// nfsOptions are what the kernel wants to be told, with the type of the file system. As
+// with other kubelets an application waits for a server that is away, and loses nothing;
+// a signal that kills ends the wait, and the mount is taken away without the server.
 func nfsOptions(server netip.Addr, version string) (kind, options string) {
-	list := []string{"vers=" + version, "soft", "proto=tcp", "addr=" + server.String()}
+	list := []string{"vers=" + version, "proto=tcp", "addr=" + server.String()}
 	if server.Is6() {
-		list[2] = "proto=tcp6"
+		list[1] = "proto=tcp6"
 	}
 	if version == "3" {
 		// Nothing here tells servers of locks that a reboot has ended.
-		list = append(list, "nolock", "mountproto="+strings.TrimPrefix(list[2], "proto="), "mountaddr="+server.String())
+		list = append(list, "nolock", "mountproto="+strings.TrimPrefix(list[1], "proto="), "mountaddr="+server.String())
 		return "nfs", strings.Join(list, ",")
 	}
 	callback := "0.0.0.0" // none

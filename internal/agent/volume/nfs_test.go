@@ -12,10 +12,10 @@ import (
 
 func TestNFSOptions(t *testing.T) {
 	for _, c := range []struct{ server, version, kind, options string }{
-		{"192.0.2.1", "4.2", "nfs4", "vers=4.2,soft,proto=tcp,addr=192.0.2.1,clientaddr=0.0.0.0"},
-		{"2001:db8::1", "4.0", "nfs4", "vers=4.0,soft,proto=tcp6,addr=2001:db8::1,clientaddr=::"},
-		{"192.0.2.1", "3", "nfs", "vers=3,soft,proto=tcp,addr=192.0.2.1,nolock,mountproto=tcp,mountaddr=192.0.2.1"},
-		{"2001:db8::1", "3", "nfs", "vers=3,soft,proto=tcp6,addr=2001:db8::1,nolock,mountproto=tcp6,mountaddr=2001:db8::1"},
+		{"192.0.2.1", "4.2", "nfs4", "vers=4.2,proto=tcp,addr=192.0.2.1,clientaddr=0.0.0.0"},
+		{"2001:db8::1", "4.0", "nfs4", "vers=4.0,proto=tcp6,addr=2001:db8::1,clientaddr=::"},
+		{"192.0.2.1", "3", "nfs", "vers=3,proto=tcp,addr=192.0.2.1,nolock,mountproto=tcp,mountaddr=192.0.2.1"},
+		{"2001:db8::1", "3", "nfs", "vers=3,proto=tcp6,addr=2001:db8::1,nolock,mountproto=tcp6,mountaddr=2001:db8::1"},
 	} {
 		kind, options := nfsOptions(netip.MustParseAddr(c.server), c.version)
 		if kind != c.kind || options != c.options {
