@@ -98,6 +98,7 @@ func (s *service) serve() error {
 		}
 		answer := message{kind: kindReturn, reply: m.serial, destination: m.sender}
 		var files []*os.File
+		var lock *os.File
 		switch m.member {
 		case "Hello", "AddMatch":
 		case "Get":
@@ -123,7 +124,7 @@ func (s *service) serve() error {
 			if err != nil {
 				return err
 			}
-			s.locks <- ours
+			lock = ours
 			var e encoder
 			e.number(0)
 			answer.signature, answer.body, files = "h", e.buf, []*os.File{theirs}
@@ -136,6 +137,9 @@ func (s *service) serve() error {
 		}
 		if err != nil {
 			return err
+		}
+		if lock != nil { // who asked for it may go from now on
+			s.locks <- lock
 		}
 	}
 }
