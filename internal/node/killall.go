@@ -130,17 +130,19 @@ func endContainers(ctx context.Context, host config.Host, endpoint string) error
 	return errors.Join(runtime.RemoveAll(ctx), runtime.Close())
 }
 
-// unmountAll unmounts what is mounted below the node's directories, deepest
-// first.
+// unmountAll unmounts what the node has mounted for its Pods, deepest first. A disk that
+// somebody gave one of its directories stays.
 func unmountAll(_ context.Context, host config.Host) error {
 	var below []string
-	for _, dir := range []string{filepath.Join(host.DataDir, "agent"), host.RunDir} {
+	for _, dir := range []string{filepath.Join(host.DataDir, "agent", "pods"), host.RunDir} {
 		mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 		if err != nil {
 			return err
 		}
 		for _, m := range mounts {
-			below = append(below, m.Mountpoint)
+			if m.Mountpoint != dir {
+				below = append(below, m.Mountpoint)
+			}
 		}
 	}
 	slices.SortFunc(below, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
