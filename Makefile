@@ -22,7 +22,7 @@ LDFLAGS := -s -w -buildid= -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(COMMIT
 GOBUILD := go build -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
 
 BUILD_PACKAGES := gcc libc6-dev libseccomp-dev pkg-config zstd
-TEST_PACKAGES  := nftables netbase conntrack busybox-static iproute2 curl e2fsprogs procps
+TEST_PACKAGES  := nftables netbase conntrack busybox-static iproute2 curl e2fsprogs procps dbus-daemon
 VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static

@@ -2,9 +2,7 @@
 //
 // Follow speaks to systemd's logind over the system's message bus (D-Bus): it holds a
 // lock that delays a shutdown, hears that one begins, and lets go when the node is
-// done. The package has the little of D-Bus that this needs: a message, a bus that
-// calls methods one at a time, files that come with an answer. It never has the
-// machine go down.
+// done. It never has the machine go down.
 package logind
 
 import (
@@ -13,8 +11,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
+
+	"github.com/godbus/dbus/v5"
 )
 
 // Where things are on every machine with systemd.
@@ -26,7 +25,11 @@ const (
 	login  = "org.freedesktop.login1"
 	manage = "org.freedesktop.login1.Manager"
 	place  = "/org/freedesktop/login1"
+	goDown = "PrepareForShutdown"
 )
+
+// patience is how long the bus and its services may take to answer.
+const patience = 25 * time.Second
 
 // Follow calls changed with true when this machine begins to go down, which it goes on
 // with when changed has returned, or after wait, and with false when it does not after
@@ -40,11 +43,11 @@ func Follow(ctx context.Context, wait time.Duration, changed func(goes bool)) er
 type machine struct{ socket, settings string }
 
 func (p machine) follow(ctx context.Context, wait time.Duration, changed func(goes bool)) (err error) {
-	b, err := dial(ctx, p.socket)
+	b, err := connect(ctx, p.socket)
 	if err != nil {
 		return endOf(ctx, err)
 	}
-	defer b.close()
+	defer b.conn.Close()
 	if err := p.allow(ctx, b, wait); err != nil {
 		return endOf(ctx, err)
 	}
@@ -115,80 +118,108 @@ func (p machine) allow(ctx context.Context, b *bus, wait time.Duration) error {
 	}
 }
 
+// bus is a connection to a message bus.
+type bus struct {
+	conn    *dbus.Conn
+	signals chan *dbus.Signal
+}
+
+// connect begins with the bus at a socket. The connection ends with the context.
+func connect(ctx context.Context, socket string) (*bus, error) {
+	conn, err := dbus.Dial("unix:path="+dbus.EscapeBusAddressValue(socket),
+		dbus.WithContext(ctx), dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the system's bus: %w", err)
+	}
+	late := time.AfterFunc(patience, func() { conn.Close() })
+	if err = conn.Auth(nil); err == nil {
+		err = conn.Hello()
+	}
+	if !late.Stop() && ctx.Err() == nil {
+		err = fmt.Errorf("it has not answered for %s", patience)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("begin with the system's bus: %w", err)
+	}
+	b := &bus{conn: conn, signals: make(chan *dbus.Signal)}
+	conn.Signal(b.signals)
+	return b, nil
+}
+
+// call calls a method and waits for the answer. It ends with the connection, not with
+// the context: a file that has come with an answer is then always handed on.
+func (b *bus) call(name string, path dbus.ObjectPath, method string, args ...any) ([]any, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.conn.Context()), patience)
+	defer cancel()
+	answer := b.conn.Object(name, path).CallWithContext(ctx, method, 0, args...)
+	return answer.Body, answer.Err
+}
+
 // longestDelay is how long logind waits at most.
 func (b *bus) longestDelay() (time.Duration, error) {
-	signature, body := texts(manage, "InhibitDelayMaxUSec")
-	r, err := b.call(message{
-		destination: login, path: place, iface: "org.freedesktop.DBus.Properties", member: "Get", signature: signature, body: body,
-	})
+	answer, err := b.call(login, place, "org.freedesktop.DBus.Properties.Get", manage, "InhibitDelayMaxUSec")
 	if err != nil {
 		return 0, fmt.Errorf("ask logind how long it waits: %w", err)
 	}
-	defer r.close()
-	d := decoder{buf: r.body}
-	if kind := d.sign(); kind != "t" {
-		return 0, fmt.Errorf("ask logind how long it waits: the answer is of type %q", kind)
+	var v dbus.Variant
+	if err := dbus.Store(answer, &v); err != nil {
+		return 0, fmt.Errorf("ask logind how long it waits: %w", err)
 	}
-	micro := d.long()
-	return time.Duration(min(micro, uint64(time.Duration(1<<63-1)/time.Microsecond))) * time.Microsecond, d.err
+	micro, ok := v.Value().(uint64)
+	if !ok {
+		return 0, fmt.Errorf("ask logind how long it waits: the answer is %s", v)
+	}
+	return time.Duration(min(micro, uint64(time.Duration(1<<63-1)/time.Microsecond))) * time.Microsecond, nil
 }
 
 // reload has logind read its settings again.
 func (b *bus) reload() error {
-	signature, body := texts("systemd-logind.service", "all")
-	e := encoder{buf: body}
-	const hangUp = 1
-	e.number(hangUp)
-	r, err := b.call(message{
-		destination: "org.freedesktop.systemd1", path: "/org/freedesktop/systemd1", iface: "org.freedesktop.systemd1.Manager",
-		member: "KillUnit", signature: signature + "i", body: e.buf,
-	})
+	const hangUp = int32(1)
+	_, err := b.call("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager.KillUnit",
+		"systemd-logind.service", "all", hangUp)
 	if err != nil {
 		return fmt.Errorf("have logind read its settings: %w", err)
 	}
-	r.close()
 	return nil
 }
 
 // inhibit takes a lock that delays a shutdown until it is closed.
 func (b *bus) inhibit() (*os.File, error) {
-	signature, body := texts("shutdown", "skiff", "Pods end before the machine goes down", "delay")
-	r, err := b.call(message{destination: login, path: place, iface: manage, member: "Inhibit", signature: signature, body: body})
+	answer, err := b.call(login, place, manage+".Inhibit", "shutdown", "skiff", "Pods end before the machine goes down", "delay")
 	if err != nil {
 		return nil, fmt.Errorf("have logind wait at a shutdown: %w", err)
 	}
-	if len(r.files) != 1 {
-		r.close()
-		return nil, errors.New("have logind wait at a shutdown: " + strconv.Itoa(len(r.files)) + " files came for a lock")
+	if len(answer) == 1 {
+		// Not by Store: it takes any number for a file.
+		if lock, ok := answer[0].(dbus.UnixFD); ok {
+			return os.NewFile(uintptr(lock), "lock"), nil
+		}
 	}
-	return r.files[0], nil
+	return nil, fmt.Errorf("have logind wait at a shutdown: %v came for a lock", answer)
 }
 
 // subscribe asks the bus for logind's word of shutdowns.
 func (b *bus) subscribe() error {
-	signature, body := texts("type='signal',sender='" + login + "',interface='" + manage + "',member='PrepareForShutdown',path='" + place + "'")
-	r, err := b.call(message{
-		destination: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", iface: "org.freedesktop.DBus", member: "AddMatch",
-		signature: signature, body: body,
-	})
+	ctx, cancel := context.WithTimeout(b.conn.Context(), patience)
+	defer cancel()
+	err := b.conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(login), dbus.WithMatchInterface(manage),
+		dbus.WithMatchMember(goDown), dbus.WithMatchObjectPath(place))
 	if err != nil {
 		return fmt.Errorf("ask to be told of shutdowns: %w", err)
 	}
-	r.close()
 	return nil
 }
 
 // powerChange waits for logind's word that the machine goes down, or does not.
 func (b *bus) powerChange() (goes bool, err error) {
-	for {
-		m, err := b.signal()
-		if err != nil {
-			return false, err
-		}
-		if m.iface != manage || m.member != "PrepareForShutdown" || m.signature != "b" {
+	for s := range b.signals {
+		if s.Name != manage+"."+goDown || len(s.Body) != 1 {
 			continue // the bus greets with a signal of its own
 		}
-		d := decoder{buf: m.body}
-		return d.number() != 0, d.err
+		if goes, ok := s.Body[0].(bool); ok {
+			return goes, nil
+		}
 	}
+	return false, errors.New("the system's bus has ended the connection")
 }

@@ -1,13 +1,10 @@
 package logind
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,131 +13,73 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/godbus/dbus/v5"
 )
 
-// Bytes as the specification has them.
-func TestEncoding(t *testing.T) {
-	signature, body := texts("ab")
-	m := message{kind: kindCall, serial: 7, path: "/a", member: "M", destination: "d", signature: signature, body: body}
-	want := "6c010001" + "07000000" + "07000000" + "37000000" + // the body has 7 bytes, the fields 55
-		"01016f00" + "02000000" + "2f6100" + "0000000000" +
-		"03017300" + "01000000" + "4d00" + "000000000000" +
-		"06017300" + "01000000" + "6400" + "000000000000" +
-		"08016700" + "017300" + "00" + // filled up to eight
-		"02000000" + "616200"
-	if got := hex.EncodeToString(m.encode()); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-func TestDecoding(t *testing.T) {
-	m := message{kind: kindSignal, serial: 3, reply: 9, path: "/p", iface: "i", member: "m", err: "e", destination: "d", signature: "s", fds: 2}
-	m.signature, m.body = texts("hello")
-	data := m.encode()
-	fields, body, err := lengths(data[:headSize])
-	if err != nil {
-		t.Fatal(err)
-	}
-	padded := len(data) - body
-	got, err := decode(data[:headSize], data[headSize:headSize+fields], data[padded:])
-	if err != nil || got.path != "/p" || got.reply != 9 || got.fds != 2 || got.member != "m" || got.say() != "hello" {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	for n := range fields { // what is cut off is no panic
-		if _, err := decode(data[:headSize], data[headSize:headSize+n], nil); err != nil && !errors.Is(err, errShort) && !strings.Contains(err.Error(), "header field") {
-			t.Errorf("cut at %d: %v", n, err)
-		}
-	}
-	if _, _, err := lengths([]byte("HTTP/1.1 400 Bad")); err == nil {
-		t.Error("another protocol is taken for the bus's")
-	}
-}
-
-// service stands in for logind and systemd, and for the bus where there is none
-// between.
+// service stands in for logind and systemd.
 type service struct {
-	*bus
+	conn  *dbus.Conn
 	locks chan *os.File // the other ends of those that were given out
 
-	mu       sync.Mutex // of what is written
+	mu       sync.Mutex
 	delay    time.Duration
 	reloaded int
 }
 
-func (s *service) send(m message, files ...*os.File) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.serial++
-	m.serial, m.fds = s.serial, len(files)
-	var rights []byte
-	for _, f := range files {
-		rights = append(rights, syscall.UnixRights(int(f.Fd()))...)
-	}
-	_, _, err := s.conn.WriteMsgUnix(m.encode(), rights, nil)
-	return err
-}
+func (s *service) tell(goes bool) error { return s.conn.Emit(place, manage+"."+goDown, goes) }
 
-func (s *service) tell(goes bool) error {
-	var e encoder
-	e.number(map[bool]uint32{true: 1}[goes])
-	return s.send(message{kind: kindSignal, path: place, iface: manage, member: "PrepareForShutdown", signature: "b", body: e.buf})
-}
-
-// serve answers until the connection ends.
-func (s *service) serve() error {
-	for {
-		m, _, err := s.next()
-		if err != nil {
-			return nil
-		}
-		if m.kind != kindCall {
+// serve answers what comes until the connection ends. It does so by hand: an exported
+// object does not tell when its answer has been sent.
+func (s *service) serve(calls <-chan *dbus.Message) error {
+	for m := range calls {
+		if m.Type != dbus.TypeMethodCall {
 			continue
 		}
-		answer := message{kind: kindReturn, reply: m.serial, destination: m.sender}
-		var files []*os.File
-		var lock *os.File
-		switch m.member {
-		case "Hello", "AddMatch":
-		case "Get":
-			var e encoder
-			e.sign("t")
-			e.align(8)
-			s.mu.Lock()
-			micro := uint64(s.delay / time.Microsecond)
-			s.mu.Unlock()
-			e.number(uint32(micro))
-			e.number(uint32(micro >> 32))
-			answer.signature, answer.body = "v", e.buf
-		case "KillUnit":
-			s.mu.Lock()
-			s.reloaded++
-			s.delay = time.Hour
-			s.mu.Unlock()
-		case "Inhibit":
-			if !bytes.Contains(m.body, []byte("delay\x00")) {
-				return fmt.Errorf("asked for %q", m.body)
-			}
-			ours, theirs, err := os.Pipe()
-			if err != nil {
-				return err
-			}
-			lock = ours
-			var e encoder
-			e.number(0)
-			answer.signature, answer.body, files = "h", e.buf, []*os.File{theirs}
-		default:
-			return fmt.Errorf("asked for %s", m.member)
-		}
-		err = s.send(answer, files...)
-		for _, f := range files {
-			f.Close()
-		}
+		answer, done, err := s.answer(m)
 		if err != nil {
 			return err
 		}
-		if lock != nil { // who asked for it may go from now on
-			s.locks <- lock
+		reply := &dbus.Message{Type: dbus.TypeMethodReply, Body: answer, Headers: map[dbus.HeaderField]dbus.Variant{
+			dbus.FieldReplySerial: dbus.MakeVariant(m.Serial()),
+			dbus.FieldDestination: m.Headers[dbus.FieldSender],
+		}}
+		if len(answer) > 0 {
+			reply.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(answer...))
 		}
+		if err := s.conn.Send(reply, nil).Err; err != nil {
+			return err
+		}
+		done()
+	}
+	return nil
+}
+
+// answer is that to a call, and what is to be done when it has been sent.
+func (s *service) answer(m *dbus.Message) (body []any, done func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch member := m.Headers[dbus.FieldMember].Value(); member {
+	case "Get":
+		return []any{dbus.MakeVariant(uint64(s.delay / time.Microsecond))}, func() {}, nil
+	case "KillUnit":
+		s.reloaded++
+		s.delay = time.Hour
+		return nil, func() {}, nil
+	case "Inhibit":
+		if len(m.Body) != 4 || m.Body[0] != "shutdown" || m.Body[3] != "delay" {
+			return nil, nil, fmt.Errorf("asked for %v", m.Body)
+		}
+		ours, theirs, err := os.Pipe()
+		if err != nil {
+			return nil, nil, err
+		}
+		return []any{dbus.UnixFD(theirs.Fd())}, func() {
+			theirs.Close()
+			s.locks <- ours // who asked for it may go from now on
+		}, nil
+	default:
+		return nil, nil, fmt.Errorf("asked for %v", member)
 	}
 }
 
@@ -168,9 +107,67 @@ func released(t *testing.T, lock *os.File) {
 	lock.Close()
 }
 
-// follow has a node on the bus at the socket go through a shutdown that is called off,
-// and one that is not.
-func follow(t *testing.T, socket string, s *service) {
+// daemon runs the program that most machines have for a bus, until it is called to end.
+func daemon(t *testing.T) (socket string, end func()) {
+	t.Helper()
+	program, err := exec.LookPath("dbus-daemon")
+	if err != nil {
+		t.Skip("needs dbus-daemon")
+	}
+	dir := t.TempDir()
+	socket, config := filepath.Join(dir, "bus"), filepath.Join(dir, "conf")
+	text := `<busconfig><type>system</type><listen>unix:path=` + socket + `</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow own="*"/><allow send_destination="*" eavesdrop="true"/><allow receive_sender="*"/><allow user="*"/></policy></busconfig>`
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "--config-file="+config, "--nofork", "--nosyslog", "--print-address")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	t.Cleanup(end)
+	if _, err := out.Read(make([]byte, 256)); err != nil { // it listens
+		t.Fatal(err)
+	}
+	return socket, end
+}
+
+// serving has a stand-in on the bus at the socket until the test ends.
+func serving(t *testing.T, socket string) *service {
+	t.Helper()
+	conn, err := dbus.Connect("unix:path=" + dbus.EscapeBusAddressValue(socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{login, "org.freedesktop.systemd1"} {
+		if got, err := conn.RequestName(name, dbus.NameFlagDoNotQueue); err != nil || got != dbus.RequestNameReplyPrimaryOwner {
+			t.Fatal(name, got, err)
+		}
+	}
+	s := &service{conn: conn, locks: make(chan *os.File, 1), delay: 5 * time.Second}
+	calls := make(chan *dbus.Message, 16)
+	conn.Eavesdrop(calls)
+	var answering sync.WaitGroup
+	answering.Go(func() {
+		if err := s.serve(calls); err != nil {
+			t.Error(err)
+			conn.Close()
+		}
+	})
+	t.Cleanup(func() { conn.Close(); answering.Wait() })
+	return s
+}
+
+// A node goes through a shutdown that is called off, and one that is not.
+func TestFollow(t *testing.T) {
+	socket, _ := daemon(t)
+	s := serving(t, socket)
 	ctx, cancel := context.WithCancel(t.Context())
 	settings := filepath.Join(t.TempDir(), "logind.conf.d", "zz-skiff.conf")
 	changes, done := make(chan bool), make(chan error, 1)
@@ -206,100 +203,21 @@ func follow(t *testing.T, socket string, s *service) {
 	released(t, lock)
 }
 
-func TestFollow(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "bus")
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
+// A node whose bus ends is told, and may begin again with the next.
+func TestBusEnds(t *testing.T) {
+	socket, end := daemon(t)
+	s := serving(t, socket)
+	s.mu.Lock()
+	s.delay = time.Hour // as long as the node wants
+	s.mu.Unlock()
+	done := make(chan error, 1)
+	go func() { done <- machine{socket: socket}.follow(t.Context(), time.Minute, nil) }()
+	lock := <-s.locks
+	end()
+	if err := <-done; err == nil {
+		t.Error("nobody tells that the bus has ended")
 	}
-	s := &service{locks: make(chan *os.File, 1), delay: 5 * time.Second}
-	ready := make(chan struct{})
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		conn, err := listener.Accept()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		s.bus = &bus{conn: conn.(*net.UnixConn), stop: func() bool { return true }}
-		defer s.close()
-		close(ready)
-		if _, err := s.read(1); err != nil {
-			t.Error(err)
-		}
-		for _, answer := range []string{"OK 1234\r\n", "AGREE_UNIX_FD\r\n", ""} {
-			if _, err := s.line(); err != nil {
-				t.Error(err)
-			}
-			if err := s.say([]byte(answer)); err != nil {
-				t.Error(err)
-			}
-		}
-		if err := s.serve(); err != nil {
-			t.Error(err)
-		}
-	})
-	follow(t, socket, s)
-	<-ready
-	listener.Close()
-	serving.Wait()
-}
-
-// The same through the program that most machines have for a bus.
-func TestFollowThroughDaemon(t *testing.T) {
-	daemon, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		t.Skip("needs dbus-daemon")
-	}
-	dir := t.TempDir()
-	socket, config := filepath.Join(dir, "bus"), filepath.Join(dir, "conf")
-	text := `<busconfig><type>system</type><listen>unix:path=` + socket + `</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow own="*"/><allow send_destination="*" eavesdrop="true"/><allow receive_sender="*"/><allow user="*"/></policy></busconfig>`
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(daemon, "--config-file="+config, "--nofork", "--nosyslog", "--print-address")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if _, err := out.Read(make([]byte, 256)); err != nil { // it listens
-		t.Fatal(err)
-	}
-	b, err := dial(t.Context(), socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &service{bus: b, locks: make(chan *os.File, 1), delay: 5 * time.Second}
-	for _, name := range []string{login, "org.freedesktop.systemd1"} {
-		signature, body := texts(name)
-		e := encoder{buf: body}
-		e.number(4) // do not queue
-		r, err := b.call(message{
-			destination: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", iface: "org.freedesktop.DBus", member: "RequestName",
-			signature: signature + "u", body: e.buf,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.close()
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := s.serve(); err != nil {
-			t.Error(err)
-		}
-	})
-	follow(t, socket, s)
-	if err := b.close(); err != nil {
-		t.Error(err)
-	}
-	serving.Wait()
+	released(t, lock)
 }
 
 func TestNoBus(t *testing.T) {
