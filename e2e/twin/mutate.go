@@ -35,7 +35,7 @@ func mutations(fields []Field) []Mutation {
 			add("as another", asAnother)
 		}
 		for _, v := range odd(f.Class) {
-			set(v.name, v.value)
+			set(v.name, f.nobodys(v.value))
 		}
 		for _, v := range f.Schema.Enum {
 			set(fmt.Sprintf("enum %v", v), v)
@@ -62,6 +62,19 @@ func mutations(fields []Field) []Mutation {
 		}
 	}
 	return list
+}
+
+// nobodys is a value that is no name of an object which another scenario makes meanwhile:
+// where a field names a class, a class of that name would come and go.
+func (f Field) nobodys(value any) any {
+	text, ok := value.(string)
+	if !ok || text == "" || !strings.HasSuffix(f.Path[len(f.Path)-1], "ClassName") {
+		return value
+	}
+	if c := text[0]; c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
+		return "q" + text[1:]
+	}
+	return value
 }
 
 func put1(p place, m *Mutation, _ *sampler) bool {

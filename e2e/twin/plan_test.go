@@ -185,3 +185,16 @@ func TestBelongs(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodys: a class that is named is none that another scenario makes.
+func TestNobodys(t *testing.T) {
+	for _, c := range []struct {
+		field string
+		value any
+		want  any
+	}{{"priorityClassName", "abc", "qbc"}, {"priorityClassName", "0", "q"}, {"priorityClassName", "Bad", "Bad"}, {"priorityClassName", true, true}, {"name", "abc", "abc"}} {
+		if got := (Field{Path: []string{"spec", c.field}}).nobodys(c.value); got != c.want {
+			t.Errorf("%s %v: %v, want %v", c.field, c.value, got, c.want)
+		}
+	}
+}
