@@ -208,7 +208,7 @@ func concerned(file string) []string {
 		"endpointslice":             {"endpointslices.discovery.k8s.io"},
 		"event":                     {"events", "events.events.k8s.io"},
 		"lease":                     {"leases.coordination.k8s.io"},
-		"meta":                      {"configmaps", "namespaces"},
+		"meta":                      {"configmaps", "namespaces", "pods"},
 		"kind":                      {"configmaps", "namespaces"},
 		"namespace":                 {"namespaces"},
 		"node":                      {"nodes"},
