@@ -31,8 +31,8 @@ type Runtime interface {
 	List(ctx context.Context) ([]ContainerState, error)
 	// State returns one container; ok is false if there is none of that ID.
 	State(ctx context.Context, id string) (s ContainerState, ok bool, err error)
-	// Follow calls fn with the state of each container that starts or ends,
-	// until the context ends.
+	// Follow calls fn with the state of each container that starts or ends, one call
+	// at a time, until the context ends.
 	Follow(ctx context.Context, fn func(ContainerState)) error
 	// Exec runs a command in a container and returns its exit code.
 	Exec(ctx context.Context, id string, e Exec) (exitCode int, err error)

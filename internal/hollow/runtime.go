@@ -25,6 +25,7 @@ type runtime struct {
 	mu         sync.Mutex // guards what follows
 	containers map[string]*container
 	follower   func(agent.ContainerState)
+	telling    sync.Mutex // one call of the follower at a time
 }
 
 // container is one of them. One that others wait for ends as soon as it has begun.
@@ -120,6 +121,8 @@ func (r *runtime) end(id string, code int) {
 	state, tell := c.ContainerState, r.follower
 	r.mu.Unlock()
 	if tell != nil {
+		r.telling.Lock()
+		defer r.telling.Unlock()
 		tell(state)
 	}
 }
