@@ -20,12 +20,12 @@ import (
 // runtime says that containers run which do not. One that has run is in a file of
 // its own, so that it outlives the process as a real one does.
 type runtime struct {
-	dir string
+	dir     string
+	telling sync.Mutex // one call of the follower at a time
 
 	mu         sync.Mutex // guards what follows
 	containers map[string]*container
 	follower   func(agent.ContainerState)
-	telling    sync.Mutex // one call of the follower at a time
 }
 
 // container is one of them. One that others wait for ends as soon as it has begun.
