@@ -141,15 +141,16 @@ func defaultPodResources(pod *corev1.Pod) {
 		return
 	}
 	own.Limits = limits
-	if own.Requests == nil {
-		own.Requests = corev1.ResourceList{}
+	requests := own.Requests
+	if requests == nil {
+		requests = corev1.ResourceList{}
 	}
-	fillResources(own.Requests, resource.AggregateContainerRequests(pod, resource.PodResourcesOptions{}), func(name corev1.ResourceName) bool {
+	fillResources(requests, resource.AggregateContainerRequests(pod, resource.PodResourcesOptions{}), func(name corev1.ResourceName) bool {
 		return resource.IsSupportedPodLevelResource(name) && mayOvercommit(name)
 	})
-	fillResources(own.Requests, own.Limits, resource.IsSupportedPodLevelResource)
-	if len(own.Requests) == 0 {
-		own.Requests = nil
+	fillResources(requests, own.Limits, resource.IsSupportedPodLevelResource)
+	if len(requests) > 0 { // what was given empty stays as it is
+		own.Requests = requests
 	}
 }
 
