@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,8 @@ type Door struct {
 	limits doorLimits
 	// long are the places of those whose next request is long before it has begun:
 	// a header of many short lines takes 25 times its size.
-	long *semaphore.Weighted
+	long  *semaphore.Weighted
+	shake *semaphore.Weighted // places for handshakes
 
 	mu        sync.Mutex // guards all below, and place and at of the connections
 	guarded   bool
@@ -40,7 +42,7 @@ type doorLimits struct{ strangers, all int }
 // taken in time, none is tried any more: TLS would else wait five seconds to say
 // goodbye to a client that does not read, and a stopping server with it.
 func Listener(l net.Listener) *Door {
-	return &Door{Listener: l, limits: connectionLimits(memoryLimit()), long: semaphore.NewWeighted(longRequests)}
+	return &Door{Listener: l, limits: connectionLimits(memoryLimit()), long: semaphore.NewWeighted(longRequests), shake: semaphore.NewWeighted(handshakes())}
 }
 
 // connectionLimits are about a quarter of the memory for those that are known, and
@@ -67,7 +69,17 @@ const (
 	shortHeader  = 8 << 10
 	longRequests = 2
 	longPatience = 5 * time.Second
+
+	// After so many bytes a connection's goroutines let the others run: as they wake
+	// each other, Go's scheduler would give them 10 ms at a time as long as there is
+	// something to read, and whoever asks little waits for all who send much.
+	turn = 4 << 10
 )
+
+// handshakes is how many connections may compute what their handshakes ask for at the
+// same time: half of the cores, so that many that come at once, each of which costs as
+// much as several requests, stand in line behind each other and not before everyone.
+func handshakes() int64 { return max(1, int64(runtime.GOMAXPROCS(0))/2) }
 
 // Guard has a server, which is to serve this door and has not begun, keep to the
 // limits. A ConnState that it has is called first.
@@ -77,7 +89,7 @@ func (d *Door) Guard(web *http.Server) {
 	d.mu.Unlock()
 	memory := memoryLimit()
 	web.ReadHeaderTimeout, web.IdleTimeout = headerTimeout, idleTimeout
-	web.MaxHeaderBytes = int(min(max(memory>>11, 64<<10), headerBytes))
+	web.MaxHeaderBytes = int(min(max(memory>>12, 64<<10), headerBytes))
 	web.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams: int(min(max(memory>>22, 16), streamsOfOne)), MaxReadFrameSize: streamBytes,
 		MaxReceiveBufferPerStream: streamBytes, MaxReceiveBufferPerConnection: connectionBytes,
@@ -161,6 +173,9 @@ type clientConn struct {
 	begun     atomic.Int64 // bytes since the last request ended
 	long      atomic.Bool  // it has one of the places for long beginnings
 	hurry     *time.Timer  // until when; set before long is
+	taken     int          // bytes of this turn; the reader's
+	met       atomic.Bool  // its handshake is over: it has asked for something, or is closed
+	shaking   atomic.Bool  // it has one of the places for handshakes
 
 	at    *list.List    // strangers, idle or nil; guarded by the door's mu
 	place *list.Element // in it
@@ -200,6 +215,10 @@ func (c *clientConn) introduced() {
 
 // note follows what http.Server does with the connection.
 func (c *clientConn) note(state http.ConnState) {
+	if state != http.StateNew {
+		c.met.Store(true)
+		c.giveShake()
+	}
 	c.asked.Store(state == http.StateActive || state == http.StateHijacked)
 	switch state {
 	case http.StateIdle:
@@ -227,8 +246,29 @@ func (c *clientConn) giveLong() {
 	}
 }
 
+// takeShake waits for a place for what a handshake's message makes necessary. It has
+// the place until the connection is read or written again, which is never long: nothing
+// else happens meanwhile but computing.
+func (c *clientConn) takeShake() {
+	if c.met.Load() || !c.door.guards() {
+		return
+	}
+	_ = c.door.shake.Acquire(context.Background(), 1) // fails with the context alone
+	c.shaking.Store(true)
+	if c.met.Load() { // meanwhile, by another goroutine
+		c.giveShake()
+	}
+}
+
+func (c *clientConn) giveShake() {
+	if c.shaking.CompareAndSwap(true, false) {
+		c.door.shake.Release(1)
+	}
+}
+
 // Read implements net.Conn.
 func (c *clientConn) Read(p []byte) (int, error) {
+	c.giveShake()
 	if c.begun.Load() > shortHeader && !c.asked.Load() && !c.long.Load() && c.door.guards() {
 		ctx, cancel := context.WithTimeout(context.Background(), longPatience)
 		defer cancel()
@@ -238,7 +278,15 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		c.hurry = time.AfterFunc(longPatience, func() { _ = c.Conn.Close() })
 		c.long.Store(true)
 	}
+	if c.taken >= turn {
+		c.taken = 0
+		runtime.Gosched()
+	}
 	n, err := c.Conn.Read(p)
+	c.taken += n
+	if err == nil {
+		c.takeShake()
+	}
 	if !c.asked.Load() {
 		c.begun.Add(int64(n))
 	}
@@ -253,6 +301,7 @@ func (d *Door) guards() bool {
 
 // Write implements net.Conn.
 func (c *clientConn) Write(p []byte) (int, error) {
+	c.giveShake()
 	if c.stuck.Load() {
 		return 0, os.ErrDeadlineExceeded
 	}
@@ -271,6 +320,8 @@ func (c *clientConn) Close() error {
 	}
 	c.door.mu.Unlock()
 	c.giveLong()
+	c.met.Store(true)
+	c.giveShake()
 	return c.Conn.Close()
 }
 

@@ -8,8 +8,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -134,6 +137,55 @@ func TestLongHeadersHavePlaces(t *testing.T) {
 }
 
 // The one that has waited longest is given up for one too many, once.
+// Of handshakes that come together few are computed at once; the rest stand in line.
+func TestHandshakesStandInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places := int(handshakes())
+		door := Listener(nil)
+		door.Guard(&http.Server{})
+		var conns []*clientConn
+		var computing atomic.Int64 // or done
+		for range places + 3 {
+			client, server := net.Pipe()
+			c := &clientConn{Conn: server, door: door}
+			conns = append(conns, c)
+			go func() {
+				if _, err := c.Read(make([]byte, 10)); err != nil {
+					t.Error(err)
+				}
+				computing.Add(1)
+			}()
+			if _, err := io.WriteString(client, "hello"); err != nil {
+				t.Fatal(err)
+			}
+			go func() { _, _ = io.Copy(io.Discard, client) }() // ends with the connection
+		}
+		want := func(n int) {
+			t.Helper()
+			synctest.Wait()
+			if got := int(computing.Load()); got != n {
+				t.Fatalf("%d of %d are computed, with %d places", got, len(conns), places)
+			}
+		}
+		want(places)
+		holders := slices.DeleteFunc(slices.Clone(conns), func(c *clientConn) bool { return !c.shaking.Load() })
+		if _, err := holders[0].Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		want(places + 1)
+		holders = slices.DeleteFunc(slices.Clone(conns), func(c *clientConn) bool { return !c.shaking.Load() })
+		holders[0].note(http.StateActive)
+		want(places + 2)
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		want(len(conns))
+		if !door.shake.TryAcquire(handshakes()) {
+			t.Error("a place was not given back")
+		}
+	})
+}
+
 func TestPatience(t *testing.T) {
 	var cut []string
 	p := newPatience(2, time.Hour)
