@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 )
@@ -205,6 +206,87 @@ func (c *cluster) comeAndGo(t *testing.T, prefix string, n int) {
 	}
 	for i := range n {
 		c.awaitPod(fmt.Sprintf("%s-%d", prefix, i), nil)
+	}
+}
+
+// goroutinesOf counts what Go's runtime printed of goroutines by what they were begun
+// with.
+func goroutinesOf(stacks string) map[string]int {
+	found := map[string]int{}
+	for stack := range strings.SplitSeq(stacks, "\n\n") {
+		begun := ""
+		for line := range strings.Lines(stack) {
+			switch {
+			case strings.HasPrefix(line, "created by "):
+				found[begun]++
+			case strings.HasPrefix(line, "goroutine "), strings.HasPrefix(line, "\t"), strings.HasPrefix(line, "runtime.goexit"),
+				strings.HasPrefix(line, "sync."), strings.HasPrefix(line, "golang.org/x/sync/errgroup."):
+			default:
+				begun = strings.TrimSpace(line[:max(0, strings.LastIndex(line, "("))])
+			}
+		}
+	}
+	return found
+}
+
+// lastGoroutines ends the server and returns what goroutines it had.
+func (c *cluster) lastGoroutines() map[string]int {
+	c.t.Helper()
+	c.quiesce()
+	began, err := os.ReadFile(c.log())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.process.Signal(unix.SIGQUIT); err != nil { // Go's runtime prints all goroutines
+		c.t.Fatal(err)
+	}
+	<-c.ended
+	text, err := os.ReadFile(c.log())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.Truncate(c.log(), int64(len(began))); err != nil { // stacks look like a panic's
+		c.t.Fatal(err)
+	}
+	return goroutinesOf(string(text[len(began):]))
+}
+
+// A Pod that runs costs one goroutine of ours, its worker's, whatever it has: else only
+// the connection to its shim has some.
+func TestPodCostsOneGoroutine(t *testing.T) {
+	t.Parallel()
+	c := ownCluster(t)
+	before := c.lastGoroutines()
+	if err := c.start(); err != nil {
+		t.Fatal(err)
+	}
+	c.kubectl("create", "configmap", "files", "--from-literal=a=b")
+	const pods = 12
+	for i := range pods {
+		p := pod(fmt.Sprintf("idle-%d", i), "")
+		p.Spec.Containers = append(p.Spec.Containers, *p.Spec.Containers[0].DeepCopy())
+		p.Spec.Containers[1].Name, p.Spec.Containers[1].Command = "second", []string{"sleep", "1000000"}
+		p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{PeriodSeconds: 3600, ProbeHandler: corev1.ProbeHandler{
+			HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt32(8080)}}}
+		p.Spec.Containers[1].LivenessProbe = &corev1.Probe{PeriodSeconds: 3600, ProbeHandler: corev1.ProbeHandler{
+			Exec: &corev1.ExecAction{Command: []string{"true"}}}}
+		p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "files"}}}}}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}
+		c.create(p)
+	}
+	for i := range pods {
+		c.awaitPod(fmt.Sprintf("idle-%d", i), podReady)
+	}
+	after := c.lastGoroutines()
+	const worker = "github.com/skiff-sh/skiff/internal/agent.(*Agent).hire.func1"
+	if after[worker] != pods {
+		t.Errorf("%d Pods have %d workers: %v", pods, after[worker], after)
+	}
+	for begun, n := range after {
+		if n-before[begun] >= pods/2 && begun != worker && !strings.HasPrefix(begun, "github.com/containerd/ttrpc.") {
+			t.Errorf("%d goroutines of %s, and %d with %d Pods", before[begun], begun, n, pods)
+		}
 	}
 }
 

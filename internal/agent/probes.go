@@ -38,9 +38,9 @@ func (w *worker) syncProbes(ctx context.Context, v view) {
 			}
 		}
 	}
-	for key, cancel := range w.probes {
+	for key, prober := range w.probes {
 		if !wanted[key] {
-			cancel()
+			prober.Stop()
 			delete(w.probes, key)
 		}
 	}
@@ -66,20 +66,15 @@ func probesOf(c *corev1.Container, started, stopping bool) map[probe.Kind]*corev
 }
 
 func (w *worker) startProbe(ctx context.Context, pod *corev1.Pod, c *corev1.Container, r *run, key probeKey, p *corev1.Probe) {
-	ctx, cancel := context.WithCancel(ctx)
-	w.probes[key] = cancel
-	w.probesWG.Go(w.guarded(func() {
-		probe.Run(ctx, key.kind, p, w.target(pod, c, key.id), r.Began, func(report probe.Report) {
-			if ctx.Err() == nil {
-				w.probed(c, p, key, report)
-			}
-		})
-	}))
+	spawn := func(attempt func()) { w.probesWG.Go(w.guarded(attempt)) }
+	w.probes[key] = probe.Start(ctx, key.kind, p, w.target(pod, c, key.id), r.Began, spawn, func(report probe.Report) {
+		w.probed(c, p, key, report)
+	})
 }
 
 func (w *worker) stopProbes() {
-	for _, cancel := range w.probes {
-		cancel()
+	for _, prober := range w.probes {
+		prober.Stop()
 	}
 	w.probesWG.Wait()
 }

@@ -23,14 +23,18 @@ import (
 )
 
 // statusWriter brings one Pod's status to the API: always the newest, one
-// write at a time, and none where nothing changed.
+// write at a time, and none where nothing changed. It has a goroutine as long as
+// there is something to write.
 type statusWriter struct {
 	client kubernetes.Interface
 	log    *zap.Logger
-	wake   chan struct{}
+	wake   chan struct{}       // of a write that waits
 	took   prometheus.Observer // from a want to its being written
+	writer sync.WaitGroup
 
-	mu     sync.Mutex
+	mu     sync.Mutex        // guards all below
+	spawn  func()            // begins to write; nil before begin
+	busy   bool              // it has begun
 	base   *corev1.Pod       // the newest the API is known to have
 	next   *corev1.PodStatus // nil when there is nothing to write
 	since  time.Time         // when there was first something to write that next tells
@@ -48,12 +52,30 @@ func newStatusWriter(client kubernetes.Interface, pod *corev1.Pod, log *zap.Logg
 	}
 }
 
-func (s *statusWriter) poke() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
+// begin lets what was wanted, and will be, be written until the context ends.
+func (s *statusWriter) begin(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spawn = func() { s.writer.Go(func() { s.run(ctx) }) }
+	s.rouse()
+}
+
+// rouse sees to it that what is wanted is being written; s.mu is held.
+func (s *statusWriter) rouse() {
+	switch {
+	case s.busy:
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	case s.spawn != nil && s.wanting():
+		s.busy = true
+		s.spawn()
 	}
 }
+
+// wanting says whether there is something to write; s.mu is held.
+func (s *statusWriter) wanting() bool { return s.next != nil && !s.unmirrored && !s.closed }
 
 // want asks for a status to be written.
 func (s *statusWriter) want(status corev1.PodStatus) {
@@ -71,7 +93,7 @@ func (s *statusWriter) want(status corev1.PodStatus) {
 		s.since = time.Now()
 	}
 	s.next = &status
-	s.poke()
+	s.rouse()
 }
 
 // mirror says which object shows a static Pod's status.
@@ -80,7 +102,7 @@ func (s *statusWriter) mirror(pod *corev1.Pod) {
 	defer s.mu.Unlock()
 	if s.unmirrored || pod.UID != s.base.UID || newer(pod.ResourceVersion, s.base.ResourceVersion) {
 		s.base, s.unmirrored = pod, false
-		s.poke()
+		s.rouse()
 	}
 }
 
@@ -114,7 +136,13 @@ func (s *statusWriter) close() {
 		s.closed = true
 		s.settled()
 	}
-	s.poke()
+	s.rouse()
+}
+
+// end closes it and waits for the write that is under way.
+func (s *statusWriter) end() {
+	s.close()
+	s.writer.Wait()
 }
 
 // settled tells those in flush; s.mu is held.
@@ -142,26 +170,16 @@ func (s *statusWriter) flush(ctx context.Context) {
 	}
 }
 
-// run writes until it is closed or the context ends.
+// run writes until there is nothing more to write or the context ends.
 func (s *statusWriter) run(ctx context.Context) {
 	delay := newRetry(100*time.Millisecond, 10*time.Second)
 	for {
 		s.mu.Lock()
-		next, since, base, closed, mirrored := s.next, s.since, s.base, s.closed, static.Is(s.base)
-		if s.unmirrored {
-			next = nil
-		}
+		s.busy = s.wanting()
+		next, since, base, mirrored, done := s.next, s.since, s.base, static.Is(s.base), !s.busy
 		s.mu.Unlock()
-		if closed {
+		if done {
 			return
-		}
-		if next == nil {
-			select {
-			case <-ctx.Done():
-				return
-			case <-s.wake:
-			}
-			continue
 		}
 		if prospect(base.Status) && prospect(*next) {
 			since = since.Add(prospectPatience)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/skiff-sh/skiff/internal/agent/probe"
 	"github.com/skiff-sh/skiff/internal/agent/static"
 )
 
@@ -31,7 +32,7 @@ type worker struct {
 	// leftovers are containers that were made and never started.
 	leftovers []string
 	// probes is used by the loop alone.
-	probes   map[probeKey]context.CancelFunc
+	probes   map[probeKey]*probe.Prober
 	probesWG sync.WaitGroup
 	last     lastFootprint
 	// spec is of the newest Pod, for events, which may be sent with and without mu.
@@ -64,7 +65,7 @@ func (a *Agent) newWorker(pod *corev1.Pod, left []ContainerState) *worker {
 		log:     a.log.With(zap.String("pod", pod.Namespace+"/"+pod.Name)),
 		wake:    make(chan struct{}, 1),
 		pulls:   map[string]pullState{},
-		probes:  map[probeKey]context.CancelFunc{},
+		probes:  map[probeKey]*probe.Prober{},
 		records: map[string]*record{},
 		exits:   map[string]chan struct{}{},
 		hurry:   make(chan struct{}),
@@ -198,15 +199,10 @@ func (w *worker) change(name string, fn func(*record)) {
 // run is the worker's loop. It returns when the Pod is gone and nothing of it
 // is left, or the context ends: then its containers go on.
 func (w *worker) run(ctx context.Context) {
-	writer := make(chan struct{})
-	go func() {
-		defer close(writer)
-		w.status.run(ctx)
-	}()
+	w.status.begin(ctx)
 	defer func() {
 		w.stopProbes()
-		w.status.close()
-		<-writer
+		w.status.end()
 	}()
 	for ctx.Err() == nil {
 		if w.loop(ctx) {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	task "github.com/containerd/containerd/api/runtime/task/v3"
+	types "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"go.uber.org/zap"
@@ -69,8 +70,9 @@ func (r *Runtime) adoptContainer(ctx context.Context, record containers.Containe
 		return nil
 	}
 	p, err := r.pod(e.state.Pod.UID, false)
+	var answer *task.StateResponse
 	if err == nil {
-		_, err = p.tasks.State(ctx, &task.StateRequest{ID: record.ID})
+		answer, err = p.tasks.State(ctx, &task.StateRequest{ID: record.ID})
 	}
 	if err != nil {
 		r.mu.Lock()
@@ -81,6 +83,9 @@ func (r *Runtime) adoptContainer(ctx context.Context, record containers.Containe
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.watch(e, p)
+	if answer.Status == types.Status_STOPPED { // its number may be another process's
+		r.tasks.Go(func() { r.learnEnd(e) })
+	}
 	return nil
 }
 
@@ -126,37 +131,64 @@ func (e *entry) take(s State) {
 	}
 }
 
-// watch waits for a container's end; the caller holds r.mu.
+// watch sees to it that a container's end is learnt of; the caller holds r.mu. Its
+// process or its shim ends first.
 func (r *Runtime) watch(e *entry, p *pod) {
-	if e.watched || r.closed {
+	if e.shim != nil || r.closed {
 		return
 	}
-	e.watched = true
-	r.tasks.Go(func() {
-		answer, err := p.tasks.Wait(r.ended, &task.WaitRequest{ID: e.state.ID})
-		if r.ended.Err() != nil {
-			return
+	e.shim = p
+	if err := r.ends.watch(e.state.PID, func() { r.learn(e) }); err != nil || !p.alive() {
+		r.tasks.Go(func() { r.learnEnd(e) })
+	}
+}
+
+// learn has a container's end learnt of, beside what goes on.
+func (r *Runtime) learn(e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed && e.state.Phase != agent.ContainerExited {
+		r.tasks.Go(func() { r.learnEnd(e) })
+	}
+}
+
+// shimGone has the ends of all containers learnt of that a shim looked after.
+func (r *Runtime) shimGone(p *pod) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.containers {
+		if e.shim == p && !r.closed && e.state.Phase != agent.ContainerExited {
+			r.tasks.Go(func() { r.learnEnd(e) })
 		}
-		s, stateErr := readState(r.bundle(e.state.Pod.UID, e.state.ID))
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.containers[e.state.ID] != e || e.removing && stateErr != nil {
-			return // who removes it has told its end
-		}
-		if err == nil && (stateErr != nil || s.FinishedAt.IsZero()) {
-			// It could not write that down, on a full file system say.
-			s.PID, s.StartedAt = e.state.PID, e.state.StartedAt
-			s.FinishedAt, s.ExitCode = answer.ExitedAt.AsTime(), int(answer.ExitStatus)
-			stateErr = nil
-		}
-		if stateErr != nil || s.FinishedAt.IsZero() {
-			r.config.Log.Warn("a Pod's shim is gone: killing what it looked after",
-				zap.String("container", e.state.ID), zap.Error(err))
-			r.lose(e)
-			return
-		}
-		r.end(e, s)
-	})
+	}
+}
+
+// learnEnd asks the shim for a container's end, which has come or comes at once, unless
+// the shim is gone.
+func (r *Runtime) learnEnd(e *entry) {
+	answer, err := e.shim.tasks.Wait(r.ended, &task.WaitRequest{ID: e.state.ID})
+	if r.ended.Err() != nil {
+		return
+	}
+	s, stateErr := readState(r.bundle(e.state.Pod.UID, e.state.ID))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e.state.Phase == agent.ContainerExited || r.containers[e.state.ID] != e || e.removing && stateErr != nil {
+		return // it is known, or who removes it has told its end
+	}
+	if err == nil && (stateErr != nil || s.FinishedAt.IsZero()) {
+		// It could not write that down, on a full file system say.
+		s.PID, s.StartedAt = e.state.PID, e.state.StartedAt
+		s.FinishedAt, s.ExitCode = answer.ExitedAt.AsTime(), int(answer.ExitStatus)
+		stateErr = nil
+	}
+	if stateErr != nil || s.FinishedAt.IsZero() {
+		r.config.Log.Warn("a Pod's shim is gone: killing what it looked after",
+			zap.String("container", e.state.ID), zap.Error(err))
+		r.lose(e)
+		return
+	}
+	r.end(e, s)
 }
 
 // end records an exit and tells followers; the caller holds r.mu.

@@ -14,6 +14,10 @@
 // root file system, and what the shim knows. Whatever a killed skiff leaves of
 // that is found by the record when the next one opens, and adopted or removed.
 //
+// That a container has ended is learnt from the kernel, by one goroutine for all of them
+// (ends.go); then its shim is asked how. A Pod that runs costs its shim and its
+// connection, nothing else here.
+//
 // One shim waits for the next Pod to come (spare.go), and of many containers that
 // are to be made at once only some are (turn.go): the first run early.
 //

@@ -115,18 +115,17 @@ func (r *Runtime) connect(dir string) (*pod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errShimGone, err)
 	}
-	return newPod(dir, conn, nil), nil
+	return r.newPod(dir, conn, func() {}), nil
 }
 
-func newPod(dir string, conn net.Conn, onGone func()) *pod {
+func (r *Runtime) newPod(dir string, conn net.Conn, onGone func()) *pod {
 	p := &pod{dir: dir, gone: make(chan struct{})}
 	var once sync.Once
 	p.client = ttrpc.NewClient(conn, ttrpc.WithOnClose(func() {
 		once.Do(func() {
 			close(p.gone)
-			if onGone != nil {
-				onGone()
-			}
+			r.shimGone(p)
+			onGone()
 		})
 	}))
 	p.tasks = task.NewTTRPCTaskClient(p.client)
@@ -176,7 +175,7 @@ func (r *Runtime) startShim(dir string) (*pod, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to shim: %w", err), cmd.Process.Kill(), cmd.Wait())
 	}
-	return newPod(dir, conn, func() {
+	return r.newPod(dir, conn, func() {
 		// A shim that ended must not stay a zombie; one that runs on while we
 		// close is not ours any more.
 		if r.ended.Err() == nil {

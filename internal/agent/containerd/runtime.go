@@ -45,6 +45,7 @@ type Runtime struct {
 	version   string
 	execs     sequence
 	turns     chan struct{} // has one for each container that is being made
+	ends      *ends         // of containers' processes
 
 	ended  context.Context // of followers of containers and shims
 	cancel context.CancelFunc
@@ -70,7 +71,7 @@ type entry struct {
 	state    agent.ContainerState
 	made     bool // Create has returned: it may be listed
 	removing bool // its files may be missing
-	watched  bool // someone waits for its end
+	shim     *pod // which looks after it; set when its end is waited for
 }
 
 // IsExist tells whether Create refused an ID that is taken.
@@ -109,6 +110,10 @@ func Open(ctx context.Context, c Config) (*Runtime, error) {
 	if c.Address != "" {
 		r.version = daemonVersion(r.scope(ctx), r.store.client)
 	}
+	if r.ends, err = newEnds(); err != nil {
+		return nil, errors.Join(err, r.store.close())
+	}
+	r.tasks.Go(r.ends.run)
 	if err := r.adopt(r.scope(ctx)); err != nil {
 		return nil, errors.Join(fmt.Errorf("adopt containers: %w", err), r.Close())
 	}
@@ -140,6 +145,7 @@ func (r *Runtime) Close() error {
 	for _, p := range pods {
 		p.disconnect()
 	}
+	left = errors.Join(left, r.ends.close())
 	r.tasks.Wait()
 	return errors.Join(left, r.store.close())
 }

@@ -1,4 +1,4 @@
-// Package probe asks containers how they are. Run drives one probe of one
+// Package probe asks containers how they are. A Prober drives one probe of one
 // container by timers: an initial delay, then one attempt per period, counted
 // against the thresholds. Attempt makes a single one: a command in the
 // container, an HTTP or TCP connection from the node to the Pod's address, or a
@@ -7,6 +7,7 @@ package probe
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,48 +81,89 @@ func eager(kind Kind, p *corev1.Probe) bool {
 	return kind != Liveness && p.Exec == nil && p.InitialDelaySeconds == 0
 }
 
-// Run probes until the context ends. StartedAt is when the container started:
-// the initial delay counts from then, or from now if the clock was set back
-// since. In the first period after it, readiness
-// and startup probes over the network ask more often; what fails there is
-// neither counted nor reported.
-func Run(ctx context.Context, kind Kind, p *corev1.Probe, t Target, startedAt time.Time, report func(Report)) {
+// Prober drives one probe of one container. Between its attempts there is a timer and
+// nothing else.
+type Prober struct {
+	kind       Kind
+	probe      *corev1.Probe
+	target     Target
+	report     func(Report)
+	spawn      func(func())
+	cancel     context.CancelFunc
+	eagerUntil time.Time     // the zero time: not any more
+	pause      time.Duration // after the next eager attempt
+	counter    counter
+
+	mu    sync.Mutex // guards timer, and that nothing is spawned after Stop
+	timer *time.Timer
+}
+
+// Start probes until the context ends or Stop is called. StartedAt is when the
+// container started: the initial delay counts from then, or from now if the clock was
+// set back since. In the first period after it, readiness and startup probes over the
+// network ask more often; what fails there is neither counted nor reported. Each
+// attempt, with the report of it, is made in a goroutine that spawn begins: one at a
+// time.
+func Start(ctx context.Context, kind Kind, p *corev1.Probe, t Target, startedAt time.Time, spawn func(func()), report func(Report)) *Prober {
+	ctx, cancel := context.WithCancel(ctx)
 	if now := time.Now(); startedAt.After(now) {
 		startedAt = now
 	}
 	first := startedAt.Add(seconds(p.InitialDelaySeconds, 0))
-	timer := time.NewTimer(max(time.Until(first), 0))
-	defer timer.Stop()
-	period := seconds(p.PeriodSeconds, 10)
-	pause, eagerUntil := eagerFirst, time.Time{}
+	pr := &Prober{kind: kind, probe: p, target: t, report: report, spawn: spawn, cancel: cancel, pause: eagerFirst}
 	if eager(kind, p) {
-		eagerUntil = first.Add(period)
+		pr.eagerUntil = first.Add(seconds(p.PeriodSeconds, 10))
 	}
-	var c counter
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		begun := time.Now()
-		result := Attempt(ctx, p, t)
-		if ctx.Err() != nil {
-			return // an attempt cut short says nothing
-		}
-		if !result.OK && begun.Before(eagerUntil) {
-			timer.Reset(min(pause, max(time.Until(eagerUntil), 0)))
-			pause *= 2
-			continue
-		}
-		eagerUntil = time.Time{}
-		r := Report{Kind: kind, Result: result}
-		if result.Err == nil && c.count(result.OK, p) {
-			r.Verdict = &result.OK
-		}
-		report(r)
-		timer.Reset(max(time.Until(begun.Add(period)), 0))
+	pr.after(ctx, time.Until(first))
+	return pr
+}
+
+// Stop ends the probing: nothing is spawned any more, and nothing reported of what is
+// under way.
+func (pr *Prober) Stop() {
+	pr.cancel()
+	pr.mu.Lock()
+	defer pr.mu.Unlock()
+	if pr.timer != nil { // else the context had ended before
+		pr.timer.Stop()
 	}
+}
+
+// after has the next attempt made in a while.
+func (pr *Prober) after(ctx context.Context, wait time.Duration) {
+	pr.mu.Lock()
+	defer pr.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	pr.timer = time.AfterFunc(max(wait, 0), func() {
+		pr.mu.Lock()
+		defer pr.mu.Unlock()
+		if ctx.Err() == nil {
+			pr.spawn(func() { pr.attempt(ctx) })
+		}
+	})
+}
+
+func (pr *Prober) attempt(ctx context.Context) {
+	begun := time.Now()
+	result := Attempt(ctx, pr.probe, pr.target)
+	if ctx.Err() != nil {
+		return // an attempt cut short says nothing
+	}
+	if !result.OK && begun.Before(pr.eagerUntil) {
+		pause := min(pr.pause, time.Until(pr.eagerUntil))
+		pr.pause *= 2
+		pr.after(ctx, pause)
+		return
+	}
+	pr.eagerUntil = time.Time{}
+	r := Report{Kind: pr.kind, Result: result}
+	if result.Err == nil && pr.counter.count(result.OK, pr.probe) {
+		r.Verdict = &result.OK
+	}
+	pr.report(r)
+	pr.after(ctx, time.Until(begun.Add(seconds(pr.probe.PeriodSeconds, 10))))
 }
 
 func seconds(n, fallback int32) time.Duration {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +26,33 @@ func answering(code int) Target {
 	return Target{Exec: func(context.Context, []string) (string, int, error) { return "said", code, nil }}
 }
 
+func spawn(attempt func()) { go attempt() }
+
+// What is stopped while it is under way reports nothing, and nothing comes after it.
+func TestStopMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var attempts sync.WaitGroup
+		begun := 0
+		slow := Target{Exec: func(ctx context.Context, _ []string) (string, int, error) {
+			begun++
+			<-ctx.Done()
+			return "", 0, nil
+		}}
+		prober := Start(t.Context(), Liveness, execProbe(), slow, time.Now(), attempts.Go, func(r Report) { t.Errorf("report is %+v", r) })
+		synctest.Wait()
+		prober.Stop()
+		prober.Stop()
+		attempts.Wait()
+		time.Sleep(time.Minute)
+		if begun != 1 {
+			t.Errorf("%d attempts", begun)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		Start(ended, Liveness, execProbe(), slow, time.Now(), attempts.Go, func(Report) {}).Stop()
+	})
+}
+
 func TestThresholds(t *testing.T) {
 	p := &corev1.Probe{SuccessThreshold: 2, FailureThreshold: 3}
 	var c counter
@@ -41,22 +69,19 @@ func TestInitialDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := execProbe()
 		p.InitialDelaySeconds = 5
-		ctx, cancel := context.WithCancel(t.Context())
 		started := time.Now()
 		var at []time.Duration
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			Run(ctx, Liveness, p, answering(0), started, func(r Report) {
-				at = append(at, time.Since(started))
-				if r.Verdict == nil || !*r.Verdict || r.Kind != Liveness {
-					t.Errorf("report is %+v", r)
-				}
-			})
-		}()
+		var attempts sync.WaitGroup
+		prober := Start(t.Context(), Liveness, p, answering(0), started, attempts.Go, func(r Report) {
+			at = append(at, time.Since(started))
+			if r.Verdict == nil || !*r.Verdict || r.Kind != Liveness {
+				t.Errorf("report is %+v", r)
+			}
+		})
 		time.Sleep(26 * time.Second)
-		cancel()
-		<-done
+		prober.Stop()
+		time.Sleep(time.Minute)
+		attempts.Wait()
 		if len(at) != 3 || at[0] != 5*time.Second || at[1] != 15*time.Second || at[2] != 25*time.Second {
 			t.Errorf("attempts at %v", at)
 		}
@@ -68,14 +93,11 @@ func TestStartInTheFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := execProbe()
 		p.InitialDelaySeconds = 5
-		ctx, cancel := context.WithCancel(t.Context())
 		began := time.Now()
-		var at time.Duration
-		Run(ctx, Liveness, p, answering(0), began.Add(24*time.Hour), func(Report) {
-			at = time.Since(began)
-			cancel()
-		})
-		if at != 5*time.Second {
+		first := make(chan time.Duration, 10)
+		prober := Start(t.Context(), Liveness, p, answering(0), began.Add(24*time.Hour), spawn, func(Report) { first <- time.Since(began) })
+		defer prober.Stop()
+		if at := <-first; at != 5*time.Second {
 			t.Errorf("first attempt after %v", at)
 		}
 	})
@@ -93,7 +115,8 @@ func TestEagerStart(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	reports := make(chan Report, 10)
-	go Run(ctx, Readiness, p, Target{Host: "127.0.0.1"}, time.Now(), func(r Report) { reports <- r })
+	prober := Start(ctx, Readiness, p, Target{Host: "127.0.0.1"}, time.Now(), spawn, func(r Report) { reports <- r })
+	defer prober.Stop()
 	for range 3 { // until some attempts have failed
 		if conn, err := net.DialTimeout("tcp", at, time.Second); err == nil {
 			conn.Close()
