@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,31 @@ const noChmod = `{
 	"defaultAction": "SCMP_ACT_ALLOW",
 	"syscalls": [{"names": ["chmod", "fchmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}]
 }`
+
+// What a node's owner says of all its Pods.
+func TestSettingsOfAllPods(t *testing.T) {
+	t.Parallel()
+	c := ownCluster(t, "--kubelet-arg", "seccomp-default=true,max-pods=2,container-log-max-size=64Ki,container-log-max-files=3")
+	const script = "grep Seccomp: /proc/self/status"
+	if log := c.secure("silent", script, corev1.SecurityContext{}); !strings.Contains(log, "Seccomp:\t2") {
+		t.Errorf("who says nothing is not confined: %q", log)
+	}
+	unconfined := corev1.SecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeUnconfined}}
+	if log := c.secure("unconfined", script, unconfined); !strings.Contains(log, "Seccomp:\t0") {
+		t.Errorf("who wants no filter has one: %q", log)
+	}
+	talker := c.startPod(pod("talker", "while :; do head -c 20000 /dev/zero | tr '\\0' x | fold -w 100; sleep 0.2; done"))
+	directory := filepath.Join(c.host.LogDir, talker.Namespace+"_talker_"+string(talker.UID), "main")
+	c.retry(func() error { // once 64 KiB are written, and looked at again
+		if files, err := filepath.Glob(filepath.Join(directory, "*")); err != nil || len(files) != 3 {
+			return fmt.Errorf("%q are kept, %v", files, err)
+		}
+		return nil
+	})
+	c.create(pod("second", ""))
+	c.create(pod("third", ""))
+	c.awaitEvent("third", "FailedScheduling", "Too many pods")
+}
 
 // Filters of system calls: the runtime's own, none, and one of the node's files.
 func TestSeccomp(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -80,6 +81,7 @@ func New(c Config) (*Agent, error) {
 	if c.Kubelet.Swap.FailOn && a.machine.Info.Swap != nil {
 		return nil, errSwap
 	}
+	a.machine.Capacity[corev1.ResourcePods] = *resource.NewQuantity(int64(c.Kubelet.Pods.Max), resource.DecimalSI)
 	a.machine.Reserved = reserved(c.Kubelet, a.machine.Capacity)
 	if err := a.enforce(); err != nil {
 		return nil, err

@@ -267,19 +267,25 @@ func TestSeccomp(t *testing.T) {
 		pod, own   *corev1.SeccompProfile
 		privileged bool
 		want       string
+		byDefault  string // where the node confines whoever says nothing
 	}{
-		{nil, nil, false, "unconfined"},
-		{profile(corev1.SeccompProfileTypeRuntimeDefault, nil), nil, false, ""},
-		{profile(corev1.SeccompProfileTypeRuntimeDefault, nil), profile(corev1.SeccompProfileTypeUnconfined, nil), false, "unconfined"},
-		{nil, profile(corev1.SeccompProfileTypeLocalhost, ptr("a.json")), false, "/p/a.json"},
-		{profile(corev1.SeccompProfileTypeRuntimeDefault, nil), nil, true, "unconfined"},
+		{nil, nil, false, "unconfined", ""},
+		{profile(corev1.SeccompProfileTypeRuntimeDefault, nil), nil, false, "", ""},
+		{profile(corev1.SeccompProfileTypeRuntimeDefault, nil), profile(corev1.SeccompProfileTypeUnconfined, nil), false, "unconfined", "unconfined"},
+		{nil, profile(corev1.SeccompProfileTypeLocalhost, ptr("a.json")), false, "/p/a.json", "/p/a.json"},
+		{profile(corev1.SeccompProfileTypeRuntimeDefault, nil), nil, true, "unconfined", "unconfined"},
+		{nil, nil, true, "unconfined", "unconfined"},
 	} {
 		pod := webPod(func(p *corev1.Pod) {
 			p.Spec.SecurityContext = &corev1.PodSecurityContext{SeccompProfile: test.pod}
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{SeccompProfile: test.own, Privileged: &test.privileged}
 		})
-		if got := effectiveSecurity(pod, &pod.Spec.Containers[0]).seccomp("/p"); got != test.want {
+		sec := effectiveSecurity(pod, &pod.Spec.Containers[0])
+		if got := sec.seccomp("/p", false); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
+		}
+		if got := sec.seccomp("/p", true); got != test.byDefault {
+			t.Errorf("on a node that confines: got %q, want %q", got, test.byDefault)
 		}
 	}
 }

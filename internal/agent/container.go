@@ -60,7 +60,7 @@ func (a *Agent) build(ctx context.Context, pod *corev1.Pod, box sandbox, c *core
 		Privileged:     isTrue(sec.Own.Privileged),
 		ReadOnlyRootfs: isTrue(sec.Own.ReadOnlyRootFilesystem),
 		NoNewPrivs:     sec.Own.AllowPrivilegeEscalation != nil && !*sec.Own.AllowPrivilegeEscalation,
-		Seccomp:        sec.seccomp(filepath.Join(a.Host.DataDir, "agent", "seccomp")),
+		Seccomp:        sec.seccomp(filepath.Join(a.Host.DataDir, "agent", "seccomp"), a.Kubelet.Pods.SeccompDefault),
 		AppArmor:       confined,
 		MaskedPaths:    sec.Own.ProcMount == nil || *sec.Own.ProcMount == corev1.DefaultProcMount,
 		Sysctls:        sysctls(pod),

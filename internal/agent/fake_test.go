@@ -416,6 +416,9 @@ func (b *bench) start() {
 	if b.server == nil {
 		b.server = b.client
 	}
+	if b.kubelet.Pods == (config.Pods{}) {
+		b.kubelet.Pods = config.DefaultPods()
+	}
 	a, err := New(Config{
 		Client: b.server, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Host: b.host,
 		Runtime: b.runtime, Images: b.images, Network: b.network,

@@ -105,7 +105,9 @@ func (g Ground) complete(c Config) (Ground, error) {
 		g.Shutdowns = logind.Follow
 	}
 	if g.Logs == nil {
-		g.Logs = stream.NewRotator(stream.RotatorConfig{Reopen: c.Runtime.ReopenLog, Log: c.Log})
+		g.Logs = stream.NewRotator(stream.RotatorConfig{
+			Reopen: c.Runtime.ReopenLog, Log: c.Log, MaxSize: c.Kubelet.Pods.LogSize, MaxFiles: c.Kubelet.Pods.LogFiles,
+		})
 	}
 	if g.Cgroups == nil {
 		tree, err := cgroup.Open(c.Host.CgroupRoot)

@@ -52,9 +52,6 @@ type Pressure struct {
 // counts, images where those are: "" for there too.
 type hostMachine struct{ dir, images string }
 
-// maxPods is how many Pods a node takes.
-const maxPods = 110
-
 // Describe implements Machine.
 func (h hostMachine) Describe() (Description, error) {
 	m := Description{RecursiveReadOnly: canMountRecursively(), AppArmor: canConfine()}
@@ -83,7 +80,6 @@ func (h hostMachine) Describe() (Description, error) {
 		corev1.ResourceCPU:              *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
 		corev1.ResourceMemory:           *resource.NewQuantity(meminfo("MemTotal"), resource.BinarySI),
 		corev1.ResourceEphemeralStorage: *resource.NewQuantity(disk.Total, resource.BinarySI),
-		corev1.ResourcePods:             *resource.NewQuantity(maxPods, resource.DecimalSI),
 	}
 	addHugePages(m.Capacity, "/sys/kernel/mm/hugepages")
 	return m, nil

@@ -100,18 +100,15 @@ func (s security) user(imageUser string) User {
 }
 
 // seccomp is the profile in the runtime's words. Without one a container is
-// not confined, as upstream has it.
-func (s security) seccomp(profiles string) string {
-	if isTrue(s.Own.Privileged) || s.Seccomp == nil {
+// not confined, as upstream has it, unless the node says that it is.
+func (s security) seccomp(profiles string, confine bool) string {
+	switch {
+	case isTrue(s.Own.Privileged):
 		return "unconfined"
-	}
-	switch s.Seccomp.Type {
-	case corev1.SeccompProfileTypeRuntimeDefault:
+	case s.Seccomp == nil && confine, s.Seccomp != nil && s.Seccomp.Type == corev1.SeccompProfileTypeRuntimeDefault:
 		return ""
-	case corev1.SeccompProfileTypeLocalhost:
-		if s.Seccomp.LocalhostProfile != nil {
-			return filepath.Join(profiles, *s.Seccomp.LocalhostProfile)
-		}
+	case s.Seccomp != nil && s.Seccomp.Type == corev1.SeccompProfileTypeLocalhost && s.Seccomp.LocalhostProfile != nil:
+		return filepath.Join(profiles, *s.Seccomp.LocalhostProfile)
 	}
 	return "unconfined"
 }

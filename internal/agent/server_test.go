@@ -62,7 +62,7 @@ func (a authority) client(t *testing.T, subject pkix.Name) tls.Certificate {
 func nodeAPI(t *testing.T, change ...func(*Agent)) (*httptest.Server, authority) {
 	t.Helper()
 	host := config.NewHost(t.TempDir())
-	a := &Agent{Config: Config{Host: host, NodeName: "n1", Client: (&reviewer{}).client(), Runtime: newFakeRuntime()}, durations: newDurations(), log: zaptest.NewLogger(t)}
+	a := &Agent{Config: Config{Host: host, NodeName: "n1", Client: (&reviewer{}).client(), Runtime: newFakeRuntime(), Kubelet: config.DefaultKubelet()}, durations: newDurations(), log: zaptest.NewLogger(t)}
 	for _, fn := range change {
 		fn(a)
 	}

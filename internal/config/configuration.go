@@ -33,6 +33,10 @@ func (k Kubelet) Configuration() map[string]any {
 		"serializeImagePulls":              k.Pulls.Serialize,
 		"registryPullQPS":                  k.Pulls.QPS,
 		"registryBurst":                    k.Pulls.Burst,
+		"maxPods":                          k.Pods.Max,
+		"seccompDefault":                   k.Pods.SeccompDefault,
+		"containerLogMaxSize":              k.Pods.logSize(),
+		"containerLogMaxFiles":             k.Pods.LogFiles,
 	}
 	if k.Pulls.MaxParallel > 0 {
 		out["maxParallelImagePulls"] = k.Pulls.MaxParallel

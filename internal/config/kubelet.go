@@ -30,6 +30,7 @@ type Kubelet struct {
 	KubeReserved       corev1.ResourceList
 	SystemReserved     corev1.ResourceList
 	Pulls              Pulls
+	Pods               Pods
 
 	AllowedUnsafeSysctls []string // that Pods may set besides the safe ones; "kernel.msg*" is for all that begin so
 }
@@ -53,6 +54,7 @@ func DefaultKubelet() Kubelet {
 		ImageGCHigh:        85, ImageGCLow: 80, ImageMinimumAge: 2 * time.Minute,
 		Dead:  defaultDead(),
 		Pulls: defaultPulls(),
+		Pods:  DefaultPods(),
 	}
 }
 
@@ -106,7 +108,7 @@ func (k *Kubelet) apply(args []string) error {
 		"minimum-image-ttl-duration":          durationInto(&k.ImageMinimumAge),
 		unsafeSysctls:                         sysctlsInto(&k.AllowedUnsafeSysctls),
 	}
-	for _, more := range []map[string]func(string) error{k.Pulls.arguments(), k.Dead.arguments(), k.Shutdown.arguments(), k.Swap.arguments()} {
+	for _, more := range []map[string]func(string) error{k.Pulls.arguments(), k.Pods.arguments(), k.Dead.arguments(), k.Shutdown.arguments(), k.Swap.arguments()} {
 		maps.Copy(known, more)
 	}
 	for _, arg := range args {

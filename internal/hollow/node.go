@@ -133,6 +133,7 @@ func (n *node) agentConfig(m *join.Membership, client kubernetes.Interface, runt
 	return agent.Config{
 		Client: client, NodeName: n.name, NodeIPs: n.addresses(), Host: n.host,
 		Runtime: runtime, Images: images{}, Network: n.network,
+		Kubelet: config.Kubelet{Pods: config.DefaultPods()},
 		Ground: agent.Ground{
 			Victims: func(context.Context, func(oom.Victim)) error { return nil }, // the machine is not theirs
 			Watch: func(ctx context.Context, _ string, _ func()) error { // there are no static Pods

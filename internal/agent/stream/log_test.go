@@ -187,7 +187,7 @@ func TestRotator(t *testing.T) {
 	path := writeLog(t, "")
 	reopened := make(chan string, 100)
 	r := NewRotator(RotatorConfig{
-		MaxSize: 100, Rest: time.Millisecond, Log: zaptest.NewLogger(t),
+		MaxSize: 100, MaxFiles: 3, Rest: time.Millisecond, Log: zaptest.NewLogger(t),
 		Reopen: func(_ context.Context, id string) error {
 			reopened <- id
 			return os.WriteFile(path, nil, 0o600)
@@ -217,7 +217,7 @@ func TestRotator(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if files, _ := filepath.Glob(path + "*"); len(files) > maxLogFiles {
+	if files, _ := filepath.Glob(path + "*"); len(files) != r.MaxFiles {
 		t.Errorf("kept are %q", files)
 	}
 }

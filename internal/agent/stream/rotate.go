@@ -17,23 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Upstream's defaults: a log is put aside at 10 MiB, and five files are kept,
-// the one being written among them.
-const (
-	maxLogSize  = 10 << 20
-	maxLogFiles = 5
-	// restWatch is how long a log that was just written to is left alone. One
-	// that nobody writes to costs nothing.
-	restWatch = 10 * time.Second
-)
+// restWatch is how long a log that was just written to is left alone. One that nobody
+// writes to costs nothing.
+const restWatch = 10 * time.Second
 
 // RotatorConfig is what a Rotator needs.
 type RotatorConfig struct {
 	// Reopen makes the writer of a container's log open its path anew.
-	Reopen func(ctx context.Context, containerID string) error
-	Log    *zap.Logger
-	// MaxSize is optional: 10 MiB.
-	MaxSize int64
+	Reopen   func(ctx context.Context, containerID string) error
+	Log      *zap.Logger
+	MaxSize  int64 // bytes from which on a log is put aside
+	MaxFiles int   // that are kept of a container, the one being written among them
 	// Rest is optional: ten seconds.
 	Rest time.Duration
 }
@@ -57,9 +51,6 @@ type rotated struct {
 
 // NewRotator makes a Rotator; Run does its work.
 func NewRotator(c RotatorConfig) *Rotator {
-	if c.MaxSize == 0 {
-		c.MaxSize = maxLogSize
-	}
 	if c.Rest == 0 {
 		c.Rest = restWatch
 	}
@@ -216,7 +207,7 @@ func (r *Rotator) rotate(ctx context.Context, id, path string) error {
 		}
 		return fmt.Errorf("reopen log: %w", err)
 	}
-	return prune(path)
+	return r.prune(path)
 }
 
 // asideFormat is the time in the names of logs put aside, which are in its order.
@@ -255,12 +246,12 @@ func aside(path string) ([]string, error) {
 }
 
 // prune deletes the oldest files of a log beyond those to keep.
-func prune(path string) error {
+func (r *Rotator) prune(path string) error {
 	old, err := aside(path)
 	if err != nil {
 		return err
 	}
-	for len(old) > maxLogFiles-1 {
+	for len(old) > r.MaxFiles-1 {
 		if err := os.Remove(filepath.Join(filepath.Dir(path), old[0])); err != nil {
 			return fmt.Errorf("remove old log: %w", err)
 		}
