@@ -5,10 +5,13 @@
 #
 # DIRECTORY gets vmlinuz, initrd.img and two raw ext4 file systems: disk.img, a Debian
 # 12 with systemd and its cloud kernel, and nothing that skiff could lean on; and
-# node.img, the same with what compiles AppArmor profiles and an NFS server.
+# node.img, the same with what compiles AppArmor profiles, an NFS server, and the bus
+# that logind needs.
 set -euo pipefail
 dir=$1
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+outfit="apparmor dbus nfs-kernel-server"
+[ "$(cat "$dir/node.packages" 2>/dev/null)" = "$outfit" ] || rm -f "$dir/node.img"
 [ ! -e "$dir/disk.img" ] || [ ! -e "$dir/node.img" ] || exit 0
 [ "$(id -u)" = 0 ] || { echo "making a root file system needs root" >&2; exit 1; }
 
@@ -80,7 +83,7 @@ outfitted() {
 	chmod 755 "$root/usr/sbin/policy-rc.d"
 	{
 		chroot "$root" apt-get update &&
-			chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends apparmor nfs-kernel-server
+			chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $outfit # words
 	} >"$dir/packages.log" 2>&1 || { tail -5 "$dir/packages.log" >&2; exit 1; }
 	# The tests start the server; and skiff mounts without these.
 	rm -f "$root"/etc/systemd/system/*.wants/{nfs,rpc}* "$root"/sbin/{mount,umount}.nfs*
@@ -90,6 +93,7 @@ outfitted() {
 	umount "$root/proc"
 	umount "$root"
 	mv "$dir/node.img.new" "$dir/node.img"
+	echo "$outfit" >"$dir/node.packages"
 }
 
 [ -e "$dir/disk.img" ] || bare

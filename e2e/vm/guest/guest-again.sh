@@ -4,8 +4,8 @@ boot_again() {
 	step comes_back
 	step confined_again
 	step nothing_leaked
-	step stop_leaves_pods
-	step killall_leaves_nothing
+	step swaps
+	step before_the_end
 	off
 }
 
@@ -40,3 +40,44 @@ nothing_leaked() {
 	[ "$(echo "$uids" | wc -l)" = "$(wc -l </tmp/pods)" ]
 	[ "$(ls /var/log/pods | wc -l)" = "$(wc -l </tmp/pods)" ]
 }
+
+# swaps: the machine has swap from now on, and its Pods shares of it.
+swaps() {
+	local total memory share
+	dd if=/dev/zero of=/swapfile bs=1M count=128 status=none
+	chmod 600 /swapfile
+	mkswap /swapfile
+	swapon /swapfile
+	cat >>/etc/skiff/config.yaml <<-'END'
+		  - fail-swap-on=false
+		  - memory-swap.swap-behavior=LimitedSwap
+		  - shutdown-grace-period=60s
+		  - shutdown-grace-period-critical-pods=20s
+	END
+	systemctl restart skiff
+	until_true 240 k wait --for=condition=Ready node/box --timeout=60s
+	k apply -f /mnt/swap.yaml
+	until_true 240 k wait --for=condition=Ready pod/swapper pod/strict pod/polite --timeout=60s
+	know_pods
+	total=$(awk '/SwapTotal/ {print $2 * 1024}' /proc/meminfo)
+	memory=$(awk '/MemTotal/ {print $2 * 1024}' /proc/meminfo)
+	[ "$(k get node box -o 'jsonpath={.status.nodeInfo.swap.capacity}')" = "$total" ]
+	share=$(cat "$(group swapper)/memory.swap.max")
+	echo "$share of $total bytes"
+	[ "$((share / 4096))" = "$((64 * 1024 * 1024 * (total / 4096) / memory))" ]
+	[ "$(cat "$(group strict)/memory.swap.max")" = 0 ]
+	# It has four megabytes more than it may have of memory, and lives.
+	until_true 120 swapped
+	[ "$(k get pod swapper -o 'jsonpath={.status.containerStatuses[0].restartCount}')" = 0 ]
+}
+
+swapped() { [ "$(cat "$(group swapper)/memory.swap.current")" -gt 1000000 ]; }
+
+# before_the_end: who speaks for the machine's end has been told of skiff's wish.
+before_the_end() {
+	systemctl is-active systemd-logind dbus
+	until_true 60 inhibited
+	[ ! -e /var/tmp/said/goodbye ]
+}
+
+inhibited() { systemd-inhibit --list | grep -E 'skiff.*shutdown.*delay'; }
