@@ -65,17 +65,18 @@ func (m *managers) anew(req *Request, obj, old kind.Object) error {
 	next, _ := faceOf(req, obj)
 	live := old
 	if old.GetUID() != "" {
-		live, _ = faceOf(req, reread(old))
+		live, _ = faceOf(req, reread(req.Kind, old))
 	}
 	tracked := f.UpdateNoErrors(live, next, req.FieldManager).(kind.Object)
 	obj.SetManagedFields(wholeSeconds(tracked.GetManagedFields()))
 	return nil
 }
 
-// reread returns a copy of an object as the store would give it back. Lists that
+// reread returns a copy of an object as upstream's store would give it back. Lists that
 // belong together as a whole are compared as Go values, in which "1" and "1000m"
-// differ, and nothing and an empty list.
-func reread(obj kind.Object) kind.Object {
+// differ, and nothing and an empty list; and defaults round quantities, so that numbers
+// of more than 18 digits are others without them.
+func reread(k *kind.Kind, obj kind.Object) kind.Object {
 	type message interface {
 		Marshal() ([]byte, error)
 		Unmarshal([]byte) error
@@ -95,6 +96,9 @@ func reread(obj kind.Object) kind.Object {
 	}
 	copied := like.(kind.Object)
 	copied.GetObjectKind().SetGroupVersionKind(obj.GetObjectKind().GroupVersionKind())
+	if k.Default != nil {
+		k.Default(copied)
+	}
 	return copied
 }
 
@@ -131,7 +135,7 @@ func (m *managers) merge(req *Request, old kind.Object, wanted *unstructured.Uns
 	}
 	live := req.empty()
 	if old != nil {
-		live, _ = faceOf(req, reread(old))
+		live, _ = faceOf(req, reread(req.Kind, old))
 	}
 	return f.Apply(live, wanted, req.FieldManager, force)
 }

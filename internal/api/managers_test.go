@@ -269,7 +269,7 @@ func TestRecordsCompareWhatIsStored(t *testing.T) {
 		}
 		return out
 	}
-	status("one", `{"status":{"containerStatuses":[{"name":"c","resources":{"requests":{"cpu":null,"memory":"1000m"}},"volumeMounts":[]}]}}`)
+	status("one", `{"status":{"containerStatuses":[{"name":"c","resources":{"requests":{"cpu":null,"memory":"1000m","huge":"9999999999999999999"}},"volumeMounts":[]}]}}`)
 	if got := record(status("two", `{"status":{"message":"m"}}`)); !slices.Contains(got, `one Update/status {"f:status":{"f:containerStatuses":{}}}`) {
 		t.Errorf("record %q", got)
 	}

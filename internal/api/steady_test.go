@@ -138,6 +138,12 @@ func trySteady[T kind.Object](t *testing.T, random *rand.Rand, k *kind.Kind, obj
 	someone := func() *Request {
 		return &Request{Kind: k, FieldManager: fmt.Sprintf("m%d", random.IntN(2)), Subresource: parts[random.IntN(len(parts))]}
 	}
+	defaulted := func(obj T) T { // as all are when records are made
+		if k.Default != nil {
+			k.Default(obj)
+		}
+		return obj
+	}
 	next := func(old T, most int) T {
 		n := old.DeepCopyObject().(T)
 		for range random.IntN(most + 1) {
@@ -146,9 +152,9 @@ func trySteady[T kind.Object](t *testing.T, random *rand.Rand, k *kind.Kind, obj
 				mutations[random.IntN(len(mutations))](n)
 			}()
 		}
-		return n
+		return defaulted(n)
 	}
-	old := obj.DeepCopyObject().(T)
+	old := defaulted(obj.DeepCopyObject().(T))
 	old.SetUID("")
 	if err := m.anew(someone(), old, someone().empty()); err != nil {
 		t.Fatal(err)
