@@ -122,6 +122,11 @@ func causes(v any) []string {
 	return lines
 }
 
+// unkeyed is what is said of a strategic merge patch with a list whose elements lack
+// their key: of several such lists that which a map happens to give first, the next time
+// another.
+var unkeyed = regexp.MustCompile(`^map: .* does not contain declared merge key: \w+$`)
+
 // compareFailures compares two Status objects. Upstream's order of causes is at
 // times that of a map.
 func compareFailures(u, s any, k *knowledge) []Difference {
@@ -146,7 +151,7 @@ func compareFailures(u, s any, k *knowledge) []Difference {
 		list = append(list, Difference{"reason", text(u, "reason") + ": " + mu, text(s, "reason") + ": " + ms})
 	}
 	ordered := len(cu) < 2 && !strings.Contains(mu, "errors:")
-	if mu != ms && (ordered || shuffledText(mu) != shuffledText(ms)) {
+	if mu != ms && !(unkeyed.MatchString(mu) && unkeyed.MatchString(ms)) && (ordered || shuffledText(mu) != shuffledText(ms)) {
 		shape := "message: " + contrast(template(mu), template(ms))
 		if template(mu) == template(ms) {
 			shape = "message: " + shorten(template(mu), 120) + " (another value)"

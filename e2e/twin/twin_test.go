@@ -105,6 +105,8 @@ func TestCompare(t *testing.T) {
 		{"volumes that servers add", answer(200, `{"f:volumes":{"k:{\"name\":\"kube-api-access-abcde\"}":{"f:name":{}}}}`), answer(200, `{"f:volumes":{"k:{\"name\":\"kube-api-access-xyz12\"}":{"f:name":{}}}}`), nil},
 		{"node ports in texts", answer(422, status("m", `{"field":"spec.ports[1].nodePort","reason":"FieldValueDuplicate","message":"Duplicate value: 30903"}`)), answer(422, status("m", `{"field":"spec.ports[1].nodePort","reason":"FieldValueDuplicate","message":"Duplicate value: 30216"}`)), nil},
 		{"completed names in texts", answer(422, status("is -a2b4cd")), answer(422, status("is -azz8xw")), nil},
+		{"lists without keys", answer(500, status("map: map[] does not contain declared merge key: ip")), answer(500, status("map: map[a:b] does not contain declared merge key: type")), nil},
+		{"a list without keys and another fault", answer(500, status("map: map[] does not contain declared merge key: ip")), answer(500, status("map")), []string{"message: map: map[] does not contain declared merge key: ip / map"}},
 		{"other ports in texts", answer(422, status("nodePort: Invalid value: 80")), answer(422, status("nodePort: Invalid value: 81")), []string{"message: nodePort: Invalid value: N (another value)"}},
 		{"a broken connection", Answer{Err: io.EOF}, answer(400, status("runtime error: hash of unhashable type map[string]interface {}: name")), []string{"upstream broke the connection; skiff 400 Invalid runtime error: hash of unhashable type map[]interface {}: name"}},
 		{"skiff's", answer(200, `{}`), Answer{Err: io.EOF}, []string{"skiff broke the connection; upstream 200"}},
