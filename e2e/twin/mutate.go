@@ -35,7 +35,7 @@ func mutations(fields []Field) []Mutation {
 		if last := f.Path[len(f.Path)-1]; last != "{}" && f.Class != "boolean" {
 			add("as another", asAnother)
 		}
-		for _, v := range odd(f.Class) {
+		for _, v := range slices.Concat(odd(f.Class), f.own()) {
 			set(v.name, f.nobodys(v.value))
 		}
 		for _, v := range f.Schema.Enum {
@@ -63,6 +63,14 @@ func mutations(fields []Field) []Mutation {
 		}
 	}
 	return list
+}
+
+// own are odd values that only a field of such a name has.
+func (f Field) own() []variant {
+	if f.name() == "ipFamilies" && f.Class == "string" {
+		return []variant{{"family IPv4", "IPv4"}, {"family IPv6", "IPv6"}}
+	}
+	return nil
 }
 
 // nobodys is a value that is no name of an object which another scenario makes meanwhile:
@@ -95,11 +103,7 @@ func remove(p place, _ *Mutation, _ *sampler) bool {
 }
 
 func plausible(p place, m *Mutation, s *sampler) bool {
-	name := m.Field.Path[len(m.Field.Path)-1]
-	for i := len(m.Field.Path) - 1; i > 0 && (name == "[]" || name == "{}"); i-- {
-		name = m.Field.Path[i-1]
-	}
-	p.set(s.value(name, m.Field.Schema))
+	p.set(s.value(m.Field.name(), m.Field.Schema))
 	return true
 }
 

@@ -18,10 +18,36 @@ var tellingValues = []string{
 // telling says whether a mutation is one of those that rules are about, of a field
 // that is not every kind's.
 func (m *Mutation) telling() bool {
-	known := slices.Contains(tellingValues, m.Rule) || strings.HasPrefix(m.Rule, "enum ") || strings.HasPrefix(m.Rule, "switches ")
+	known := slices.Contains(tellingValues, m.Rule) || slices.Contains(m.Field.tellingHere(), m.Rule) || strings.HasPrefix(m.Rule, "enum ") || strings.HasPrefix(m.Rule, "switches ")
 	path := m.Field.Path
 	setting := len(path) == 3 && path[1] == "annotations" && path[2] != "{}" // one that valid objects have says something
 	return known && m.keepsType() && (path[0] != "metadata" || setting) && path[0] != "apiVersion" && path[0] != "kind"
+}
+
+// tellingHere are the odd values that rules are about where a field has such a name.
+func (f Field) tellingHere() []string {
+	name := strings.ToLower(f.name())
+	switch {
+	case name == "ip" || name == "ips" || strings.HasSuffix(name, "ip") || strings.HasSuffix(name, "ips") || strings.Contains(name, "address"):
+		return []string{"loopback", "unspecified", "link-local", "multicast", "mapped", "old IPv4", "long IPv6"}
+	case strings.HasSuffix(name, "path"):
+		return []string{"up", "up inside", "two dots"}
+	case name == "key" || name == "prefix" || strings.Contains(pathString(f.Path), "env"):
+		return []string{"equals", "two dots"}
+	case name == "ipfamilies":
+		return []string{"family IPv4", "family IPv6"}
+	}
+	return nil
+}
+
+// name is the last step of the path that is no list or map.
+func (f Field) name() string {
+	for _, step := range slices.Backward(f.Path) {
+		if step != "[]" && step != "{}" {
+			return step
+		}
+	}
+	return ""
 }
 
 // keepsType says whether what is put is of the field's type: else nothing but that is

@@ -154,7 +154,7 @@ func find(object map[string]any, f Field, sample func(path []string) any, random
 				list = []any{sample(f.Path[:i+1])}
 			}
 			here.set(list)
-			n := random.IntN(len(list))
+			n := choose(list, f.Path[i+1:], random)
 			here = place{list: list, index: n, pointer: append(slices.Clone(here.pointer), itoa(n))}
 		default:
 			m, ok := current.(map[string]any)
@@ -173,4 +173,27 @@ func find(object map[string]any, f Field, sample func(path []string) any, random
 		}
 	}
 	return here, true
+}
+
+// choose draws one of a list's items: mostly one that has the field below it, and of
+// those as often as not the one with the most members, since many rules are about two.
+func choose(list []any, below []string, random *rand.Rand) int {
+	var having []int
+	richest, most := 0, -1
+	for i, item := range list {
+		if !reaches(item, below) {
+			continue
+		}
+		having = append(having, i)
+		if m, ok := item.(map[string]any); ok && len(m) > most {
+			richest, most = i, len(m)
+		}
+	}
+	switch {
+	case len(having) == 0 || random.IntN(4) == 0:
+		return random.IntN(len(list))
+	case most >= 0 && random.IntN(2) == 0:
+		return richest
+	}
+	return having[random.IntN(len(having))]
 }

@@ -70,7 +70,7 @@ func (a *Agent) build(ctx context.Context, pod *corev1.Pod, box sandbox, c *core
 		LogPath: a.logPath(pod, c.Name, attempt),
 	}
 	out.Pod.Handler = box.Handler
-	out.Resources.Swap = a.swapOf(pod, c)
+	out.Resources.Swap, out.Resources.OOMGroup = a.swapOf(pod, c), !a.Kubelet.Pods.KillOne
 	if out.WorkingDir == "" {
 		out.WorkingDir = image.WorkingDir
 	}

@@ -185,6 +185,7 @@ type Resources struct {
 	Swap        int64 // bytes, where cgroups can be given so much; none elsewhere
 	PidsLimit   int64
 	OOMScoreAdj int
+	OOMGroup    bool             // all its processes end when one is killed for memory, where cgroups do that
 	HugePages   map[string]int64 // bytes by the size of a page, of all that the machine has, as cgroups name it: "2MB"
 }
 

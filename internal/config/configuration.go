@@ -35,6 +35,7 @@ func (k Kubelet) Configuration() map[string]any {
 		"registryBurst":                    k.Pulls.Burst,
 		"maxPods":                          k.Pods.Max,
 		"seccompDefault":                   k.Pods.SeccompDefault,
+		"singleProcessOOMKill":             k.Pods.KillOne,
 		"containerLogMaxSize":              k.Pods.logSize(),
 		"containerLogMaxFiles":             k.Pods.LogFiles,
 	}

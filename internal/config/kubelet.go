@@ -112,7 +112,10 @@ func (k *Kubelet) apply(args []string) error {
 		maps.Copy(known, more)
 	}
 	for _, arg := range args {
-		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+		name, value, said := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+		if !said {
+			value = "true" // as a flag that is a switch
+		}
 		set, ok := known[name]
 		if !ok {
 			return fmt.Errorf("%q is none that this node knows; it knows %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))

@@ -25,7 +25,7 @@ func TestKubeletArguments(t *testing.T) {
 		t.Errorf("defaults %+v, %v", k, err)
 	}
 	for arg, want := range map[string]string{
-		"max-pods=3":                              `"max-pods" is none that this node knows; it knows allowed-unsafe-sysctls, config, eviction-hard, `,
+		"cpu-manager-policy=static":               `"cpu-manager-policy" is none that this node knows; it knows allowed-unsafe-sysctls, config, `,
 		"image-gc-high-threshold=70":              "must be below",
 		"kube-reserved=gpu=1":                     "expected one of cpu, memory,",
 		"eviction-pressure-transition-period=-3s": "negative",

@@ -32,6 +32,7 @@ func fileFields() map[string]string {
 		"allowedUnsafeSysctls":             unsafeSysctls,
 		"maxPods":                          "max-pods",
 		"seccompDefault":                   "seccomp-default",
+		"singleProcessOOMKill":             "single-process-oom-kill",
 		"containerLogMaxSize":              "container-log-max-size",
 		"containerLogMaxFiles":             "container-log-max-files",
 		"serializeImagePulls":              "serialize-image-pulls",

@@ -12,16 +12,21 @@ type Pods struct {
 	SeccompDefault bool  // who says nothing of it has the runtime's profile
 	LogSize        int64 // bytes from which on a container's log is put aside
 	LogFiles       int   // that are kept of it, the one being written among them
+	// KillOne keeps the rest of a container where one of its processes is killed for
+	// want of memory, on cgroup v2; on v1 nothing else can be.
+	KillOne bool
 }
 
 // DefaultPods has upstream's defaults.
 func DefaultPods() Pods { return Pods{Max: 110, LogSize: 10 << 20, LogFiles: 5} }
 
-// arguments reads those of upstream's kubelet.
+// arguments reads those of upstream's kubelet, and its setting singleProcessOOMKill, for
+// which it has none.
 func (p *Pods) arguments() map[string]func(string) error {
 	return map[string]func(string) error{
 		"max-pods":                countInto(&p.Max, 0),
 		"seccomp-default":         boolInto(&p.SeccompDefault),
+		"single-process-oom-kill": boolInto(&p.KillOne),
 		"container-log-max-size":  bytesInto(&p.LogSize),
 		"container-log-max-files": countInto(&p.LogFiles, 2),
 	}

@@ -17,6 +17,9 @@ func TestPodArguments(t *testing.T) {
 			t.Errorf("%s: %+v, %v", args, k.Pods, err)
 		}
 	}
+	if k, err := ParseKubelet([]string{"single-process-oom-kill=true"}); err != nil || !k.Pods.KillOne || k.Configuration()["singleProcessOOMKill"] != true {
+		t.Errorf("%+v, %v", k.Pods, err)
+	}
 	k, err := ParseKubelet([]string{"container-log-max-size=1500Ki", "max-pods=7"})
 	if c := k.Configuration(); err != nil || c["maxPods"] != 7 || c["seccompDefault"] != false || c["containerLogMaxSize"] != "1500Ki" || c["containerLogMaxFiles"] != 5 {
 		t.Errorf("%v, %v", c, err)

@@ -64,14 +64,20 @@ swaps() {
 	[ "$(k get node box -o 'jsonpath={.status.nodeInfo.swap.capacity}')" = "$total" ]
 	share=$(cat "$(group swapper)/memory.swap.max")
 	echo "$share of $total bytes"
-	[ "$((share / 4096))" = "$((64 * 1024 * 1024 * (total / 4096) / memory))" ]
+	[ "$((share / 4096))" = "$((90 * 1024 * 1024 * (total / 4096) / memory))" ]
 	[ "$(cat "$(group strict)/memory.swap.max")" = 0 ]
-	# It has four megabytes more than it may have of memory, and lives.
+	# It has two megabytes more than it may have of memory, and lives.
 	until_true 120 swapped
 	[ "$(k get pod swapper -o 'jsonpath={.status.containerStatuses[0].restartCount}')" = 0 ]
 }
 
-swapped() { [ "$(cat "$(group swapper)/memory.swap.current")" -gt 1000000 ]; }
+swapped() {
+	local dir
+	dir=$(group swapper)
+	(cd "$dir" && grep . memory.current memory.max memory.swap.current memory.swap.max memory.events && grep -E '^(anon|file|shmem|slab) ' memory.stat)
+	grep -hE '^(Name|VmRSS|VmSwap)' $(sed 's|.*|/proc/&/status|' "$dir/cgroup.procs")
+	[ "$(cat "$dir/memory.swap.current")" -gt 1000000 ]
+}
 
 # before_the_end: who speaks for the machine's end has been told of skiff's wish.
 before_the_end() {

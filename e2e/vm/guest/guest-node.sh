@@ -60,6 +60,7 @@ resize() {
 	local before
 	know_pods
 	before=$(first_process box)
+	[ "$(cat "$(group box)/memory.oom.group")" = 1 ] # who loses one process loses all
 	k patch pod box --subresource resize --patch \
 		'{"spec":{"containers":[{"name":"box","resources":{"requests":{"cpu":"200m","memory":"32Mi"},"limits":{"cpu":"500m","memory":"96Mi"}}}]}}'
 	until_true 120 resized

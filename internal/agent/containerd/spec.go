@@ -178,8 +178,14 @@ func specResources(r agent.Resources, m machine) *specs.LinuxResources {
 			out.Memory.Swap = &r.MemoryLimit
 		}
 	}
-	if m.swapLimit && m.unifiedCgroups {
-		out.Unified = map[string]string{"memory.swap.max": strconv.FormatInt(r.Swap, 10)}
+	if m.unifiedCgroups {
+		out.Unified = map[string]string{}
+		if r.OOMGroup {
+			out.Unified["memory.oom.group"] = "1"
+		}
+		if m.swapLimit {
+			out.Unified["memory.swap.max"] = strconv.FormatInt(r.Swap, 10)
+		}
 	}
 	if m.hugePages {
 		for _, size := range slices.Sorted(maps.Keys(r.HugePages)) {

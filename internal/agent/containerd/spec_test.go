@@ -234,7 +234,21 @@ func TestSpecSwap(t *testing.T) {
 	if r := specResources(open, v2); r.Memory.Swap != nil || r.Unified["memory.swap.max"] != "0" {
 		t.Errorf("v2 without swap: %+v", r)
 	}
-	if r := specResources(limited, machine{unifiedCgroups: true}); r.Unified != nil {
+	if r := specResources(limited, machine{unifiedCgroups: true}); len(r.Unified) > 0 {
 		t.Errorf("a kernel that does not count it: %v", r.Unified)
+	}
+}
+
+// Who loses a process for want of memory loses all, where cgroups can do that.
+func TestSpecOOMGroup(t *testing.T) {
+	together := agent.Resources{OOMGroup: true}
+	if r := specResources(together, machine{unifiedCgroups: true}); r.Unified["memory.oom.group"] != "1" {
+		t.Errorf("v2: %v", r.Unified)
+	}
+	if r := specResources(agent.Resources{}, machine{unifiedCgroups: true}); len(r.Unified) > 0 {
+		t.Errorf("v2, one by one: %v", r.Unified)
+	}
+	if r := specResources(together, machine{}); r.Unified != nil {
+		t.Errorf("v1: %v", r.Unified)
 	}
 }
