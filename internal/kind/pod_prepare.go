@@ -122,6 +122,9 @@ func dropDisabled(spec *corev1.PodSpec) {
 			source := &spec.Volumes[i].Projected.Sources[j]
 			source.ClusterTrustBundle, source.PodCertificate = nil, nil
 		}
+		if len(spec.Volumes[i].Projected.Sources) == 0 { // as the store gives it back
+			spec.Volumes[i].Projected.Sources = nil
+		}
 	}
 }
 

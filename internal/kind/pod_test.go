@@ -332,3 +332,14 @@ func BenchmarkPodCreate(b *testing.B) {
 		}
 	}
 }
+
+// What is kept in memory is what the store gives back: no empty list of what is
+// projected, whose field is always told.
+func TestEmptyProjection(t *testing.T) {
+	spec := &corev1.PodSpec{Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+		Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{}}}}}}
+	dropDisabled(spec)
+	if spec.Volumes[0].Projected.Sources != nil {
+		t.Error("an empty list is kept")
+	}
+}
