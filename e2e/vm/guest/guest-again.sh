@@ -66,7 +66,7 @@ swaps() {
 	echo "$share of $total bytes"
 	[ "$((share / 4096))" = "$((90 * 1024 * 1024 * (total / 4096) / memory))" ]
 	[ "$(cat "$(group strict)/memory.swap.max")" = 0 ]
-	# It has two megabytes more than it may have of memory, and lives.
+	# It has more than it may have of memory, and lives.
 	until_true 120 swapped
 	[ "$(k get pod swapper -o 'jsonpath={.status.containerStatuses[0].restartCount}')" = 0 ]
 }
