@@ -105,14 +105,15 @@ func (e *ends) tell(epoll int, key int32) {
 // close ends all watches; none calls back any more once run has returned.
 func (e *ends) close() error {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return nil
-	}
-	e.closed = true
 	for _, w := range e.waiting {
 		_ = unix.Close(w.process)
 	}
 	clear(e.waiting)
-	return e.epoll.Close()
+	closed := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if closed {
+		return nil
+	}
+	return e.epoll.Close() // which waits for run, and run may have waited for the lock
 }

@@ -93,6 +93,30 @@ func TestEndsClosed(t *testing.T) {
 	}
 }
 
+// Closing does not wait for a callback that waits for it.
+func TestEndsClosedMeanwhile(t *testing.T) {
+	for range 50 {
+		e, err := newEnds()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var running sync.WaitGroup
+		running.Go(e.run)
+		for range 4 {
+			cmd := exec.Command("true")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_ = e.watch(cmd.Process.Pid, func() {}) // it may have ended
+			running.Go(func() { _ = cmd.Wait() })
+		}
+		if err := e.close(); err != nil {
+			t.Fatal(err)
+		}
+		running.Wait()
+	}
+}
+
 func descriptors(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
