@@ -281,3 +281,16 @@ func TestUnsupportedFieldIsRefused(t *testing.T) {
 	}
 	c.mustContain(c.kubectl("get", "pod", "odd"), "UnsupportedField")
 }
+
+// TestSignalsAreDefault has it that no signal is ignored where a container starts: a
+// shell could not trap it, and Python would not be interrupted.
+func TestSignalsAreDefault(t *testing.T) {
+	c := shared(t)
+	c.startPod(pod("box", ""))
+	const none = "SigIgn:\t0000000000000000\n"
+	for _, process := range []string{"1", "self"} {
+		if got := c.kubectl("exec", "box", "--", "grep", "SigIgn", "/proc/"+process+"/status"); got != none {
+			t.Errorf("process %s: %q", process, got)
+		}
+	}
+}

@@ -52,8 +52,9 @@ func run(runcPath, runcRoot string) error {
 	// Hundreds of shims run beside the Pods: memory counts more than speed.
 	runtime.GOMAXPROCS(2)
 	debug.SetGCPercent(30)
-	// skiff decides when a shim ends, not a terminal or a service manager.
-	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	// skiff decides when a shim ends, not a terminal or a service manager. These
+	// signals are caught, not ignored: what is ignored stays so for containers.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become the reaper: %w", err)
 	}
