@@ -7,7 +7,6 @@
 package embed
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -110,11 +109,11 @@ func writeAll(f *os.File, r io.Reader) error {
 
 // open returns a carried file's content, decompressed.
 func open(name string) (io.ReadCloser, error) {
-	packed, err := fs.ReadFile(files, filePath(name+".zst"))
+	packed, err := files.Open(filePath(name + ".zst"))
 	if err != nil {
 		return nil, fmt.Errorf("%s for %s: %w", name, runtime.GOARCH, ErrNotCarried)
 	}
-	d, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+	d, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, err
 	}

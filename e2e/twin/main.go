@@ -35,7 +35,8 @@ type options struct {
 	programs  string // directory of kube-apiserver and etcd
 	reports   string // directory for a file per resource
 	documents bool
-	proof     int    // how many rules to take out of skiff; 0: compare
+	proof     int // how many rules to take out of skiff; 0: compare
+	reach     bool
 	module    string // directory of the module that kube-apiserver is built from
 }
 
@@ -51,6 +52,7 @@ func main() {
 	flag.BoolVar(&o.documents, "documents", false, "only compare what upstream publishes")
 	flag.StringVar(&o.module, "module", "e2e/twin/apiserver", "directory of the module that kube-apiserver is built from")
 	flag.IntVar(&o.proof, "proof", 0, "take so many rules out of skiff, one after the other, and see that each is missed")
+	flag.BoolVar(&o.reach, "reach", false, "only list the rules of skiff that no request of three seeds comes to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -63,6 +65,9 @@ func main() {
 func run(ctx context.Context, o options) (err error) {
 	if o.proof > 0 {
 		return prove(ctx, o)
+	}
+	if o.reach {
+		return reach(ctx, o)
 	}
 	theirs, err := upstream.Kubernetes{APIServer: o.programs + "/kube-apiserver", Etcd: o.programs + "/etcd", Fast: true}.Start(ctx)
 	if err != nil {

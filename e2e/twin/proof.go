@@ -19,15 +19,20 @@ import (
 // one of some rules, drawn at random, can be taken out by the environment, is run
 // once per rule.
 
-// removed is the environment variable that lists the rules that are left out.
-const removed = "TWIN_WITHOUT_RULE"
+// removed is the environment variable that lists the rules that are left out, and
+// reachedFile the one that names a file for the numbers of those that objected or filled
+// in something.
+const (
+	removed     = "TWIN_WITHOUT_RULE"
+	reachedFile = "TWIN_REACHED"
+)
 
 // rule is a place in skiff's source that checks, completes or keeps something.
 type rule struct {
 	file  string // base name
 	line  int
-	text  string           // its first line
-	guard func(n ast.Expr) // puts a condition before it
+	text  string              // its first line
+	guard func(number string) // puts a condition behind it
 }
 
 func (r rule) String() string { return fmt.Sprintf("%s:%d %s", r.file, r.line, r.text) }
@@ -80,12 +85,12 @@ func (s *sources) rulesAt(file, function string, n ast.Node) []rule {
 	switch n := n.(type) {
 	case *ast.IfStmt:
 		if n.Else == nil && (reports(n.Body.List) || completes(function) && assigns(n.Body.List)) {
-			return []rule{s.rule(file, n.Cond, func(condition ast.Expr) { n.Cond = and(condition, n.Cond) })}
+			return []rule{s.rule(file, n.Cond, func(number string) { n.Cond = behind(n.Cond, number) })}
 		}
 	case *ast.CaseClause:
 		list := s.additions(file, n.Body)
 		if len(n.List) == 1 && reports(n.Body) && isCondition(n.List[0]) {
-			list = append(list, s.rule(file, n.List[0], func(condition ast.Expr) { n.List[0] = and(condition, n.List[0]) }))
+			list = append(list, s.rule(file, n.List[0], func(number string) { n.List[0] = behind(n.List[0], number) }))
 		}
 		return list
 	case *ast.BlockStmt:
@@ -97,7 +102,7 @@ func (s *sources) rulesAt(file, function string, n ast.Node) []rule {
 // additions are the statements of a list that add the errors of another function.
 func (s *sources) additions(file string, list []ast.Stmt) []rule {
 	var rules []rule
-	for i, statement := range list {
+	for _, statement := range list {
 		assign, ok := statement.(*ast.AssignStmt)
 		if !ok || assign.Tok != token.ASSIGN || len(assign.Rhs) != 1 {
 			continue
@@ -112,8 +117,8 @@ func (s *sources) additions(file string, list []ast.Stmt) []rule {
 		if target, ok := assign.Lhs[0].(*ast.Ident); !ok || !strings.HasPrefix(target.Name, "err") && !strings.HasPrefix(target.Name, "all") {
 			continue
 		}
-		rules = append(rules, s.rule(file, call.Args[1], func(condition ast.Expr) {
-			list[i] = &ast.IfStmt{Cond: condition, Body: &ast.BlockStmt{List: []ast.Stmt{statement}}}
+		rules = append(rules, s.rule(file, call.Args[1], func(number string) {
+			call.Args[1] = &ast.CallExpr{Fun: ast.NewIdent("ruleErrors"), Args: []ast.Expr{ast.NewIdent(number), call.Args[1]}}
 		}))
 	}
 	return rules
@@ -131,11 +136,12 @@ func isCondition(e ast.Expr) bool {
 	return false
 }
 
-func and(a, b ast.Expr) ast.Expr {
-	return &ast.BinaryExpr{Op: token.LAND, X: a, Y: &ast.ParenExpr{X: b}}
+func behind(condition ast.Expr, number string) ast.Expr {
+	stands := &ast.CallExpr{Fun: ast.NewIdent("ruleStands"), Args: []ast.Expr{ast.NewIdent(number)}}
+	return &ast.BinaryExpr{Op: token.LAND, X: &ast.ParenExpr{X: condition}, Y: stands}
 }
 
-func (s *sources) rule(file string, e ast.Expr, guard func(ast.Expr)) rule {
+func (s *sources) rule(file string, e ast.Expr, guard func(string)) rule {
 	var b bytes.Buffer
 	_ = printer.Fprint(&b, s.set, e) // into memory
 	return rule{file: file, line: s.set.Position(e.Pos()).Line, text: strings.Join(strings.Fields(b.String()), " "), guard: guard}
@@ -178,21 +184,44 @@ func assigns(list []ast.Stmt) bool {
 const rulesSource = `package %s
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 )
 
-var rulesRemoved = "," + os.Getenv(%q) + ","
+var (
+	rulesRemoved = "," + os.Getenv(%q) + ","
+	rulesReached = os.Getenv(%q)
+	rulesNoted   sync.Map
+)
 
-func ruleStands(n int) bool { return !strings.Contains(rulesRemoved, ","+strconv.Itoa(n)+",") }
+func ruleStands(n int) bool {
+	if _, noted := rulesNoted.LoadOrStore(n, true); rulesReached != "" && !noted {
+		f, err := os.OpenFile(rulesReached, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			panic(err)
+		}
+		defer f.Close()
+		fmt.Fprintln(f, n)
+	}
+	return !strings.Contains(rulesRemoved, ","+strconv.Itoa(n)+",")
+}
+
+func ruleErrors[T any](n int, errs []T) []T {
+	if len(errs) == 0 || ruleStands(n) {
+		return errs
+	}
+	return nil
+}
 `
 
-// overlay writes the sources with a switch before every rule, and the file that tells
+// overlay writes the sources with a switch behind every rule, and the file that tells
 // Go to build with them.
 func (s *sources) overlay(rules []rule, dir string) (string, error) {
 	for i, r := range rules {
-		r.guard(&ast.CallExpr{Fun: ast.NewIdent("ruleStands"), Args: []ast.Expr{&ast.BasicLit{Kind: token.INT, Value: strconv.Itoa(i)}}})
+		r.guard(strconv.Itoa(i))
 	}
 	replace := map[string]string{}
 	add := func(name string, data []byte) error {
@@ -213,7 +242,7 @@ func (s *sources) overlay(rules []rule, dir string) (string, error) {
 			return "", err
 		}
 	}
-	rulesFile := fmt.Sprintf(rulesSource, filepath.Base(s.dir), removed)
+	rulesFile := fmt.Sprintf(rulesSource, filepath.Base(s.dir), removed, reachedFile)
 	if err := add("zz_rules.go", []byte(rulesFile)); err != nil {
 		return "", err
 	}

@@ -28,27 +28,46 @@ func prove(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s, err := readSources("internal/kind")
+	s, rules, err := rulesOf(o.kind)
 	if err != nil {
 		return err
 	}
-	rules := slices.DeleteFunc(s.rules(), func(r rule) bool { return o.kind != "" && !slices.Contains(concerned(r.file), o.kind) })
 	random := rand.New(rand.NewPCG(o.seed, 0x9007))
 	random.Shuffle(len(rules), func(i, j int) { rules[i], rules[j] = rules[j], rules[i] })
 	fmt.Printf("%d rules in internal/kind; %d of them are taken out, one at a time for each resource\n", len(rules), min(o.proof, len(rules)))
 	rules = rules[:min(o.proof, len(rules))]
-	overlay, err := s.overlay(rules, dir)
-	if err != nil {
+	if o.skiff, err = s.build(ctx, rules, dir); err != nil {
 		return err
-	}
-	o.skiff = filepath.Join(dir, "skiff")
-	build := exec.CommandContext(ctx, "go", "build", "-tags", "grpcnotrace", "-overlay", overlay, "-o", o.skiff, ".")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("build skiff with switches: %w", err)
 	}
 	return proveRules(ctx, o, rules)
 }
+
+// rulesOf are all rules, or those that show on one resource.
+func rulesOf(resource string) (*sources, []rule, error) {
+	s, err := readSources("internal/kind")
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, slices.DeleteFunc(s.rules(), func(r rule) bool { return resource != "" && !slices.Contains(concerned(r.file), resource) }), nil
+}
+
+// build makes an executable of skiff in a directory with a switch behind each rule.
+func (s *sources) build(ctx context.Context, rules []rule, dir string) (string, error) {
+	overlay, err := s.overlay(rules, dir)
+	if err != nil {
+		return "", err
+	}
+	skiff := filepath.Join(dir, "skiff")
+	build := exec.CommandContext(ctx, "go", "build", "-tags", "grpcnotrace", "-overlay", overlay, "-o", skiff, ".")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return "", fmt.Errorf("build skiff with switches: %w", err)
+	}
+	return skiff, nil
+}
+
+// proofPlots are the plots that play with rules: the others ask for what no kind decides.
+var proofPlots = []string{"create", "update", "live", "parts", "apply"}
 
 // proof runs variants of skiff beside one upstream server.
 type proof struct {
@@ -244,8 +263,7 @@ func (p *proof) shapes(ctx context.Context, resources []string, without []int) (
 	if err != nil {
 		return nil, err
 	}
-	// The others ask for what no kind decides.
-	t.only, t.plots = resources, []string{"create", "update", "live", "parts", "apply"}
+	t.only, t.plots = resources, proofPlots
 	if p.usual != nil {
 		t.report.noted = func(g *Group) {
 			if !p.usual[g.Resource][g.Shape] {

@@ -302,7 +302,7 @@ func setDefaults(o *object) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"if ruleStands(0) {", "if ruleStands(1) && (x < 0) {", "case ruleStands(2) && (x > 9):", "if ruleStands(3) && (o.replicas == nil) {"} {
+	for _, want := range []string{"append(errs, ruleErrors(0, validateMore(x))...)", "if (x < 0) && ruleStands(1) {", "case (x > 9) && ruleStands(2):", "if (o.replicas == nil) && ruleStands(3) {"} {
 		if !strings.Contains(string(changed), want) {
 			t.Errorf("%q is not in\n%s", want, changed)
 		}

@@ -139,8 +139,6 @@ func volumeFields() []string {
 func validateFieldRef(path *field.Path, ref *corev1.ObjectFieldSelector, fields []string) field.ErrorList {
 	at := path.Child("fieldPath")
 	switch {
-	case ref.APIVersion == "":
-		return field.ErrorList{field.Required(path.Child("apiVersion"), "")}
 	case ref.FieldPath == "":
 		return field.ErrorList{field.Required(at, "")}
 	case ref.APIVersion != "v1":

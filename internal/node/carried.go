@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/skiff-sh/skiff/embed"
 	"github.com/skiff-sh/skiff/internal/agent"
@@ -10,13 +11,27 @@ import (
 )
 
 // carried is an image store that also has the images this executable carries:
-// they are imported when they are first asked for.
-type carried struct{ *image.Store }
+// they are imported when they are first asked for, once for all who ask.
+type carried struct {
+	ownStore
+	importing sync.Mutex
+}
+
+// ownStore is the part of an image store that a node uses.
+type ownStore interface {
+	imageStore
+	Close() error
+}
 
 // Get returns an image that is present or carried.
-func (c carried) Get(ctx context.Context, ref string) (agent.Image, bool, error) {
-	found, ok, err := c.Store.Get(ctx, ref)
+func (c *carried) Get(ctx context.Context, ref string) (agent.Image, bool, error) {
+	found, ok, err := c.ownStore.Get(ctx, ref)
 	if ok || err != nil || !isHello(ref) {
+		return found, ok, err
+	}
+	c.importing.Lock()
+	defer c.importing.Unlock()
+	if found, ok, err = c.ownStore.Get(ctx, ref); ok || err != nil { // imported meanwhile
 		return found, ok, err
 	}
 	archive, err := embed.Hello()
@@ -27,7 +42,7 @@ func (c carried) Get(ctx context.Context, ref string) (agent.Image, bool, error)
 	if _, err := c.Import(ctx, archive); err != nil {
 		return agent.Image{}, false, fmt.Errorf("import the carried image %s: %w", ref, err)
 	}
-	return c.Store.Get(ctx, ref)
+	return c.ownStore.Get(ctx, ref)
 }
 
 // isHello says whether a name means the hello image. A name that cannot be

@@ -80,7 +80,7 @@ type node struct {
 	client    kubernetes.Interface
 	informers informers.SharedInformerFactory
 	runtime   *containerd.Runtime
-	images    carried
+	images    *carried
 	network   *pod.Network
 	pods      *agent.Agent
 	policy    *tunnel.Policy
@@ -151,7 +151,7 @@ func (n *node) openRuntime(ctx context.Context) error {
 		n.Log.Warn("no image can be pulled", zap.Error(err))
 	}
 	kubelet, _ := config.ParseKubelet(n.Settings.KubeletArgs) // Validate has read them
-	n.images = carried{image.New(image.Config{
+	n.images = &carried{ownStore: image.New(image.Config{
 		Client: n.runtime.Client(), Namespace: n.runtime.Namespace(), Snapshotter: n.runtime.Snapshotter(),
 		Registries: n.Settings.PrivateRegistry, OnlyMirrors: n.Settings.DisableDefaultRegistry,
 		Log: n.Log.Named("images"), Latest: n.Uplink.Clock.Latest,

@@ -44,7 +44,7 @@ nothing_leaked() {
 # swaps: the machine has swap from now on, and its Pods shares of it.
 swaps() {
 	local total memory share
-	dd if=/dev/zero of=/swapfile bs=1M count=128 status=none
+	dd if=/dev/zero of=/swapfile bs=1M count=384 status=none
 	chmod 600 /swapfile
 	mkswap /swapfile
 	swapon /swapfile
