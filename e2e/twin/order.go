@@ -11,7 +11,7 @@ import (
 var tellingValues = []string{
 	"empty", "zero", "negative", "one", "two", "101", "65536", "max int32", "true", "false",
 	"upper case", "64 long", "254 long", "unknown", "name", "other name", "domain", "path", "digits", "IPv4", "IPv6", "CIDR",
-	"long domain", "bad after domain", "space first", "fraction", "Ki", "milli", "half", "0%", "100%", "time", "bad key", "bad value", "long key", "prefixed key",
+	"long domain", "bad after domain", "space first", "fraction", "Ki", "milli", "half", "0%", "100%", "above 100%", "time", "bad key", "bad value", "long key", "prefixed key",
 	"missing", "plausible", "duplicated", "reversed", "one more", "one less", "another member", "as another", "inside 1", "inside 2", "inside 3", "inside 4",
 }
 
@@ -30,7 +30,7 @@ func (f Field) tellingHere() []string {
 	switch {
 	case name == "ip" || name == "ips" || strings.HasSuffix(name, "ip") || strings.HasSuffix(name, "ips") || strings.Contains(name, "address"):
 		return []string{"loopback", "unspecified", "link-local", "multicast", "mapped", "old IPv4", "long IPv6"}
-	case strings.HasSuffix(name, "path"):
+	case strings.HasSuffix(name, "path") || strings.HasSuffix(name, "profile"):
 		return []string{"up", "up inside", "two dots"}
 	case name == "key" || name == "prefix" || strings.Contains(pathString(f.Path), "env"):
 		return []string{"equals", "two dots"}

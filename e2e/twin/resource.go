@@ -32,6 +32,7 @@ type Resource struct {
 	mutations []Mutation // in the seed's order
 	telling   map[string][]Mutation
 
+	sequences  []sequence
 	changeable []Mutation // where most fields are not
 	creating   Plan
 	changing   map[string]Plan // by the part that is changed; "": the whole
@@ -143,6 +144,9 @@ func furnish(all []*Resource, schemas *Schemas, seed uint64) error {
 		}
 		if r.bases, err = readBases("bases/" + r.Name() + ".yaml"); err != nil {
 			return fmt.Errorf("valid objects of %s: %w (add them)", r.Name(), err)
+		}
+		if r.sequences, err = readSequences(r.Name()); err != nil {
+			return err
 		}
 		if schemas.kinds[r.Kind] == nil {
 			return fmt.Errorf("upstream publishes no schema of %s", r.Kind)

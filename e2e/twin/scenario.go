@@ -81,6 +81,9 @@ func (sc *scenario) play() {
 		posts(sc, sc.resource.Parts[0], sc.resource.path(sc.namespace))
 		return
 	}
+	if sc.index == 0 {
+		sc.sequences()
+	}
 	plotOf(sc.index).play(sc)
 	if sc.dirty {
 		sc.clear()

@@ -16,9 +16,6 @@ func validatePodStatus(pod, old *corev1.Pod) field.ErrorList {
 	is, was := &pod.Status, &old.Status
 	errs := validateAnnotationsUpdate(field.NewPath("metadata", "annotations"), pod, old.Annotations)
 	errs = append(errs, validateConditions(path.Child("conditions"), is.Conditions)...)
-	if pod.Spec.NodeName != old.Spec.NodeName {
-		errs = append(errs, field.Forbidden(path.Child("nodeName"), "may not be changed directly"))
-	}
 	if is.NominatedNodeName != was.NominatedNodeName && is.NominatedNodeName != "" {
 		at := path.Child("nominatedNodeName")
 		errs = append(errs, dnsSubdomain(at, is.NominatedNodeName)...)

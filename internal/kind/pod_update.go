@@ -206,7 +206,6 @@ func validateEphemeralUpdate(pod, old *corev1.Pod) field.ErrorList {
 		return field.ErrorList{field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers")}
 	}
 	errs := validatePod(pod, old)
-	errs = append(errs, validateAnnotationsUpdate(field.NewPath("metadata", "annotations"), pod, old.Annotations)...)
 	path := field.NewPath("spec", "ephemeralContainers")
 	for _, was := range old.Spec.EphemeralContainers {
 		i := slices.IndexFunc(pod.Spec.EphemeralContainers, func(is corev1.EphemeralContainer) bool { return is.Name == was.Name })

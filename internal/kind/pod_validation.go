@@ -100,12 +100,7 @@ func podSpecChecks(of podIdentity) []func(*field.Path, *corev1.PodSpec) field.Er
 
 // validatePodSpec checks the spec of a Pod or of a template.
 func validatePodSpec(path *field.Path, spec *corev1.PodSpec, of podIdentity) field.ErrorList {
-	var errs field.ErrorList
-	if spec.TerminationGracePeriodSeconds == nil {
-		errs = append(errs, field.Required(path.Child("terminationGracePeriodSeconds"), ""))
-	}
-	volumes, wrong := validateVolumes(path.Child("volumes"), spec.Volumes, of)
-	errs = append(errs, wrong...)
+	volumes, errs := validateVolumes(path.Child("volumes"), spec.Volumes, of)
 	scope := &containerScope{spec: spec, volumes: volumes, claims: claimNames(spec.ResourceClaims)}
 	errs = append(errs, of.validateResourceClaims(path.Child("resourceClaims"), spec.ResourceClaims)...)
 	errs = append(errs, scope.validateContainers(path.Child("containers"))...)

@@ -9,16 +9,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// ServiceAddressErrors says what is wrong with a completed Service before
-// addresses are allocated for it. old may be nil.
+// ServiceAddressErrors checks that clusterIP, clusterIPs, ipFamilies and
+// ipFamilyPolicy of a completed Service go together, before addresses are allocated for
+// it. Whether the cluster has these families is for the allocator to say. old may be nil.
 func ServiceAddressErrors(s, old *corev1.Service) field.ErrorList {
-	return clusterIPErrors(s, old, field.NewPath("spec"))
-}
-
-// clusterIPErrors checks that clusterIP, clusterIPs, ipFamilies and
-// ipFamilyPolicy go together. Whether the cluster has these families is for
-// the allocator to say. old may be nil.
-func clusterIPErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
+	path := field.NewPath("spec")
 	spec := &s.Spec
 	if spec.Type == corev1.ServiceTypeExternalName {
 		return nil
@@ -74,8 +69,6 @@ func clusterIPPairErrors(spec *corev1.ServiceSpec, path *field.Path) field.Error
 		return field.ErrorList{field.Invalid(path, spec.ClusterIPs, "must be empty when `clusterIP` is not specified")}
 	case spec.ClusterIP == "":
 		return nil
-	case len(spec.ClusterIPs) == 0:
-		return field.ErrorList{field.Required(path, "")}
 	case spec.ClusterIPs[0] != spec.ClusterIP:
 		return field.ErrorList{field.Invalid(path, spec.ClusterIPs, "first value must match `clusterIP`")}
 	}
@@ -113,18 +106,12 @@ func familyOf(addr netip.Addr) corev1.IPFamily {
 	return corev1.IPv6Protocol
 }
 
-// serviceUpdateErrors checks what may not change: the first address and family,
-// the class of a load balancer, the health port.
+// serviceUpdateErrors checks what may not change: the addresses, the class of a load balancer, the health port.
 func serviceUpdateErrors(s, old *corev1.Service) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("spec")
-	if s.Spec.Type != corev1.ServiceTypeExternalName && old.Spec.Type != corev1.ServiceTypeExternalName {
-		if !headless(s) || !headless(old) {
-			errs = append(errs, clusterIPChangeErrors(s, old, path)...)
-		}
-		if !headless(s) && !headless(old) {
-			errs = append(errs, familyChangeErrors(s, old, path)...)
-		}
+	if s.Spec.Type != corev1.ServiceTypeExternalName && old.Spec.Type != corev1.ServiceTypeExternalName && (!headless(s) || !headless(old)) {
+		errs = append(errs, clusterIPChangeErrors(s, old, path)...)
 	}
 	class := path.Child("loadBalancerClass")
 	if s.Spec.Type == corev1.ServiceTypeLoadBalancer && old.Spec.Type == s.Spec.Type &&
@@ -141,43 +128,10 @@ func serviceUpdateErrors(s, old *corev1.Service) field.ErrorList {
 func clusterIPChangeErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	ips, before, at := s.Spec.ClusterIPs, old.Spec.ClusterIPs, path.Child("clusterIPs")
-	if len(ips) == 0 && len(before) > 0 {
-		return field.ErrorList{field.Invalid(at.Index(0), ips, "primary clusterIP can not be unset")}
-	}
 	for i := range min(len(ips), len(before)) {
 		if ips[i] != before[i] {
 			errs = append(errs, field.Invalid(at.Index(i), ips, "may not change once set"))
 		}
 	}
-	if len(before) > len(ips) && len(ips) == 1 && !singleStack(s) {
-		errs = append(errs, field.Invalid(path.Child("ipFamilyPolicy"), s.Spec.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary clusterIP"))
-	}
 	return errs
-}
-
-func familyChangeErrors(s, old *corev1.Service, path *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	families, before, first := s.Spec.IPFamilies, old.Spec.IPFamilies, path.Child("ipFamilies").Index(0)
-	if len(families) == len(before) {
-		for i := range before {
-			if families[i] != before[i] {
-				errs = append(errs, field.Invalid(first, families, "may not change once set"))
-			}
-		}
-		return errs
-	}
-	if len(before) > len(families) && len(s.Spec.ClusterIPs) == 0 {
-		errs = append(errs, field.Invalid(first, families, "primary ipFamily can not be unset"))
-	}
-	if len(families) > 0 && len(before) > 0 && families[0] != before[0] {
-		errs = append(errs, field.Invalid(first, s.Spec.ClusterIPs, "may not change once set"))
-	}
-	if len(before) > len(families) && len(families) == 1 && !singleStack(s) {
-		errs = append(errs, field.Invalid(path.Child("ipFamilyPolicy"), s.Spec.IPFamilyPolicy, "must be set to 'SingleStack' when releasing the secondary ipFamily"))
-	}
-	return errs
-}
-
-func singleStack(s *corev1.Service) bool {
-	return s.Spec.IPFamilyPolicy != nil && *s.Spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
 }

@@ -31,8 +31,6 @@ func serviceErrors(s, old *corev1.Service) field.ErrorList {
 		errs = append(errs, metavalidation.ValidateLabels(spec.Selector, path.Child("selector"))...)
 	}
 	errs = append(errs, affinityErrors(spec, path)...)
-	errs = append(errs, clusterIPErrors(s, old, path)...)
-
 	errs = append(errs, externalIPErrors(s, old, path.Child("externalIPs"))...)
 	errs = append(errs, requiredOneOf(path.Child("type"), spec.Type, corev1.ServiceTypeClusterIP,
 		corev1.ServiceTypeExternalName, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort)...)
@@ -222,9 +220,6 @@ func loadBalancerErrors(s *corev1.Service, path *field.Path) field.ErrorList {
 	if allocate != nil && !balanced {
 		errs = append(errs, field.Forbidden(path.Child("allocateLoadBalancerNodePorts"), loadBalancerOnly))
 	}
-	if allocate == nil && balanced {
-		errs = append(errs, field.Required(field.NewPath("allocateLoadBalancerNodePorts"), ""))
-	}
 	return append(errs, loadBalancerClassErrors(s, path.Child("loadBalancerClass"))...)
 }
 
@@ -262,8 +257,6 @@ func trafficErrors(s *corev1.Service, path *field.Path) field.ErrorList {
 	internal := path.Child("internalTrafficPolicy")
 	if p := spec.InternalTrafficPolicy; p != nil {
 		errs = append(errs, oneOf(internal, *p, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
-	} else if needsInternalPolicy(s) {
-		errs = append(errs, field.Required(internal, ""))
 	}
 	if d := spec.TrafficDistribution; d != nil {
 		errs = append(errs, oneOf(path.Child("trafficDistribution"), *d, corev1.ServiceTrafficDistributionPreferClose,

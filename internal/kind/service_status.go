@@ -31,8 +31,6 @@ func ingressErrors(g corev1.LoadBalancerIngress, known []string, path *field.Pat
 	}
 	mode := path.Child("ipMode")
 	switch {
-	case g.IPMode == nil && g.IP != "":
-		errs = append(errs, field.Required(mode, "must be specified when `ip` is set"))
 	case g.IPMode != nil && g.IP == "":
 		errs = append(errs, field.Forbidden(mode, "may not be specified when `ip` is not set"))
 	case g.IPMode != nil:

@@ -197,7 +197,8 @@ func TestServiceValidation(t *testing.T) {
 			if c.want != "" {
 				want = strings.Split(c.want, "\n")
 			}
-			sameErrors(t, Service.Validate(service(c.change)), want...)
+			s := service(c.change)
+			sameErrors(t, append(ServiceAddressErrors(s, nil), Service.Validate(s)...), want...)
 		})
 	}
 }
@@ -337,7 +338,6 @@ func TestServiceStatus(t *testing.T) {
 		t.Error("a status update changed the spec")
 	}
 	sameErrors(t, status.ValidateUpdate(s, old),
-		"status.loadBalancer.ingress[0].ipMode: Required value: must be specified when `ip` is set",
 		`status.loadBalancer.ingress[1].hostname: Invalid value: "192.0.2.2": must be a DNS name, not an IP address`)
 	plain := service()
 	plain.Status = s.Status

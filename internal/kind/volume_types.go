@@ -125,9 +125,6 @@ func validateVolumeSource(path *field.Path, v *corev1.Volume, of podIdentity) fi
 		}
 		found = true
 	}
-	if !found {
-		errs = append(errs, field.Required(path, "must specify a volume type"))
-	}
 	return errs
 }
 

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+)
+
+// sequence is a story about one object, which drawing would hardly tell: rules about
+// several fields, or about what an object has become.
+type sequence struct {
+	object map[string]any // a JSON merge patch of the resource's first valid object
+	steps  []sequenceStep
+	told   string // what upstream says in the end
+}
+
+// sequenceStep is a change of the object.
+type sequenceStep struct {
+	part  string         // through which part; "": the whole, "delete": none
+	patch map[string]any // a JSON merge patch of the object as it is by then
+}
+
+// readSequences returns a resource's sequences; none where there is no file of them.
+func readSequences(resource string) ([]sequence, error) {
+	documents, err := readBases("bases/sequences/" + resource + ".yaml")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var list []sequence
+	for _, d := range documents {
+		s := sequence{told: text(d, "told")}
+		s.object, _ = repeated(d["object"]).(map[string]any)
+		steps, _ := d["steps"].([]any)
+		for _, step := range steps {
+			patch, _ := repeated(at(step, "patch")).(map[string]any)
+			s.steps = append(s.steps, sequenceStep{text(step, "part"), patch})
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// repeated puts long things in the place of texts and lists that say {repeat: WHAT,
+// times: HOW OFTEN}.
+func repeated(v any) any {
+	switch v := v.(type) {
+	case []any:
+		for i := range v {
+			v[i] = repeated(v[i])
+		}
+	case map[string]any:
+		if what, ok := v["repeat"]; ok {
+			times, err := strconv.Atoi(string(v["times"].(json.Number)))
+			if err != nil {
+				panic(err) // the files are ours
+			}
+			if s, ok := what.(string); ok {
+				return strings.Repeat(s, times)
+			}
+			list := make([]any, times)
+			for i := range list {
+				list[i] = cloneAny(what)
+			}
+			return list
+		}
+		for key := range v {
+			v[key] = repeated(v[key])
+		}
+	}
+	return v
+}
+
+// sequences tells all of a resource's, once a run.
+func (sc *scenario) sequences() {
+	for i, s := range sc.resource.sequences {
+		sc.sequence("sequence "+itoa(i+1), s)
+		sc.clearIfDirty()
+	}
+}
+
+func (sc *scenario) sequence(rule string, s sequence) {
+	object := sc.settle(patched(sc.resource.bases[0], s.object), "a")
+	if name := text(s.object, "metadata", "name"); name != "" {
+		put(object, name, "metadata", "name")
+	}
+	answer, _ := sc.create(object, "a", "", rule)
+	for _, step := range s.steps {
+		now := sc.objects["a"]
+		if now == nil {
+			break
+		}
+		if step.part == "delete" {
+			answer, _ = sc.ask(Request{Method: "DELETE", Path: sc.object("a"), Headers: jsonHeaders(), Verb: "delete", Rule: rule})
+			sc.ask(Request{Method: "GET", Path: sc.object("a"), Headers: jsonHeaders(), Verb: "get", Rule: rule, Object: "a"})
+			continue
+		}
+		r := Request{Method: "PUT", Path: sc.object("a"), Headers: jsonHeaders(), Verb: "update", Rule: rule, Object: "a"}
+		if step.part != "" {
+			r.Path, r.Verb = r.Path+"/"+step.part, r.Verb+" "+step.part
+		}
+		r.Body, r.Other = render(bare(patched(now.upstream, step.patch), true)), render(bare(patched(now.skiff, step.patch), true))
+		answer, _ = sc.ask(r)
+	}
+	if len(sc.steps) > 0 && sc.ctx.Err() == nil && !strings.Contains(said(answer), s.told) {
+		last := &sc.steps[len(sc.steps)-1]
+		last.Differences = append(last.Differences, Difference{"a sequence does not end as it is to", tell(answer), "expected: " + s.told})
+	}
+}
+
+// said is a failure's message, or all of another answer.
+func said(a Answer) string {
+	if message := text(decode(a), "message"); message != "" {
+		return message
+	}
+	return string(a.Body)
+}
+
+// patched is an object after a JSON merge patch.
+func patched(object, patch map[string]any) map[string]any {
+	data, err := jsonpatch.MergePatch(render(object), render(patch))
+	if err != nil {
+		panic(err) // both are objects
+	}
+	v, _ := parse(data)
+	object, _ = v.(map[string]any)
+	return object
+}
