@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,8 +45,7 @@ func readSequences(resource string) ([]sequence, error) {
 	return list, nil
 }
 
-// repeated puts long things in the place of texts and lists that say {repeat: WHAT,
-// times: HOW OFTEN}.
+// repeated puts a long text or list in the place of {repeat: TEXT or LIST, times: N}.
 func repeated(v any) any {
 	switch v := v.(type) {
 	case []any:
@@ -58,14 +58,10 @@ func repeated(v any) any {
 			if err != nil {
 				panic(err) // the files are ours
 			}
-			if s, ok := what.(string); ok {
-				return strings.Repeat(s, times)
+			if list, ok := what.([]any); ok {
+				return slices.Repeat(list, times)
 			}
-			list := make([]any, times)
-			for i := range list {
-				list[i] = cloneAny(what)
-			}
-			return list
+			return strings.Repeat(what.(string), times)
 		}
 		for key := range v {
 			v[key] = repeated(v[key])

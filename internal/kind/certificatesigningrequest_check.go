@@ -192,8 +192,8 @@ func checkIssued(text []byte) error {
 }
 
 // certificateRequestUpdateErrors checks an update of a part: approval and denial
-// are the approval's to give, the certificate is the status's, and what was
-// decided stays.
+// are the approval's to give, and what was decided stays. What else is not the part's
+// was put back before.
 func certificateRequestUpdateErrors(c, old *certificatesv1.CertificateSigningRequest, part string) field.ErrorList {
 	errs := certificateRequestErrors(c, old)
 	conditions := field.NewPath("status", "conditions")
@@ -205,19 +205,12 @@ func certificateRequestUpdateErrors(c, old *certificatesv1.CertificateSigningReq
 		}
 	}
 	for _, t := range []certificatesv1.RequestConditionType{certificatesv1.CertificateApproved, certificatesv1.CertificateDenied} {
-		// Changes of these are undone before they get here.
 		if part != "approval" && len(conditionsOf(c, t)) > len(conditionsOf(old, t)) {
 			errs = append(errs, field.Forbidden(conditions, fmt.Sprintf("updates may not add a condition of type %q", t)))
 		}
 	}
-	if !bytes.Equal(c.Status.Certificate, old.Status.Certificate) {
-		path := field.NewPath("status", "certificate")
-		switch {
-		case part != "status":
-			errs = append(errs, field.Forbidden(path, "updates may not set certificate content"))
-		case len(old.Status.Certificate) > 0:
-			errs = append(errs, field.Forbidden(path, "updates may not modify existing certificate content"))
-		}
+	if len(old.Status.Certificate) > 0 && !bytes.Equal(c.Status.Certificate, old.Status.Certificate) {
+		errs = append(errs, field.Forbidden(field.NewPath("status", "certificate"), "updates may not modify existing certificate content"))
 	}
 	return append(errs, metaUpdateErrors(c, old)...)
 }
