@@ -27,7 +27,7 @@ VM_PACKAGES    := qemu-system-x86 debootstrap
 SOAK           ?= 1h
 DIST_PACKAGES  := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
 
-.PHONY: twin twin-proof twin-deps build demo demo-stop cluster cluster-stop conformance test test-kubectl test-node test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow hostile race bench-upstream vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
+.PHONY: twin twin-proof twin-reach twin-deps build demo demo-stop cluster cluster-stop conformance test test-kubectl test-node test-cluster vm-test soak damage powercut powercut-proof powercut-deps bench-store bench-hollow hostile race bench-upstream vet check-fmt arm64 dist bench clean helpers openapi build-deps test-deps dist-deps help
 
 build: helpers openapi ## build bin/skiff
 	$(GOBUILD) -o bin/skiff .
@@ -94,6 +94,9 @@ twin: build twin-deps ## ask upstream's API server and skiff's the same; REQUEST
 
 twin-proof: build twin-deps ## see that of 50 rules taken out of skiff, SEED (1) draws them, the twin notices at least 48
 	build/twin/twin -proof 50 -requests $(or $(REQUESTS),20000) -seed $(or $(SEED),1)
+
+twin-reach: build twin-deps ## list the rules of skiff that no request of three seeds, from SEED (1), comes to
+	build/twin/twin -reach -requests $(or $(REQUESTS),20000) -seed $(or $(SEED),1) -kind '$(KIND)'
 
 twin-deps: build-deps
 	scripts/upstream.sh

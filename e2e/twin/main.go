@@ -3,10 +3,11 @@
 //
 // A Resource is a kind that skiff serves, with valid objects from bases and with
 // Mutations drawn from upstream's schema of it; a scenario is a sequence of Requests
-// that a number and the seed determine; compare finds the Differences of two Answers;
-// a Report groups them by kind and shape. The invariant: a difference that is told
-// was seen twice, in two runs of its scenario, and the same seed gives the same
-// requests. What each server chooses itself (identities, times, revisions, addresses)
+// that a number and the seed determine; sequences, of which the first scenario plays all,
+// are written by hand, of what drawing would hardly bring about; compare finds the
+// Differences of two Answers; a Report groups them by kind and shape. The invariant: a
+// difference that is told was seen twice, in two runs of its scenario, and the same seed
+// gives the same requests. What each server chooses itself (identities, times, revisions, addresses)
 // counts as the same where one of upstream stands for one of skiff throughout.
 //
 // Both servers run without controllers and are set alike: see package
