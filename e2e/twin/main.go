@@ -63,36 +63,47 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, o options) (err error) {
+func run(ctx context.Context, o options) error {
 	if o.proof > 0 {
 		return prove(ctx, o)
 	}
 	if o.reach {
 		return reach(ctx, o)
 	}
-	theirs, err := upstream.Kubernetes{APIServer: o.programs + "/kube-apiserver", Etcd: o.programs + "/etcd", Fast: true}.Start(ctx)
+	return o.withBoth(ctx, nil, func(theirs, ours *upstream.Server) error {
+		t, err := newTrial(ctx, o, theirs, ours)
+		if err != nil {
+			return err
+		}
+		if !o.documents {
+			if err := t.run(ctx); err != nil {
+				return err
+			}
+		}
+		if o.documents || o.kind == "" && o.single < 0 {
+			if err := t.documents(ctx); err != nil {
+				return err
+			}
+		}
+		return t.judge()
+	})
+}
+
+// withBoth starts both servers for a function, skiff's with more environment.
+func (o options) withBoth(ctx context.Context, environment []string, use func(theirs, ours *upstream.Server) error) (err error) {
+	theirs, err := o.upstream().Start(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, theirs.Stop()) }()
-	ours, err := upstream.Skiff{Executable: o.skiff}.Start(ctx)
+	ours, err := upstream.Skiff{Executable: o.skiff, Environment: environment}.Start(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, ours.Stop()) }()
-	t, err := newTrial(ctx, o, theirs, ours)
-	if err != nil {
-		return err
-	}
-	if !o.documents {
-		if err := t.run(ctx); err != nil {
-			return err
-		}
-	}
-	if o.documents || o.kind == "" && o.single < 0 {
-		if err := t.documents(ctx); err != nil {
-			return err
-		}
-	}
-	return t.judge()
+	return use(theirs, ours)
+}
+
+func (o options) upstream() upstream.Kubernetes {
+	return upstream.Kubernetes{APIServer: o.programs + "/kube-apiserver", Etcd: o.programs + "/etcd", Fast: true}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,15 +14,15 @@ import (
 // reach prints the rules that no request of the proof's seeds comes to, and those that
 // only one seed's do: where a rule never objects, nobody misses it.
 func reach(ctx context.Context, o options) error {
+	s, rules, err := rulesOf(o.kind)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "twin-reach-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s, rules, err := rulesOf(o.kind)
-	if err != nil {
-		return err
-	}
 	if o.skiff, err = s.build(ctx, rules, dir); err != nil {
 		return err
 	}
@@ -47,23 +46,16 @@ func reach(ctx context.Context, o options) error {
 }
 
 // reachWith plays one seed and adds what skiff says it came to.
-func reachWith(ctx context.Context, o options, file string, reached map[int]int) (err error) {
-	theirs, err := upstream.Kubernetes{APIServer: o.programs + "/kube-apiserver", Etcd: o.programs + "/etcd", Fast: true}.Start(ctx)
+func reachWith(ctx context.Context, o options, file string, reached map[int]int) error {
+	err := o.withBoth(ctx, []string{reachedFile + "=" + file}, func(theirs, ours *upstream.Server) error {
+		t, err := newTrial(ctx, o, theirs, ours)
+		if err != nil {
+			return err
+		}
+		t.plots = proofPlots
+		return t.run(ctx)
+	})
 	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, theirs.Stop()) }()
-	ours, err := upstream.Skiff{Executable: o.skiff, Environment: []string{reachedFile + "=" + file}}.Start(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ours.Stop()) }()
-	t, err := newTrial(ctx, o, theirs, ours)
-	if err != nil {
-		return err
-	}
-	t.plots = proofPlots
-	if err := t.run(ctx); err != nil {
 		return err
 	}
 	data, err := os.ReadFile(file)

@@ -94,7 +94,7 @@ func (p *proof) trial(ctx context.Context, ours *upstream.Server) (*trial, error
 }
 
 func proveRules(ctx context.Context, o options, rules []rule) error {
-	theirs, err := upstream.Kubernetes{APIServer: o.programs + "/kube-apiserver", Etcd: o.programs + "/etcd", Fast: true}.Start(ctx)
+	theirs, err := o.upstream().Start(ctx)
 	if err != nil {
 		return err
 	}

@@ -152,17 +152,39 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// TestBases sees that every valid object can be read.
+// TestBases sees that every valid object and every sequence can be read.
 func TestBases(t *testing.T) {
-	files, err := bases.ReadDir("bases")
+	for _, dir := range []string{"bases", "bases/sequences"} {
+		files, err := bases.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if f.IsDir() {
+				continue
+			}
+			list, err := readBases(dir + "/" + f.Name())
+			if err != nil || len(list) == 0 {
+				t.Errorf("%s: %d objects, %v", f.Name(), len(list), err)
+			}
+		}
+	}
+}
+
+func TestSequences(t *testing.T) {
+	v, err := parse([]byte(`{"a": {"repeat": "xy", "times": 3}, "b": [{"repeat": [1, 2], "times": 2}], "c": {"d": 5}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range files {
-		list, err := readBases("bases/" + f.Name())
-		if err != nil || len(list) == 0 {
-			t.Errorf("%s: %d objects, %v", f.Name(), len(list), err)
-		}
+	if got, want := string(render(repeated(v))), `{"a":"xyxyxy","b":[[1,2,1,2]],"c":{"d":5}}`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	list, err := readSequences("namespaces")
+	if err != nil || len(list) == 0 || len(list[0].steps) != 2 || list[0].steps[0].part != "delete" || list[0].told == "" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if list, err := readSequences("nothings"); len(list) > 0 || err != nil {
+		t.Errorf("of what has none: %v, %v", list, err)
 	}
 }
 
