@@ -83,6 +83,9 @@ func newPlan(list []Mutation, bases []map[string]any, seed uint64) Plan {
 	return plan
 }
 
+// firstRules are those that most fields have a rule about, if they have any.
+var firstRules = []string{"missing", "empty", "zero", "negative", "upper case", "64 long", "254 long", "unknown", "max int32", "true", "false", "many", "duplicated", "bad key"}
+
 // tier is when a mutation's turn comes, given how often the same was done to the same
 // field of the same type.
 func (m *Mutation) tier(times map[string]int) int {
@@ -97,8 +100,12 @@ func (m *Mutation) tier(times map[string]int) int {
 	key := of + " " + strings.Join(steps[max(0, len(steps)-3):], " ") + " " + m.Rule
 	tier := times[key]
 	times[key]++
-	if !m.telling() && m.Rule != "many" {
+	switch {
+	case slices.Contains(firstRules, m.Rule):
+	case m.telling():
 		tier++
+	default:
+		tier += 2
 	}
 	if strings.HasPrefix(pathString(steps), "spec.template.spec.") {
 		tier++ // Pods have it too

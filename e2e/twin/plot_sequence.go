@@ -14,7 +14,7 @@ import (
 // sequence is a story about one object, which drawing would hardly tell: rules about
 // several fields, or about what an object has become.
 type sequence struct {
-	object map[string]any // a JSON merge patch of the resource's first valid object
+	object map[string]any // a JSON merge patch of the resource's first valid object; nil: there is none
 	steps  []sequenceStep
 	told   string // what upstream says in the end
 }
@@ -22,6 +22,7 @@ type sequence struct {
 // sequenceStep is a change of the object.
 type sequenceStep struct {
 	part  string         // through which part; "": the whole, "delete": none
+	apply map[string]any // what is applied; nil: the patch is made
 	patch map[string]any // a JSON merge patch of the object as it is by then
 }
 
@@ -38,7 +39,8 @@ func readSequences(resource string) ([]sequence, error) {
 		steps, _ := d["steps"].([]any)
 		for _, step := range steps {
 			patch, _ := repeated(at(step, "patch")).(map[string]any)
-			s.steps = append(s.steps, sequenceStep{text(step, "part"), patch})
+			apply, _ := repeated(at(step, "apply")).(map[string]any)
+			s.steps = append(s.steps, sequenceStep{text(step, "part"), apply, patch})
 		}
 		list = append(list, s)
 	}
@@ -79,32 +81,52 @@ func (sc *scenario) sequences() {
 }
 
 func (sc *scenario) sequence(rule string, s sequence) {
-	object := sc.settle(patched(sc.resource.bases[0], s.object), "a")
-	if name := text(s.object, "metadata", "name"); name != "" {
-		put(object, name, "metadata", "name")
+	var answer Answer
+	if s.object != nil {
+		object := sc.settle(patched(sc.resource.bases[0], s.object), "a")
+		if name := text(s.object, "metadata", "name"); name != "" {
+			put(object, name, "metadata", "name")
+		}
+		answer, _ = sc.create(object, "a", "", rule)
 	}
-	answer, _ := sc.create(object, "a", "", rule)
 	for _, step := range s.steps {
-		now := sc.objects["a"]
-		if now == nil {
+		r, ok := sc.request(step)
+		if !ok {
 			break
 		}
-		if step.part == "delete" {
-			answer, _ = sc.ask(Request{Method: "DELETE", Path: sc.object("a"), Headers: jsonHeaders(), Verb: "delete", Rule: rule})
+		r.Rule = rule
+		if answer, _ = sc.ask(r); step.part == "delete" {
 			sc.ask(Request{Method: "GET", Path: sc.object("a"), Headers: jsonHeaders(), Verb: "get", Rule: rule, Object: "a"})
-			continue
 		}
-		r := Request{Method: "PUT", Path: sc.object("a"), Headers: jsonHeaders(), Verb: "update", Rule: rule, Object: "a"}
-		if step.part != "" {
-			r.Path, r.Verb = r.Path+"/"+step.part, r.Verb+" "+step.part
-		}
-		r.Body, r.Other = render(bare(patched(now.upstream, step.patch), true)), render(bare(patched(now.skiff, step.patch), true))
-		answer, _ = sc.ask(r)
 	}
 	if len(sc.steps) > 0 && sc.ctx.Err() == nil && !strings.Contains(said(answer), s.told) {
 		last := &sc.steps[len(sc.steps)-1]
 		last.Differences = append(last.Differences, Difference{"a sequence does not end as it is to", tell(answer), "expected: " + s.told})
 	}
+}
+
+// request is what a step asks for; false: there is no object to ask it of.
+func (sc *scenario) request(step sequenceStep) (Request, bool) {
+	r := Request{Method: "PUT", Path: sc.object("a"), Headers: jsonHeaders(), Verb: "update", Object: "a"}
+	if step.part == "delete" {
+		r.Method, r.Verb, r.Object = "DELETE", "delete", ""
+		return r, true
+	}
+	if step.part != "" {
+		r.Path, r.Verb = r.Path+"/"+step.part, r.Verb+" "+step.part
+	}
+	if step.apply != nil {
+		r.Method, r.Verb, r.Query = "PATCH", "patch apply", "fieldManager=twin&force=true"
+		r.Headers["Content-Type"] = "application/apply-patch+yaml"
+		r.Body = render(sc.settle(patched(map[string]any{"apiVersion": sc.resource.GroupVersion().String(), "kind": sc.resource.Kind.Kind}, step.apply), "a"))
+		return r, true
+	}
+	now := sc.objects["a"]
+	if now == nil {
+		return r, false
+	}
+	r.Body, r.Other = render(bare(patched(now.upstream, step.patch), true)), render(bare(patched(now.skiff, step.patch), true))
+	return r, true
 }
 
 // said is a failure's message, or all of another answer.

@@ -17,11 +17,11 @@ import (
 
 // Bind assigns the Pod that the Request names to the binding's node.
 func (a *API) Bind(ctx context.Context, req Request, binding *corev1.Binding) error {
+	binding = binding.DeepCopy() // admission completes it
+	singleOwners(&req, binding, "")
 	if binding.Name != req.Name {
 		return apierrors.NewBadRequest("name in URL does not match name in Binding object")
 	}
-	binding = binding.DeepCopy() // admission completes it
-	singleOwners(&req, binding, "")
 	req.Kind, req.Subresource = kind.Pod, "binding"
 	if err := validateBinding(binding); err != nil {
 		return err

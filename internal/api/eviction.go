@@ -16,12 +16,14 @@ import (
 
 // Evict deletes the Pod that the Request names, with the eviction's options.
 func (a *API) Evict(ctx context.Context, req Request, eviction *policyv1.Eviction) error {
+	eviction = eviction.DeepCopy() // admission completes it
+	singleOwners(&req, eviction, "")
 	if eviction.Name != req.Name {
 		return apierrors.NewBadRequest("name in URL does not match name in Eviction object")
 	}
 	var options metav1.DeleteOptions
 	if eviction.DeleteOptions != nil {
-		options = *eviction.DeleteOptions.DeepCopy()
+		options = *eviction.DeleteOptions
 	}
 	if err := checkEviction(&req, eviction.Name, &options); err != nil {
 		return err

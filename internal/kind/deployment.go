@@ -34,6 +34,7 @@ var Deployment = &Kind{
 	PrepareUpdate:  prepareDeploymentUpdate,
 	Validate:       newMetaFirst(apivalidation.NameIsDNSSubdomain, func(obj Object) field.ErrorList { return validateDeployment(obj.(*appsv1.Deployment), nil) }),
 	ValidateUpdate: metaUpdateFirst(validateDeploymentUpdate),
+	Canonicalize:   func(obj Object) { canonicalPodSpec(&obj.(*appsv1.Deployment).Spec.Template.Spec) },
 	Warnings: func(obj, old Object) []string {
 		return templateWarnings(obj, old, &obj.(*appsv1.Deployment).Spec.Template)
 	},

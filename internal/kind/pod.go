@@ -34,6 +34,7 @@ var Pod = &Kind{
 	ValidateUpdate: metaUpdateFirst(func(obj, old Object) field.ErrorList {
 		return append(newMetaErrors(obj, old, apivalidation.NameIsDNSSubdomain), validatePodUpdate(obj.(*corev1.Pod), old.(*corev1.Pod))...)
 	}),
+	Canonicalize:  func(obj Object) { canonicalPodSpec(&obj.(*corev1.Pod).Spec) },
 	Warnings:      podWarnings,
 	EarlyWarnings: earlyPodWarnings,
 	DeletionGrace: podDeletionGrace,

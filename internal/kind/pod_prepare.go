@@ -102,6 +102,16 @@ func preparePodEphemeral(pod, old *corev1.Pod) {
 	raisePodGeneration(pod, old)
 }
 
+// canonicalPodSpec makes an empty list of what is projected, whose field is always told,
+// the none that the store gives back.
+func canonicalPodSpec(spec *corev1.PodSpec) {
+	for _, v := range spec.Volumes {
+		if v.Projected != nil && len(v.Projected.Sources) == 0 {
+			v.Projected.Sources = nil
+		}
+	}
+}
+
 // dropDisabled removes fields of features that 1.36 has but leaves off, as
 // upstream's server does: stop signals, scheduling groups, and certificates and
 // trust bundles as volumes.
@@ -121,9 +131,6 @@ func dropDisabled(spec *corev1.PodSpec) {
 		for j := range spec.Volumes[i].Projected.Sources {
 			source := &spec.Volumes[i].Projected.Sources[j]
 			source.ClusterTrustBundle, source.PodCertificate = nil, nil
-		}
-		if len(spec.Volumes[i].Projected.Sources) == 0 { // as the store gives it back
-			spec.Volumes[i].Projected.Sources = nil
 		}
 	}
 }

@@ -338,7 +338,7 @@ func BenchmarkPodCreate(b *testing.B) {
 func TestEmptyProjection(t *testing.T) {
 	spec := &corev1.PodSpec{Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
 		Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{}}}}}}
-	dropDisabled(spec)
+	canonicalPodSpec(spec)
 	if spec.Volumes[0].Projected.Sources != nil {
 		t.Error("an empty list is kept")
 	}

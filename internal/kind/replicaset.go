@@ -37,6 +37,7 @@ var ReplicaSet = &Kind{
 	PrepareUpdate:  prepareReplicaSetUpdate,
 	Validate:       newMetaFirst(apivalidation.NameIsDNSSubdomain, func(obj Object) field.ErrorList { return validateReplicaSet(obj.(*appsv1.ReplicaSet), nil) }),
 	ValidateUpdate: metaUpdateFirst(validateReplicaSetUpdate),
+	Canonicalize:   func(obj Object) { canonicalPodSpec(&obj.(*appsv1.ReplicaSet).Spec.Template.Spec) },
 	Warnings: func(obj, old Object) []string {
 		return templateWarnings(obj, old, &obj.(*appsv1.ReplicaSet).Spec.Template)
 	},

@@ -69,6 +69,8 @@ func clusterIPPairErrors(spec *corev1.ServiceSpec, path *field.Path) field.Error
 		return field.ErrorList{field.Invalid(path, spec.ClusterIPs, "must be empty when `clusterIP` is not specified")}
 	case spec.ClusterIP == "":
 		return nil
+	case len(spec.ClusterIPs) == 0: // of one that is made through its status
+		return field.ErrorList{field.Required(path, "")}
 	case spec.ClusterIPs[0] != spec.ClusterIP:
 		return field.ErrorList{field.Invalid(path, spec.ClusterIPs, "first value must match `clusterIP`")}
 	}

@@ -31,6 +31,7 @@ func serviceErrors(s, old *corev1.Service) field.ErrorList {
 		errs = append(errs, metavalidation.ValidateLabels(spec.Selector, path.Child("selector"))...)
 	}
 	errs = append(errs, affinityErrors(spec, path)...)
+	errs = append(errs, ServiceAddressErrors(s, old)...)
 	errs = append(errs, externalIPErrors(s, old, path.Child("externalIPs"))...)
 	errs = append(errs, requiredOneOf(path.Child("type"), spec.Type, corev1.ServiceTypeClusterIP,
 		corev1.ServiceTypeExternalName, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort)...)

@@ -197,8 +197,7 @@ func TestServiceValidation(t *testing.T) {
 			if c.want != "" {
 				want = strings.Split(c.want, "\n")
 			}
-			s := service(c.change)
-			sameErrors(t, append(ServiceAddressErrors(s, nil), Service.Validate(s)...), want...)
+			sameErrors(t, Service.Validate(service(c.change)), want...)
 		})
 	}
 }
