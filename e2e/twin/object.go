@@ -21,10 +21,14 @@ type correspondence struct {
 // generates notes what names are completed of in the answers to a request.
 func (c *correspondence) generates(body []byte) {
 	c.generated = nil
-	if !bytes.Contains(body, []byte("generateName")) {
-		return
+	var object any
+	var err error
+	switch {
+	case bytes.HasPrefix(body, protobufMagic):
+		object, err = fromProtobuf(body)
+	case bytes.Contains(body, []byte("generateName")):
+		object, err = parseYAML(body) // JSON as well
 	}
-	object, err := parseYAML(body) // JSON as well
 	if prefix := text(object, "metadata", "generateName"); err == nil && prefix != "" {
 		c.generated = regexp.MustCompile("(" + regexp.QuoteMeta(prefix[:min(len(prefix), 58)]) + ")[bcdfghjklmnpqrstvwxz2456789]{5}")
 	}

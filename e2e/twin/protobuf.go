@@ -16,6 +16,9 @@ var protobufs = func() *protobuf.Serializer {
 	return protobuf.NewSerializer(scheme.Scheme, scheme.Scheme)
 }()
 
+// protobufMagic is what objects in protobuf begin with.
+var protobufMagic = []byte("k8s\x00")
+
 // fromProtobuf reads an object as the tree that its JSON would be.
 func fromProtobuf(data []byte) (any, error) {
 	object, gvk, err := protobufs.Decode(data, nil, nil)

@@ -171,6 +171,20 @@ func TestBases(t *testing.T) {
 	}
 }
 
+// TestGenerates: the name that an answer completes is known from a request in any form.
+func TestGenerates(t *testing.T) {
+	data, err := toProtobuf(map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"generateName": "Unknown"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range [][]byte{data, []byte(`{"metadata":{"generateName":"Unknown"}}`), []byte("metadata: {generateName: Unknown}")} {
+		c := &correspondence{}
+		if c.generates(body); c.plain("Unknownk7vzl") != "UnknownXXXXX" {
+			t.Errorf("of %q: %s", body, c.plain("Unknownk7vzl"))
+		}
+	}
+}
+
 func TestSequences(t *testing.T) {
 	v, err := parse([]byte(`{"a": {"repeat": "xy", "times": 3}, "b": [{"repeat": [1, 2], "times": 2}], "c": {"d": 5}}`))
 	if err != nil {
