@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,25 @@ func TestBind(t *testing.T) {
 	other.UID = "of-another"
 	err = c.Bind(ctx, to(kind.Pod, "default", "replaced"), other)
 	wantStatus(t, err, metav1.StatusReasonConflict, "Precondition failed: UID in precondition: of-another")
+}
+
+// TestOwnersTwiceInBodies: what is posted to a Pod's parts is told of owners that are there
+// twice, even where it is refused.
+func TestOwnersTwiceInBodies(t *testing.T) {
+	c := newCluster(t)
+	c.create(kind.Pod, pod("p", onNode("n1")))
+	owner := metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: "q", UID: "u"}
+	meta := metav1.ObjectMeta{Name: "other", Namespace: "default", OwnerReferences: []metav1.OwnerReference{owner, owner}}
+	var warnings []string
+	req := to(kind.Pod, "default", "p")
+	req.Warn = func(text string) { warnings = append(warnings, text) }
+	err := c.Bind(t.Context(), req, &corev1.Binding{ObjectMeta: meta, Target: corev1.ObjectReference{Name: "n1"}})
+	wantStatus(t, err, metav1.StatusReasonBadRequest, "name in URL does not match name in Binding object")
+	err = c.Evict(t.Context(), req, &policyv1.Eviction{ObjectMeta: meta})
+	wantStatus(t, err, metav1.StatusReasonBadRequest, "name in URL does not match name in Eviction object")
+	if len(warnings) != 2 || !strings.Contains(warnings[0], "duplicate UID(s) observed: u") || warnings[1] != warnings[0] {
+		t.Errorf("warnings %q", warnings)
+	}
 }
 
 func TestEvict(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 )
 
 // ServiceAddressErrors checks that clusterIP, clusterIPs, ipFamilies and
-// ipFamilyPolicy of a completed Service go together, before addresses are allocated for
-// it. Whether the cluster has these families is for the allocator to say. old may be nil.
+// ipFamilyPolicy of a completed Service go together: before addresses are allocated for
+// it, and with all else. Whether the cluster has these families is for the allocator to say. old may be nil.
 func ServiceAddressErrors(s, old *corev1.Service) field.ErrorList {
 	path := field.NewPath("spec")
 	spec := &s.Spec
